@@ -1,0 +1,213 @@
+"""Losses of supervised learning by name, and what turns a criterion into the loss of a model on a batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from edgescope.errors import InputError
+from edgescope.registry import Registry
+
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+# torch leaves out of the mean every label that equals `ignore_index` (-100 unless told), which would change the loss
+# without a word. No label is ever this number, so a wrong label is an error like any other.
+_NO_LABEL = torch.iinfo(torch.int64).min
+
+# What torch says when the inputs do not fit a layer. Other errors of a model are its own and pass through unchanged.
+_MISFIT = ("shapes cannot be multiplied", "size mismatch", "to have", "dtype", "expected input", "Expected tensor")
+
+
+def half_mse(outputs: Float[Tensor, "*samples C"], targets: Shaped[Tensor, "*samples ?C"]) -> Float[Tensor, ""]:
+    """Half the squared distance to the targets, summed over the last dimension and averaged over all others.
+
+    Integer targets of shape ``samples`` are one-hot encoded; float targets have the shape of ``outputs``. This is
+    0.5 * ||f - onehot||^2 of Cohen et al. (2021), the convention of every squared loss here: a factor 2 in the loss
+    is a factor 2 in the sharpness. Only plain operations, so that it can be differentiated twice in any mode and
+    mapped (``torch.nn.functional.mse_loss`` cannot). Raises :class:`InputError` for shapes that do not match.
+    """
+    _check(outputs, targets)
+    if not targets.is_floating_point():
+        zeros = torch.zeros(outputs.shape, dtype=outputs.dtype, device=outputs.device)
+        targets = zeros.scatter(-1, targets[..., None].long(), 1.0)
+    return 0.5 * (outputs - targets).square().sum(-1).mean()
+
+
+def cross_entropy(
+    outputs: Float[Tensor, "*samples C"], targets: Shaped[Tensor, "*samples ?C"], smoothing: float = 0.0
+) -> Float[Tensor, ""]:
+    """Cross-entropy in nats of logits, averaged over samples, or over tokens for logits (B, T, V) with targets (B, T).
+
+    Integer targets of shape ``samples`` are class indices; float targets have the shape of ``outputs`` and are
+    probabilities. ``smoothing`` mixes the targets with the uniform distribution (Szegedy et al. 2016, section 7).
+    Raises :class:`InputError` for shapes that do not match.
+    """
+    _check(outputs, targets)
+    last = outputs.ndim - 2
+    targets = targets.flatten(0, last) if targets.is_floating_point() else targets.long().flatten()
+    return nn.functional.cross_entropy(
+        outputs.flatten(0, last), targets, label_smoothing=smoothing, ignore_index=_NO_LABEL
+    )
+
+
+def accuracy_counts(outputs: Float[Tensor, "*samples C"], targets: Shaped[Tensor, "*samples ?C"]) -> tuple[int, int]:
+    """How many samples (or tokens) have their largest output at the target class, and how many there are."""
+    _check(outputs, targets)
+    labels = targets.argmax(-1) if targets.is_floating_point() else targets
+    return int((outputs.argmax(-1) == labels).sum()), labels.numel()
+
+
+class Loss(ABC):
+    """A criterion with options: ``loss(outputs, targets)`` is the mean over samples, a scalar tensor."""
+
+    @abstractmethod
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, ""]: ...
+
+
+@dataclass(frozen=True)
+class HalfMSE(Loss):
+    """Half the squared distance to the one-hot targets: :func:`half_mse`."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, ""]:
+        return half_mse(outputs, targets)
+
+
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    """Cross-entropy of logits, in nats: :func:`cross_entropy`."""
+
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise InputError(f"label smoothing of {self.smoothing}", expected="at least 0 and below 1")
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, ""]:
+        return cross_entropy(outputs, targets, self.smoothing)
+
+
+LOSSES: Registry[Loss] = Registry("loss")
+LOSSES.add("mse", HalfMSE)
+LOSSES.add("cross-entropy", CrossEntropy)
+
+
+@dataclass(frozen=True)
+class Supervised:
+    """The loss of a model on batches of inputs and targets; made by :func:`supervised`.
+
+    A batch is a tuple or list ``(inputs, targets)`` or a dict with these two keys. Where torch fails because the
+    batch does not fit the model or the criterion, one :class:`InputError` says what does not fit.
+    """
+
+    criterion: Criterion
+
+    def __call__(self, model: nn.Module, batch: Any) -> Float[Tensor, ""]:
+        """The mean loss of ``model`` on ``batch``."""
+        return self.criterion_of(self.outputs(model, batch), batch)
+
+    def outputs(self, model: nn.Module, batch: Any) -> Tensor:
+        """What the model makes of the inputs of ``batch``."""
+        inputs, _ = _parts(batch)
+        try:
+            outputs = model(inputs)
+        except (RuntimeError, IndexError) as error:
+            said = _first_line(error)
+            if isinstance(error, IndexError) or any(phrase in said for phrase in _MISFIT):
+                raise InputError(
+                    f"the model cannot take inputs of shape {tuple(inputs.shape)} and type {inputs.dtype}: {said}"
+                ) from error
+            raise
+        if not isinstance(outputs, Tensor):
+            raise InputError(
+                f"the model returned a {type(outputs).__name__}",
+                expected="a tensor of outputs",
+                hint="a loss function of your own, loss_fn(model, batch)",
+            )
+        return outputs
+
+    def targets(self, batch: Any) -> Tensor:
+        """The targets of ``batch``."""
+        return _parts(batch)[1]
+
+    def criterion_of(self, outputs: Tensor, batch: Any) -> Float[Tensor, ""]:
+        """The mean loss of these outputs, given the targets of ``batch``."""
+        targets = self.targets(batch)
+        try:
+            return self.criterion(outputs, targets)
+        except InputError:
+            raise
+        except (RuntimeError, IndexError, ValueError) as error:
+            _check_labels(outputs, targets)
+            _check(outputs, targets, said=_first_line(error))
+            raise
+
+
+def supervised(criterion: Criterion) -> Supervised:
+    """A loss function ``loss_fn(model, batch)`` for batches ``(inputs, targets)`` or dicts with these keys.
+
+    ``criterion(outputs, targets)`` returns the mean over the samples of the batch: one of ``LOSSES``, a function of
+    ``torch.nn.functional``, or one of your own.
+    """
+    if not callable(criterion):
+        raise InputError(
+            f"a criterion of type {type(criterion).__name__}",
+            expected="a function of outputs and targets",
+            hint=f"LOSSES.build({criterion!r})" if isinstance(criterion, str) else None,
+        )
+    return Supervised(criterion)
+
+
+def _parts(batch: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(batch, dict):
+        if "inputs" not in batch or "targets" not in batch:
+            raise InputError(
+                f"a batch with the keys {', '.join(map(repr, batch)) or '(none)'}", expected="'inputs' and 'targets'"
+            )
+        inputs, targets = batch["inputs"], batch["targets"]
+    elif isinstance(batch, tuple | list) and len(batch) == 2:
+        inputs, targets = batch
+    else:
+        length = f" of length {len(batch)}" if isinstance(batch, tuple | list) else ""
+        raise InputError(f"a batch that is a {type(batch).__name__}{length}", expected="a pair (inputs, targets)")
+    for name, part in (("inputs", inputs), ("targets", targets)):
+        if not isinstance(part, Tensor):
+            raise InputError(f"the {name} of a batch are a {type(part).__name__}", expected="a tensor")
+    if inputs.shape[:1] != targets.shape[:1]:
+        raise InputError(
+            f"a batch with inputs of shape {tuple(inputs.shape)} and targets of shape {tuple(targets.shape)}",
+            expected="as many targets as inputs",
+        )
+    return inputs, targets
+
+
+def _check(outputs: Tensor, targets: Tensor, said: str = "") -> None:
+    # Broadcasting would accept many wrong pairs and return a wrong number without a word.
+    wanted = outputs.shape if targets.is_floating_point() else outputs.shape[:-1]
+    if outputs.ndim < 2 or targets.shape != wanted:
+        kind = "float" if targets.is_floating_point() else "integer"
+        raise InputError(
+            f"outputs of shape {tuple(outputs.shape)} with {kind} targets of shape {tuple(targets.shape)}"
+            + (f" ({said})" if said else ""),
+            expected="outputs (samples, classes) with integer targets (samples,) or float targets (samples, classes)",
+        )
+
+
+def _check_labels(outputs: Tensor, targets: Tensor) -> None:
+    if targets.is_floating_point() or targets.shape != outputs.shape[:-1] or targets.numel() == 0:
+        return
+    low, high, classes = int(targets.min()), int(targets.max()), outputs.shape[-1]
+    if low < 0 or high >= classes:
+        raise InputError(
+            f"a target of {low if low < 0 else high} for a model with {classes} outputs",
+            expected=f"targets from 0 to {classes - 1}",
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,48 @@
+"""The transformer block that the image and the text model share."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from edgescope.errors import InputError
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with separate query, key and value matrices, all with biases.
+
+    Separate matrices, because a geometry of matrices treats three stacked ones as another object.
+    """
+
+    def __init__(self, width: int, heads: int, causal: bool) -> None:
+        super().__init__()
+        if width % heads:
+            raise InputError(f"a width of {width} for {heads} heads", expected="a width that the heads divide evenly")
+        self.heads = heads
+        self.causal = causal
+        self.query = nn.Linear(width, width)
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Float[Tensor, "N T width"]) -> Float[Tensor, "N T width"]:
+        query, key, value = (
+            part(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
+        )
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """A pre-LN block: attention, then a two-layer GELU network four times as wide, each added to its input."""
+
+    def __init__(self, width: int, heads: int, causal: bool) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads, causal)
+        self.norm2 = nn.LayerNorm(width)
+        self.feedforward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Float[Tensor, "N T width"]) -> Float[Tensor, "N T width"]:
+        x = x + self.attention(self.norm1(x))
+        return x + self.feedforward(self.norm2(x))
