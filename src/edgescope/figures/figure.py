@@ -1,0 +1,72 @@
+"""A chart with its name, title and caption, saved as SVG, PNG and PDF."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import vl_convert
+
+from edgescope.errors import InputError
+from edgescope.figures import look
+
+PNG_SCALE = 2
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart as a study shows it.
+
+    ``name`` is the stem of the files (lower-case letters, digits, ``-`` and ``_``); ``title`` is short; ``caption``
+    says what is drawn and what to see. ``chart`` is any Altair chart and carries no title or look of its own.
+    """
+
+    name: str
+    title: str
+    caption: str
+    chart: Any
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name):
+            raise InputError(
+                f"a figure named '{self.name}'", expected="lower-case letters, digits, '-' and '_' (it names its files)"
+            )
+
+    def svg(self) -> str:
+        """The picture as SVG text for a page that has its own heading and background: without either."""
+        return self._drawn(self.chart, background="transparent")
+
+    def save(self, folder: Path | str) -> dict[str, Path]:
+        """Write ``<name>.svg``, ``.png`` (two pixels a point) and ``.pdf`` into ``folder``, each aside and then renamed.
+
+        Returns the three paths by format. Raises :class:`InputError` where the folder cannot be written.
+        """
+        svg = self._drawn(self.chart.properties(title=self.title), background="white")
+        images: dict[str, str | bytes] = {
+            "svg": svg,
+            "png": vl_convert.svg_to_png(svg, scale=PNG_SCALE),
+            "pdf": vl_convert.svg_to_pdf(svg),
+        }
+        return {kind: write_aside(Path(folder) / f"{self.name}.{kind}", image) for kind, image in images.items()}
+
+    def _drawn(self, chart: Any, background: str) -> str:
+        text = io.StringIO()
+        chart.configure(**look.CONFIG, background=background).save(text, format="svg")
+        return text.getvalue()
+
+
+def write_aside(path: Path, content: str | bytes) -> Path:
+    """Write ``content`` beside ``path`` and rename it into place, so that no reader ever sees half a file."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(content.encode() if isinstance(content, str) else content)
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}", hint="another folder, or freeing space") from error
+    return path

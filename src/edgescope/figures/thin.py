@@ -1,0 +1,60 @@
+"""Long series made short for drawing: mean, lowest and highest a bin, so that no spike is lost."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from edgescope.errors import InputError
+
+BINS = 240
+"""Bins a line: two pixels each at the width of these charts, in a picture of two pixels a point."""
+
+
+def check_table(table: pl.DataFrame, columns: dict[str, str], what: str) -> pl.DataFrame:
+    """The named columns of ``table``; ``columns`` says of each whether it is a ``"name"`` or a ``"number"``.
+
+    Raises :class:`InputError` for an empty table, a missing column and a number column that holds none.
+    """
+    if not isinstance(table, pl.DataFrame):
+        raise InputError(f"{what} made from a {type(table).__name__}", expected="a polars DataFrame")
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise InputError(f"the table for {what} has no column {', '.join(missing)}", expected=", ".join(columns))
+    if table.is_empty():
+        raise InputError(f"the table for {what} is empty", expected="at least one row")
+    for name, kind in columns.items():
+        if kind == "number" and not table[name].dtype.is_numeric():
+            raise InputError(f"column {name} for {what} is of type {table[name].dtype}", expected="numbers")
+    casts = [pl.col(c).cast(pl.Float64 if kind == "number" else pl.String) for c, kind in columns.items()]
+    return table.select(casts)
+
+
+def thin(table: pl.DataFrame, x: str, y: str, by: list[str], bins: int = BINS) -> pl.DataFrame:
+    """At most ``bins`` rows a series: the columns ``by``, then ``x`` (mean), ``low``, ``mean``, ``high``, ``rows``.
+
+    Every combination of ``by`` is a series, sorted by ``x``. A series of at most ``bins`` rows is kept as it is; a
+    longer one is cut into ``bins`` runs of consecutive rows. Rows that are not finite are dropped. The lowest and the
+    highest value of every series are kept exactly.
+    """
+    finite = table.filter(pl.col(x).is_finite() & pl.col(y).is_finite()).sort(x, maintain_order=True)
+    order = pl.int_range(pl.len()).over(by)
+    position = (order * bins // pl.len().over(by).clip(lower_bound=bins)).alias("bin")
+    summary = [
+        pl.col(x).mean(),
+        pl.col(y).min().alias("low"),
+        # The mean of equal numbers may round to just outside their range.
+        pl.col(y).mean().clip(pl.col(y).min(), pl.col(y).max()).alias("mean"),
+        pl.col(y).max().alias("high"),
+        pl.len().alias("rows"),
+    ]
+    return finite.with_columns(position).group_by([*by, "bin"], maintain_order=True).agg(summary).drop("bin")
+
+
+def ends(table: pl.DataFrame, x: str, y: str, by: list[str]) -> pl.DataFrame:
+    """The last finite point of every series whose last row is not finite: where a diverged run left the picture."""
+    ordered = table.sort(x, maintain_order=True).with_columns(pl.col(y).is_finite().fill_null(False).last().over(by).alias("_alive"))
+    return (
+        ordered.filter(~pl.col("_alive") & pl.col(y).is_finite())
+        .group_by(by, maintain_order=True)
+        .agg(pl.col(x).last(), pl.col(y).last())
+    )
