@@ -1,0 +1,202 @@
+"""The search for eigenpairs in a growing basis: expand, restart, decide when settled, look for what was missed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from edgescope.linalg.basis import Basis, Ritz
+
+Which = Literal["largest", "smallest", "both"]
+Progress = Callable[[int, float], None]
+
+_AUDIT_SHARE = 0.1  # of the products spent so far
+_AUDIT_LEAST = 4
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a search ended: k values in descending order, their coordinates in the basis, residual norms, errors."""
+
+    values: Float[Tensor, " k"]
+    coordinates: Float[Tensor, "m k"]
+    residuals: Float[Tensor, " k"]
+    errors: Float[Tensor, " k"]
+    settled: Bool[Tensor, " k"]
+    products: int
+
+
+def select(values: Float[Tensor, " m"], which: Which, count: int) -> Int[Tensor, " k"]:
+    """Where the wanted ones lie among descending ``values``: ``count`` at one end, or at each of both."""
+    size = values.shape[0]
+    places = torch.arange(size)
+    top, bottom = places < count, places >= size - count
+    return places[{"largest": top, "smallest": bottom, "both": top | bottom}[which]]
+
+
+def value_errors(
+    values: Float[Tensor, " k"], residuals: Float[Tensor, " k"], spectrum: Float[Tensor, " m"], gap_floor: float = 0.0
+) -> Float[Tensor, " k"]:
+    """Estimated errors of Ritz values: residual^2 / gap, and never more than the residual (Parlett 1980, ch. 11).
+
+    The gap is to the nearest other Ritz value, and at least ``gap_floor`` of the value itself: inside a crowd a small
+    gap means that vectors mix, not that the value is wrong.
+    """
+    distances = (values[:, None] - spectrum).abs()
+    gaps = distances.sort(dim=1).values[:, 1] if spectrum.shape[0] > 1 else values.abs()
+    gaps = torch.maximum(gaps, gap_floor * values.abs())
+    return torch.where(residuals < gaps, residuals**2 / gaps.clamp(min=1e-300), residuals)
+
+
+class Search:
+    """One search for the ``count`` wanted eigenpairs (at each end, for "both") of the operator of ``basis``.
+
+    A cold search is a (block) Lanczos iteration with full reorthogonalisation. A search from seeds expands with the
+    residuals of the worst pairs instead, since the span of inexact seeds is no Krylov space. A full basis is restarted
+    from its best Ritz vectors (Wu and Simon 2000).
+
+    ``gap_floor`` None: a pair is settled when its residual is at most tolerance * |value|; otherwise when the estimated
+    error of its value is. Both limits are never below what the precision of the operator resolves.
+    """
+
+    def __init__(
+        self,
+        basis: Basis,
+        which: Which,
+        count: int,
+        *,
+        tolerance: float,
+        generator: torch.Generator,
+        gap_floor: float | None = None,
+        block: int = 1,
+        budget: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.basis = basis
+        self.which: Which = which
+        self.count = count
+        self.tolerance = tolerance
+        self.gap_floor = gap_floor
+        self.block = block
+        self.budget = budget
+        self.progress = progress
+        self._generator = generator
+        self._before = basis.operator.products
+        self._epsilon = torch.finfo(basis.operator.dtype).eps
+        self._tail = 0  # rows of the last Lanczos block; 0: expand by residuals
+
+    @property
+    def spent(self) -> int:
+        return self.basis.operator.products - self._before
+
+    def sow(self, seeds: Float[Tensor, "j P"] | None, drop: float) -> None:
+        """Begin: Rayleigh-Ritz on the seeds, or a random block for a cold start."""
+        if seeds is not None:
+            self.basis.propose(seeds, drop=drop)
+        if not self.basis.proposed:
+            self._propose_random(min(self.block, self.basis.operator.size))
+            self._tail = self.basis.proposed
+        self.basis.commit()
+
+    def run(self, *, audit: bool) -> Found:
+        """Expand until all wanted pairs are settled, the basis is the whole space or the budget is spent.
+
+        ``audit``: once they are settled, a Lanczos run from a fresh random direction orthogonal to the basis, for a
+        tenth of the products spent (at least 4), looks for a value that was missed; if it moves any, the search goes
+        on, and is audited again.
+        """
+        basis, whole = self.basis, self.basis.operator.size
+        while True:
+            ritz = basis.ritz()
+            places = select(ritz.values, self.which, self.count)
+            values, coordinates = ritz.values[places], ritz.coordinates[:, places]
+            limits = self._limits(values, ritz.magnitude)
+            floor = 10 * self._epsilon * ritz.magnitude
+            complete = places.shape[0] == min(whole, self.count * (2 if self.which == "both" else 1))
+            residuals, explicit = None, None
+            if self._tail and basis.size < whole:
+                last = slice(basis.size - self._tail, basis.size)
+                coupling = basis.propose(basis.images[last], known=basis.projection[last], floor=floor)
+                residuals = torch.linalg.vector_norm(coupling.T @ coordinates[last], dim=0)
+            if residuals is None or (complete and bool((self._measure(values, residuals, ritz) <= limits).all())):
+                explicit = basis.residuals(values, coordinates)
+                residuals = torch.linalg.vector_norm(explicit, dim=1).double().cpu()
+            measure = self._measure(values, residuals, ritz)
+            settled = measure <= limits
+            if self.progress is not None:
+                self.progress(self.spent, float((measure / limits.clamp(min=1e-300)).max()) * self.tolerance)
+            if basis.size == whole or (complete and bool(settled.all())):
+                if audit and basis.size < whole and self._left() > 0:
+                    audit = self._audit(values, limits)
+                    continue
+                return self._found(values, coordinates, ritz, explicit)
+            if not self._tail and explicit is not None:
+                order = (measure / limits.clamp(min=1e-300)).argsort(descending=True)
+                basis.propose(explicit[order[~settled[order]][: self.block].to(explicit.device)], floor=floor)
+            if not basis.proposed:
+                self._propose_random(1)
+            if basis.proposed > self._left():
+                return self._found(values, coordinates, ritz, explicit)
+            if basis.room < basis.proposed:
+                self._restart(ritz)
+            if self._tail:
+                self._tail = basis.proposed
+            basis.commit()
+
+    def _audit(self, values: Tensor, limits: Tensor) -> bool:
+        """Whether a fresh direction moved a value (then there must be another audit)."""
+        basis = self.basis
+        steps = max(_AUDIT_LEAST, math.ceil(_AUDIT_SHARE * self.spent))
+        steps = min(steps, int(self._left()), basis.operator.size - basis.size, basis.capacity - values.shape[0])
+        self._tail, basis.proposed = 0, 0
+        if basis.room < steps:
+            self._restart(basis.ritz(), free=steps)
+        for step in range(steps):
+            if step:
+                floor = 10 * self._epsilon * max(basis.ritz().magnitude, 1e-300)
+                basis.propose(basis.images[-1:], known=basis.projection[-1:], floor=floor)
+            if not step or not basis.proposed:
+                self._propose_random(1)
+            basis.commit()
+        now = basis.ritz().values
+        return bool(((now[select(now, self.which, self.count)] - values).abs() > limits).any())
+
+    def _restart(self, ritz: Ritz, free: int = 1) -> None:
+        ends = 2 if self.which == "both" else 1
+        spare = self.basis.capacity - ends * self.count
+        keep = self.count + max(0, min(spare // 2, spare - max(free, self.basis.proposed))) // ends
+        places = select(ritz.values, self.which, keep)
+        self.basis.compress(ritz.values[places], ritz.coordinates[:, places])
+
+    def _propose_random(self, rows: int) -> None:
+        operator = self.basis.operator
+        while not self.basis.proposed:
+            fresh = torch.randn(rows, operator.size, generator=self._generator, dtype=operator.dtype)
+            self.basis.propose(fresh.to(operator.device))
+
+    def _limits(self, values: Tensor, magnitude: float) -> Tensor:
+        scale = values.abs().clamp(min=self._epsilon ** (2 / 3) * magnitude)
+        return (self.tolerance * scale).clamp(min=10 * self._epsilon * magnitude)
+
+    def _measure(self, values: Tensor, residuals: Tensor, ritz: Ritz) -> Tensor:
+        if self.gap_floor is None:
+            return residuals
+        return value_errors(values, residuals, ritz.values, self.gap_floor)
+
+    def _left(self) -> float:
+        return math.inf if self.budget is None else self.budget - self.spent
+
+    def _found(self, values: Tensor, coordinates: Tensor, ritz: Ritz, explicit: Tensor | None) -> Found:
+        if explicit is None:
+            explicit = self.basis.residuals(values, coordinates)
+        residuals = torch.linalg.vector_norm(explicit, dim=1).double().cpu()
+        settled = self._measure(values, residuals, ritz) <= self._limits(values, ritz.magnitude)
+        errors = value_errors(values, residuals, ritz.values, self.gap_floor or 0.0)
+        errors = errors.clamp(min=10 * self._epsilon * ritz.magnitude)
+        return Found(values, coordinates, residuals, errors, settled, self.spent)
