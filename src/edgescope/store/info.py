@@ -1,0 +1,45 @@
+"""Where and with what a run was made: versions, platform, command line, commit, threads, start time."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+
+
+def run_info(command: str | None = None) -> dict[str, Any]:
+    """What a reader needs to repeat a run, taken from this process; ``command`` is its own command line by default."""
+    try:
+        version = importlib.metadata.version("edgescope")
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree that was never installed
+        version = "unknown"
+    return {
+        "edgescope": version,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "command": shlex.join(sys.argv) if command is None else command,
+        "commit": working_commit(),
+        "threads": torch.get_num_threads(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def working_commit() -> str | None:
+    """The git commit of the working directory, with ``-dirty`` where files differ; None without git or repository."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}  # looking must not take the user's index lock
+    try:
+        answer = subprocess.run(describe, capture_output=True, text=True, timeout=10, env=environment, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout.strip() or None
