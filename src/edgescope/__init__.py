@@ -1,0 +1,1 @@
+"""Edgescope: measures and explains neural-network training at the edge of stability."""

@@ -1,0 +1,86 @@
+"""Checks before any curvature is reported: a loss of the right form, that depends on the parameters and on nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from edgescope.errors import EdgescopeError, InputError, NotDeterministicError
+
+
+def evaluated(work: Callable[[], Tensor]) -> Tensor:
+    """The loss that ``work`` returns, checked to be one finite real number; its own failures in one line."""
+    try:
+        loss = work()
+    except EdgescopeError:
+        raise
+    except Exception as error:
+        first = str(error).strip().splitlines()
+        raise InputError(
+            f"the loss function failed ({type(error).__name__}: {first[0] if first else 'no message'})",
+            expected="loss_fn(model, batch) to return the mean loss of the batch",
+            hint="shapes, label range and types of the data",
+        ) from error
+    if not isinstance(loss, Tensor):
+        raise InputError(f"the loss function returned a {type(loss).__name__}", expected="a scalar tensor")
+    if loss.ndim != 0:
+        raise InputError(
+            f"the loss function returned a tensor of shape {tuple(loss.shape)}",
+            expected="a scalar, the mean loss of the batch",
+            hint=".mean()",
+        )
+    if not loss.is_floating_point():
+        raise InputError(f"the loss has type {loss.dtype}", expected="a real floating-point scalar")
+    return loss
+
+
+def refuse_not_finite(loss: Tensor) -> None:
+    if not math.isfinite(float(loss)):
+        raise InputError(
+            f"the loss is {float(loss)} at these parameters",
+            expected="a finite loss",
+            hint="a checkpoint from before the run diverged, or a smaller learning rate",
+        )
+
+
+def refuse_independent(gradients: tuple[Tensor | None, ...]) -> None:
+    if all(g is None for g in gradients):
+        raise InputError(
+            "the loss does not depend on the model's trainable parameters",
+            expected="a loss computed from loss_fn's own argument `model`, without detach() or no_grad()",
+        )
+
+
+def refuse_random(evaluate: Callable[[], Tensor]) -> None:
+    """Evaluate the loss twice; when the two differ, name the random operations that ran in between."""
+    first = evaluate()
+    with _RandomOperations() as seen:
+        second = evaluate()
+    slack = 1e-10 if first.dtype == torch.float64 else 1e-5
+    difference = abs(float(first) - float(second))
+    if difference <= slack * max(abs(float(first)), abs(float(second)), 1e-12):
+        return
+    named = ", ".join(f"'{name}'" for name in sorted(seen.names))
+    raise NotDeterministicError(
+        f"two evaluations of the loss at the same parameters gave {float(first):.6g} and {float(second):.6g}"
+        + (f" (random operation {named})" if named else ""),
+        expected="a deterministic function of the parameters",
+        hint="mode='eval', dropout off, or random numbers drawn once and kept with the data",
+    )
+
+
+class _RandomOperations(TorchDispatchMode):
+    """Collects the names of operations that draw random numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
