@@ -2,6 +2,21 @@
 
 from edgescope.linalg.eigenpairs import Eigenpairs, top_eigenpairs
 from edgescope.linalg.metric import Diagonal, Metric
-from edgescope.linalg.operator import Operator, as_operator, from_matrix
+from edgescope.linalg.operator import Operator, as_operator, from_matrix, to_matrix
+from edgescope.linalg.quadrature import Spectrum, spectrum
+from edgescope.linalg.trace import TraceEstimate, trace
 
-__all__ = ["Diagonal", "Eigenpairs", "Metric", "Operator", "as_operator", "from_matrix", "top_eigenpairs"]
+__all__ = [
+    "Diagonal",
+    "Eigenpairs",
+    "Metric",
+    "Operator",
+    "Spectrum",
+    "TraceEstimate",
+    "as_operator",
+    "from_matrix",
+    "spectrum",
+    "to_matrix",
+    "top_eigenpairs",
+    "trace",
+]

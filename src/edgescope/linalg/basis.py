@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import psutil
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgescope.errors import MemoryBudgetError
 from edgescope.linalg.operator import Operator
 
 _CHUNK = 16384  # columns rotated at a time in a restart, so that no second (m, P) array is needed
@@ -34,14 +36,17 @@ class Basis:
     (a third and fourth unless the first coefficients are known), one for its column of T; all matrix products.
 
     A row comes in two steps: ``propose`` orthonormalises, at no product; ``commit`` multiplies what was proposed.
+    ``keep_images=False`` halves the memory where neither residuals nor restarts are needed.
     """
 
-    def __init__(self, operator: Operator, capacity: int, width: int = 1) -> None:
+    def __init__(self, operator: Operator, capacity: int, width: int = 1, *, keep_images: bool = True) -> None:
         self.operator = operator
         self.capacity = min(capacity, operator.size)
+        images = self.capacity if keep_images else 0
+        check_memory(self.capacity + width + images, operator)
         like = {"dtype": operator.dtype, "device": operator.device}
         self._rows = torch.empty((self.capacity + width, operator.size), **like)  # type: ignore[call-overload]
-        self._images = torch.empty((self.capacity, operator.size), **like)  # type: ignore[call-overload]
+        self._images = torch.empty((images, operator.size), **like)  # type: ignore[call-overload]
         self._projection = torch.zeros((self.capacity, self.capacity), dtype=torch.float64)
         self.size = 0
         self.proposed = 0
@@ -108,13 +113,20 @@ class Basis:
         self.proposed = slot.shape[0]
         return coupling
 
-    def commit(self) -> None:
-        """Multiply the proposed rows by the operator, as one block, and take them into the basis."""
+    @property
+    def pending(self) -> Float[Tensor, "j P"]:
+        """The rows that were proposed and are not committed yet."""
+        return self._rows[self.size : self.size + self.proposed]
+
+    def commit(self, images: Float[Tensor, "j P"] | None = None) -> None:
+        """Take the proposed rows into the basis; multiplies them as one block unless their ``images`` are given."""
         old, new = self.size, self.size + self.proposed
         if new == old:
             return
-        images = self._images[old:new]
-        images.copy_((self.operator @ self._rows[old:new].T).T)
+        if images is None:
+            images = (self.operator @ self.pending.T).T
+        if self._images.shape[0]:
+            self._images[old:new] = images
         columns = (self._rows[:new] @ images.T).double().cpu()
         self._projection[:new, old:new] = columns
         self._projection[old:new, :old] = columns[:old].T
@@ -142,6 +154,20 @@ class Basis:
             for start in range(0, store.shape[1], _CHUNK):
                 part = store[:, start : start + _CHUNK]
                 part[:kept] = turn @ part
-        self._rows[kept : kept + self.proposed] = self._rows[self.size : self.size + self.proposed].clone()
+        self._rows[kept : kept + self.proposed] = self.pending.clone()
         self.size = kept
         self._projection[:kept, :kept] = torch.diag(values)
+
+
+def check_memory(vectors: int, operator: Operator) -> None:
+    """Raise a MemoryBudgetError that names what so many vectors would need and what there is."""
+    needed = vectors * operator.size * torch.finfo(operator.dtype).bits // 8
+    if operator.device.type == "cuda":
+        free = torch.cuda.mem_get_info(operator.device)[0]
+    else:
+        free = psutil.virtual_memory().available
+    if needed > free:
+        raise MemoryBudgetError(
+            f"{vectors} vectors of length {operator.size} need {needed / 2**30:.2f} GiB, {free / 2**30:.2f} are free",
+            hint="a smaller basis, fewer probes or steps, or float32",
+        )

@@ -6,13 +6,12 @@ import time
 from dataclasses import dataclass
 from typing import Any, get_args
 
-import psutil
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgescope.cost import Cost
-from edgescope.errors import InputError, MemoryBudgetError
+from edgescope.errors import InputError
 from edgescope.linalg.basis import Basis
 from edgescope.linalg.metric import Metric
 from edgescope.linalg.operator import Operator, as_operator
@@ -94,7 +93,7 @@ def top_eigenpairs(
     capacity = basis or max(2 * wanted + 20, 60, least + (0 if seeds is None else seeds.shape[0]))
     if seeds is not None:
         seeds = seeds[: max_products if basis is None else min(basis, max_products or basis)]
-    space = reserve(operator, capacity, block)
+    space = Basis(operator, capacity, block)
     search = Search(
         space,
         which,
@@ -151,23 +150,6 @@ def seed_rows(start: Eigenpairs | Tensor, operator: Operator, metric: Metric | N
     vectors = vectors.to(device=operator.device, dtype=operator.dtype)
     rows = (vectors if metric is None else metric.root(vectors)).T
     return rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
-
-
-def reserve(operator: Operator, capacity: int, width: int) -> Basis:
-    """A basis, or a MemoryBudgetError that names what it would need and what there is."""
-    vectors = 2 * min(capacity, operator.size) + width
-    needed = vectors * operator.size * torch.finfo(operator.dtype).bits // 8
-    if operator.device.type == "cuda":
-        free = torch.cuda.mem_get_info(operator.device)[0]
-    else:
-        free = psutil.virtual_memory().available
-    if needed > free:
-        raise MemoryBudgetError(
-            f"a basis of {vectors} vectors of length {operator.size} needs {needed / 2**30:.2f} GiB, "
-            f"{free / 2**30:.2f} GiB are free",
-            hint="a smaller basis= or float32",
-        )
-    return Basis(operator, capacity, width)
 
 
 def as_eigenpairs(found: Found, basis: Basis, metric: Metric | None, seconds: float) -> Eigenpairs:

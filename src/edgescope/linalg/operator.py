@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import psutil
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgescope.errors import InputError
+from edgescope.errors import InputError, MemoryBudgetError
 
 
 class Operator:
@@ -56,9 +57,7 @@ class Operator:
         return result[:, 0] if block.ndim == 1 else result
 
 
-def from_matrix(
-    matrix: Float[Tensor, "P P"], shapes: Sequence[tuple[int, ...]] | None = None
-) -> Operator:
+def from_matrix(matrix: Float[Tensor, "P P"], shapes: Sequence[tuple[int, ...]] | None = None) -> Operator:
     """A dense symmetric matrix as an operator.
 
     ``shapes`` name the tensors that a vector of length P consists of. Raises :class:`InputError` for a matrix that is
@@ -108,3 +107,25 @@ def as_operator(thing: Any) -> Operator:
         f"a {type(thing).__name__} is not an operator",
         expected="an Objective, an Operator or a symmetric matrix",
     )
+
+
+def to_matrix(thing: Any, block: int = 64) -> Float[Tensor, "P P"]:
+    """The dense symmetric float64 matrix of an operator, from P products in blocks of ``block``, symmetrised.
+
+    The products have the operator's own precision. Raises :class:`MemoryBudgetError` where P^2 numbers do not fit.
+    """
+    operator = as_operator(thing)
+    size = operator.size
+    needed, free = 2 * 8 * size**2, psutil.virtual_memory().available
+    if needed > free:
+        raise MemoryBudgetError(
+            f"a dense matrix of size {size} needs {needed / 2**30:.2f} GiB, {free / 2**30:.2f} are free",
+            hint='method="slq" or a smaller model',
+        )
+    matrix = torch.empty((size, size), dtype=torch.float64)
+    for start in range(0, size, block):
+        width = min(block, size - start)
+        unit = torch.zeros((size, width), dtype=operator.dtype, device=operator.device)
+        unit[torch.arange(start, start + width), torch.arange(width)] = 1
+        matrix[start : start + width] = (operator @ unit).T
+    return matrix.add_(matrix.T.clone()).div_(2)
