@@ -1,1 +1,26 @@
-"""optim."""
+"""Optimizers: for each its update rule, preconditioner, threshold and Jacobian; gradient flow; optimizers by name."""
+
+from edgescope.optim.adam import AdamRule
+from edgescope.optim.gradient_flow import GradientFlow
+from edgescope.optim.jacobian import UpdateJacobian, update_jacobian
+from edgescope.optim.muon import MuonRule
+from edgescope.optim.named import OPTIMIZERS
+from edgescope.optim.rmsprop import RMSPropRule
+from edgescope.optim.rule import Threshold, UpdateRule, add_rule, rule_for
+from edgescope.optim.sgd import SGDRule
+
+add_rule(SGDRule)
+add_rule(RMSPropRule)
+add_rule(AdamRule)
+add_rule(MuonRule)
+
+__all__ = [
+    "OPTIMIZERS",
+    "GradientFlow",
+    "Threshold",
+    "UpdateJacobian",
+    "UpdateRule",
+    "add_rule",
+    "rule_for",
+    "update_jacobian",
+]

@@ -1,0 +1,57 @@
+"""Adam and AdamW as torch steps them: bias correction, amsgrad, coupled or decoupled weight decay."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from edgescope.optim.momentum import Momentum
+from edgescope.optim.rmsprop import ADAPTIVE
+from edgescope.optim.rule import Group, UpdateRule, root
+
+
+class AdamRule(UpdateRule):
+    """m' = b1 m + (1 - b1) g, v' = b2 v + (1 - b2) g^2, w' = (1 - eta lambda) w - eta m'/P'.
+
+    Preconditioner at step t, bias corrections included: P = (1 - b1^t) [sqrt(v/(1 - b2^t)) + eps], with the largest v
+    so far for amsgrad. Threshold on P^-1 H, P frozen: (2 + 2 b1)/((1 - b1) eta), that is 38/eta at b1 = 0.9; a
+    decoupled decay (AdamW) puts (2 - eta lambda)(1 + b1) in the numerator; a coupled one (Adam) makes H into
+    H + lambda I (derivation: :class:`Momentum`).
+    """
+
+    kinds = (torch.optim.Adam, torch.optim.AdamW)
+
+    def vectors(self) -> tuple[str, ...]:
+        amsgrad = any(group["amsgrad"] for group in self.groups())
+        return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if amsgrad else ()))
+
+    def coupled_decay(self, group: Group) -> float:
+        return 0.0 if group["decoupled_weight_decay"] else float(group["weight_decay"])
+
+    def decoupled_decay(self, group: Group) -> float:
+        return float(group["weight_decay"]) if group["decoupled_weight_decay"] else 0.0
+
+    def advance(
+        self, group: Group, w: Tensor, state: dict[str, Tensor], gradient: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        lr, (beta1, beta2) = float(group["lr"]), group["betas"]
+        gradient = gradient + self.coupled_decay(group) * w
+        after = state | {
+            "step": state["step"] + 1,
+            "exp_avg": beta1 * state["exp_avg"] + (1 - beta1) * gradient,
+            "exp_avg_sq": beta2 * state["exp_avg_sq"] + (1 - beta2) * gradient * gradient,
+        }
+        if group["amsgrad"]:
+            after["max_exp_avg_sq"] = torch.maximum(state["max_exp_avg_sq"], after["exp_avg_sq"])
+        shrunk = (1 - lr * self.decoupled_decay(group)) * w
+        return shrunk - lr * after["exp_avg"] / self.preconditioner(group, after), after
+
+    def preconditioner(self, group: Group, state: dict[str, Tensor], gradient: Tensor | None = None) -> Tensor:
+        beta1, beta2 = (float(beta) for beta in group["betas"])
+        correction1, correction2 = (1 - beta ** state["step"] for beta in (beta1, beta2))
+        square = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
+        return correction1 * (root(square) / correction2**0.5 + group["eps"])
+
+    def momentum(self) -> Momentum:
+        beta1 = float(self.option("betas")[0])
+        return Momentum(beta1, gain=1 - beta1, symbol="β₁", divisor="(1-β₁)", source=ADAPTIVE)
