@@ -2,38 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import altair as alt
 import polars as pl
 
+from edgescope.errors import InputError
 from edgescope.figures import look
-from edgescope.figures.axes import X, limits, log_axis, x_title
-from edgescope.figures.lines import Lines
+from edgescope.figures.axes import X, log_axis
+from edgescope.figures.lines import Chart, Lines
 from edgescope.figures.thin import check_table
 
+DASHES = {"train": [1, 0], "test": look.DASH}
 
-def loss_curves(table: pl.DataFrame, *, x: X = "step", title: str = "loss") -> alt.LayerChart:
+
+def loss_curves(table: pl.DataFrame, *, x: X = "step", diverged: Collection[str] = (), title: str = "loss") -> Chart:
     """Loss on a logarithmic axis.
 
     ``table`` has the columns ``run``, ``step`` (or ``time``: learning rate times step), ``loss`` and, where there is
-    a test loss beside it, ``split`` (``"train"`` or ``"test"``). A run whose last loss is not finite is marked as
-    diverged at its last finite one. ``title`` names the loss on its axis, with its formula: ``"loss ½|f − y|²"``.
-    Raises :class:`InputError` for a table without rows, columns or positive values.
+    a test loss beside it, ``split`` (``"train"`` or ``"test"``). Runs that ``diverged`` names, and those whose last
+    loss is not finite, are crossed where they leave the picture. ``title`` names the loss on its axis, with its
+    formula: ``"loss ½|f − y|²"``. Raises :class:`InputError` for a table without rows, columns or positive values.
     """
+    what = "loss curves"
     columns = {"run": "name", x: "number", "loss": "number"}
-    by = ["run"]
-    if "split" in table.columns:
-        columns["split"], by = "name", ["run", "split"]
-    lines = Lines.of(check_table(table, columns, "loss curves"), x, "loss", by, "loss curves", positive=True)
-    scale, axis = log_axis(title, limits(lines.points))
-    detail: dict[str, alt.StrokeDash] = {}
-    if "split" in columns:
-        kinds = [s for s in ("train", "test") if s in lines.points["split"]]
-        dashes = [{"train": [1, 0], "test": look.DASH}[s] for s in kinds]
-        legend = alt.Legend(symbolType="stroke") if len(kinds) > 1 else None
-        detail["strokeDash"] = alt.StrokeDash(
-            "split", type="nominal", scale=alt.Scale(domain=kinds, range=dashes), legend=legend
-        )
-    layers = lines.layers(
-        alt.Axis(title=x_title(x, lines.rows)), scale, axis, detail, marked=pl.col("split") == kinds[0] if detail else None
+    if "split" not in table.columns:
+        table = check_table(table, columns, what)
+        lines = Lines.of(table, x, "loss", ["run"], what, diverged=diverged, positive=True)
+        return alt.layer(*lines.layers(*log_axis(title, lines.limits())))
+    table = check_table(table, columns | {"split": "name"}, what)
+    lines = Lines.of(table, x, "loss", ["run", "split"], what, diverged=diverged, positive=True)
+    splits = [split for split in DASHES if split in lines.points["split"]]
+    if not splits:
+        raise InputError(f"the table for {what} has no split 'train' or 'test'", expected="one of them in each row")
+    dash = alt.StrokeDash(
+        "split",
+        type="nominal",
+        scale=alt.Scale(domain=splits, range=[DASHES[split] for split in splits]),
+        legend=alt.Legend(symbolType="stroke", symbolSize=400) if len(splits) > 1 else None,
     )
-    return alt.layer(*layers)
+    marked = pl.col("split") == splits[0]
+    return alt.layer(*lines.layers(*log_axis(title, lines.limits()), line={"strokeDash": dash}, marked=marked))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Collection
+from typing import Any, Literal
 
 import altair as alt
 import polars as pl
 
 from edgescope.figures import look
-from edgescope.figures.axes import X, limits, linear_axis, x_title
-from edgescope.figures.lines import Lines, inline, run_scales
+from edgescope.figures.axes import X, linear_axis, short
+from edgescope.figures.lines import Chart, Lines, inline, run_scales
 from edgescope.figures.thin import check_table
 
 
@@ -20,34 +21,38 @@ def eigenvalue_curves(
     x: X = "step",
     layout: Literal["apart", "together"] = "apart",
     columns: int = 2,
+    diverged: Collection[str] = (),
     title: str = "sharpness λ (units of 1/η)",
-) -> alt.TopLevelMixin:
+) -> Chart:
     """Eigenvalues in one panel a run, each with its own axis (``"apart"``), or all in one (``"together"``).
 
     ``table`` has the columns ``run``, ``step`` (or ``time``), ``value`` and, where there are several eigenvalues,
     ``k`` (1 is the largest); the further ones are drawn fainter. ``thresholds`` has ``run``, ``threshold`` and, where
-    it moves along the run, ``step`` (or ``time``). Raises :class:`InputError` for tables without rows or columns.
+    it moves along the run, ``step`` (or ``time``). Runs that ``diverged`` names, and those whose last value is not
+    finite, are crossed where they leave the picture. Raises :class:`InputError` for tables without rows or columns.
     """
     what = "eigenvalue curves"
     wanted = {"run": "name", x: "number", "value": "number"}
     if "k" in table.columns:
         table = table.with_columns(pl.col("k").cast(pl.Int64))
         wanted["k"] = "name"
-    lines = Lines.of(check_table(table, wanted, what), x, "value", ["run", *wanted.keys() & {"k"}], what)
+    by = ["run", "k"] if "k" in wanted else ["run"]
+    lines = Lines.of(check_table(table, wanted, what), x, "value", by, what, diverged=diverged)
     edges = _edges(lines, thresholds, x)
     if layout == "together":
-        return _panel(lines, edges, lines.runs, title, x_title(x, lines.rows))
+        return _panel(lines, edges, title)
     panels = []
     for place, run in enumerate(lines.runs):
-        row_ends = place + columns >= len(lines.runs)
         panel = _panel(
             lines.only(run),
             edges.filter(pl.col("run") == run),
-            [run],
             title if place % columns == 0 else None,
-            x_title(x, lines.rows) if row_ends else None,
+            x_titled=place + columns >= len(lines.runs),
+            legend=False,
         )
-        heading = alt.TitleParams(run, fontSize=12, fontWeight="normal", offset=6)
+        heading = alt.TitleParams(
+            f"{run} (× diverged)" if run in lines.diverged else run, fontSize=12, fontWeight="normal", offset=6
+        )
         panels.append(panel.properties(title=heading, width=look.PANEL_WIDTH, height=look.PANEL_HEIGHT))
     return alt.concat(*panels, columns=columns)
 
@@ -67,33 +72,48 @@ def _edges(lines: Lines, thresholds: pl.DataFrame | None, x: str) -> pl.DataFram
     return edges.select("run", x, "threshold").filter(pl.col("run").is_in(lines.runs))
 
 
-def _panel(lines: Lines, edges: pl.DataFrame, runs: list[str], title: str | None, along: str | None) -> alt.LayerChart:
-    alone = len(runs) == 1
-    scale, axis = linear_axis(title, [*limits(lines.points), *edges["threshold"]])
-    x_axis = alt.Axis(title=along, tickCount=5)
-    detail = {}
-    if "k" in lines.points.columns:
+def _panel(lines: Lines, edges: pl.DataFrame, title: str | None, x_titled: bool = True, legend: bool = True) -> Chart:
+    scale, axis = linear_axis(title, [*lines.limits(), *edges["threshold"]])
+    fade: dict[str, Any] = {}
+    marked = None
+    if "k" in lines.by:
         order = sorted(lines.points["k"].unique(), key=int)
-        fades = [look.FADES[min(i, len(look.FADES) - 1)] for i in range(len(order))]
-        detail["opacity"] = alt.Opacity("k", type="nominal", scale=alt.Scale(domain=order, range=fades), legend=None)
-    layers = lines.layers(x_axis, scale, axis, detail, marked=pl.col("k") == order[0] if detail else None)
-    if not edges.is_empty():
-        colour = alt.value(look.ALARM) if alone else alt.Color("run", type="nominal", scale=run_scales(runs)[0])
-        chart = alt.Chart(inline(edges)).encode(
-            x=alt.X(lines.x, type="quantitative"), y=alt.Y("threshold", type="quantitative", scale=scale), color=colour
+        opacities = [look.FADES[min(i, len(look.FADES) - 1)] for i in range(len(order))]
+        k_scale = alt.Scale(domain=order, range=opacities)
+        fade, marked = (
+            {"opacity": alt.Opacity("k", type="nominal", scale=k_scale, legend=None)},
+            pl.col("k") == order[0],
         )
-        layers.append(chart.mark_line(strokeDash=look.DASH, strokeWidth=1.4, clip=True))
-        if alone:
-            layers.append(_label(edges, lines.x, scale))
-    return alt.layer(*layers)
+    layers = lines.layers(scale, axis, x_titled=x_titled, legend=legend, line=fade, marked=marked)
+    return alt.layer(*layers, *_thresholds(edges, lines, scale))
 
 
-def _label(edges: pl.DataFrame, x: str, scale: alt.Scale) -> alt.Chart:
-    """The value of the threshold, written on its line at the left, where sharpness is still below it."""
-    first = edges.sort(x).head(1)
-    text = f"threshold {first['threshold'][0]:.4g}"
-    return (
-        alt.Chart(inline(first))
-        .mark_text(text=text, align="left", dx=4, dy=-7, color=look.ALARM, font=look.FONT, fontSize=11)
-        .encode(x=alt.X(x, type="quantitative"), y=alt.Y("threshold", type="quantitative", scale=scale))
+def _thresholds(edges: pl.DataFrame, lines: Lines, scale: alt.Scale) -> list[Chart]:
+    """Dashed lines: labelled with their value beside a single run, in the colours of the runs beside several."""
+    if edges.is_empty():
+        return []
+    x = alt.X(lines.x, type="quantitative")
+    y = alt.Y("threshold", type="quantitative", scale=scale)
+    if len(lines.runs) > 1:
+        dash = alt.StrokeDash(
+            "name",
+            type="nominal",
+            scale=alt.Scale(domain=["threshold"], range=[look.DASH]),
+            legend=alt.Legend(symbolType="stroke", symbolSize=400),
+        )
+        colour = alt.Color("run", type="nominal", scale=run_scales(lines.runs)[0])
+        named = alt.Chart(inline(edges.with_columns(name=pl.lit("threshold"))))
+        return [named.mark_line(strokeWidth=1.4, clip=True).encode(x=x, y=y, color=colour, strokeDash=dash)]
+    line = alt.Chart(inline(edges)).mark_line(strokeWidth=1.4, clip=True)
+    dashed = line.encode(x=x, y=y, color=alt.value(look.ALARM), strokeDash=alt.value(look.DASH))
+    # Written at the left, where sharpness is usually still below the threshold.
+    first = edges.sort(lines.x).head(1)
+    word = alt.Chart(inline(first)).mark_text(
+        text=f"threshold {short(first['threshold'][0])}",
+        align="left",
+        dx=4,
+        dy=-7,
+        color=look.ALARM,
+        **look.NOTE,
     )
+    return [dashed, word.encode(x=x, y=y)]

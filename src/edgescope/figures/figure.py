@@ -7,12 +7,12 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import vl_convert
 
 from edgescope.errors import InputError
 from edgescope.figures import look
+from edgescope.figures.lines import Chart
 
 PNG_SCALE = 2
 
@@ -28,7 +28,7 @@ class Figure:
     name: str
     title: str
     caption: str
-    chart: Any
+    chart: Chart
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name):
@@ -41,7 +41,7 @@ class Figure:
         return self._drawn(self.chart, background="transparent")
 
     def save(self, folder: Path | str) -> dict[str, Path]:
-        """Write ``<name>.svg``, ``.png`` (two pixels a point) and ``.pdf`` into ``folder``, each aside and then renamed.
+        """Write ``<name>.svg``, ``.png`` (two pixels a point) and ``.pdf`` into ``folder``, each written aside first.
 
         Returns the three paths by format. Raises :class:`InputError` where the folder cannot be written.
         """
@@ -53,7 +53,7 @@ class Figure:
         }
         return {kind: write_aside(Path(folder) / f"{self.name}.{kind}", image) for kind, image in images.items()}
 
-    def _drawn(self, chart: Any, background: str) -> str:
+    def _drawn(self, chart: Chart, background: str) -> str:
         text = io.StringIO()
         chart.configure(**look.CONFIG, background=background).save(text, format="svg")
         return text.getvalue()

@@ -28,6 +28,13 @@ PANEL_WIDTH, PANEL_HEIGHT = 215, 150
 # glyphs (no subscripts, no double bars).
 FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 
+NOTE: dict[str, Any] = {"font": FONT, "fontSize": 11}
+"""A word inside a chart."""
+
+EXPECTED: dict[str, Any] = {"color": ALARM, "strokeDash": DASH, "strokeWidth": 1.4}
+NEAR: dict[str, Any] = {"color": ALARM, "opacity": 0.09}
+"""The line of a threshold or another expected value, and the shaded band around it."""
+
 _TEXT = {"labelFont": FONT, "titleFont": FONT, "labelColor": INK, "titleColor": INK, "labelFontSize": 11}
 
 CONFIG: dict[str, Any] = {
@@ -66,6 +73,7 @@ CONFIG: dict[str, Any] = {
         "rowPadding": 5,
         "labelLimit": 260,
         "symbolSize": 70,
+        "symbolOpacity": 1,
         "symbolStrokeWidth": 2,
     },
     "concat": {"spacing": 22},

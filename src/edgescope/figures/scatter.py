@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import altair as alt
 import polars as pl
 
 from edgescope.errors import InputError
 from edgescope.figures import look
-from edgescope.figures.lines import inline, run_scales
+from edgescope.figures.axes import PLAIN
+from edgescope.figures.lines import Chart, inline, run_scales
 from edgescope.figures.thin import check_table
 
-POINTS = 400
+POINTS = 240
 """Points a run; of more, evenly spaced ones are drawn, and those farthest from the diagonal."""
 
 SIDE = 300
@@ -24,7 +26,7 @@ def predicted_against_measured(
     smallest: float | None = None,
     x_title: str = "predicted loss change of a step",
     y_title: str = "measured loss change of a step",
-) -> alt.LayerChart:
+) -> Chart:
     """Points with the diagonal on which prediction and measurement agree.
 
     ``table`` has the columns ``run``, ``predicted`` and ``measured``, in the same unit. Both axes are logarithmic in
@@ -43,19 +45,20 @@ def predicted_against_measured(
     values = [*pairs["predicted"], *pairs["measured"]]
     low, high = min(values), max(values)
     air = 1.3
-    domain = [low * air if low < 0 else -smallest, high * air if high > 0 else smallest]
+    first, last = (low * air if low < 0 else -smallest), (high * air if high > 0 else smallest)
+    domain = [first, last]
     scale = alt.Scale(type="symlog", constant=smallest, domain=domain, nice=False)
-    axis = {"values": symlog_ticks(*domain, smallest), "format": "~e", "grid": True}
+    axis: dict[str, Any] = {"values": symlog_ticks(first, last, smallest), "labelExpr": PLAIN, "grid": True}
     colour_scale, shape_scale = run_scales(runs)
     legend = alt.Legend() if len(runs) > 1 else None
     diagonal = (
         alt.Chart(inline(pl.DataFrame({"predicted": domain, "measured": domain})))
-        .mark_line(color=look.MUTED, strokeDash=look.DASH, strokeWidth=1.2)
+        .mark_line(**look.EXPECTED)
         .encode(x=alt.X("predicted", type="quantitative"), y=alt.Y("measured", type="quantitative"))
     )
     points = (
         alt.Chart(inline(_fewer(pairs)))
-        .mark_point(size=20, filled=True, opacity=0.6)
+        .mark_point(size=22, filled=False, strokeWidth=1.1, opacity=1)
         .encode(
             x=alt.X("predicted", type="quantitative", scale=scale, axis=alt.Axis(title=x_title, **axis)),
             y=alt.Y("measured", type="quantitative", scale=scale, axis=alt.Axis(title=y_title, **axis)),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import numpy as np
 import polars as pl
 
 from edgescope.errors import InputError
 from edgescope.figures import look
-from edgescope.figures.axes import linear_axis, log_axis
-from edgescope.figures.lines import inline, run_scales
+from edgescope.figures.axes import PLAIN, linear_axis, log_axis, short
+from edgescope.figures.lines import Chart, inline, run_scales
 from edgescope.figures.thin import check_table
 
 GRID_POINTS = 400
@@ -19,7 +21,7 @@ FLOOR = 1e-6
 
 def spectral_density(
     table: pl.DataFrame, *, threshold: float | None = None, width: float | None = None, title: str = "eigenvalue λ"
-) -> alt.LayerChart:
+) -> Chart:
     """Density of eigenvalues at one or several moments, from the nodes and weights of a quadrature.
 
     ``table`` has the columns ``moment`` (a name such as ``"step 200"``), ``node`` and ``weight`` (of one moment they
@@ -50,11 +52,12 @@ def spectral_density(
         frames.append(pl.DataFrame({"moment": moment, "node": grid, "density": density}))
     curve = pl.concat(frames)
     floor = FLOOR * float(curve["density"].max())  # type: ignore[arg-type]
-    curve = curve.with_columns(pl.col("density").clip(lower_bound=floor))
-    scale, axis = log_axis("density (per unit of λ)", curve["density"].to_list())
-    x_axis = alt.Axis(title=title, format="~g")
+    # Below the floor a curve leaves the picture; its logarithm must stay finite all the same.
+    curve = curve.with_columns(pl.col("density").clip(lower_bound=1e-3 * floor))
+    scale, axis = log_axis("density (per unit of λ)", [floor, *curve["density"].filter(curve["density"] > floor)])
+    x_axis = alt.Axis(title=title, labelExpr=PLAIN)
     x_scale = alt.Scale(domain=[float(grid[0]), float(grid[-1])], nice=False, zero=False)
-    legend = alt.Legend(symbolType="stroke") if len(moments) > 1 else None
+    legend = alt.Legend(symbolType="stroke", symbolSize=400) if len(moments) > 1 else None
     styles = [[1, 0], [7, 2], [3, 2], [8, 2, 2, 2], [1, 2], [12, 3]]
     line = (
         alt.Chart(inline(curve))
@@ -74,9 +77,7 @@ def spectral_density(
     return alt.layer(line, *_threshold(threshold, "x"))
 
 
-def spectral_stems(
-    table: pl.DataFrame, *, threshold: float | None = None, title: str = "eigenvalue λ"
-) -> alt.LayerChart:
+def spectral_stems(table: pl.DataFrame, *, threshold: float | None = None, title: str = "eigenvalue λ") -> Chart:
     """A few eigenvalues as stems against their rank, at one or several moments.
 
     ``table`` has the columns ``moment``, ``k`` (1 is the largest) and ``value``. ``threshold`` draws a dashed line.
@@ -93,22 +94,28 @@ def spectral_stems(
     legend = alt.Legend() if len(moments) > 1 else None
     stem = alt.Chart(inline(table)).encode(
         x=alt.X("k", type="ordinal", axis=alt.Axis(title="rank k", labelAngle=0)),
-        xOffset=alt.XOffset("moment", type="nominal", scale=alt.Scale(domain=moments, paddingInner=0.5, paddingOuter=0.7)),
+        xOffset=alt.XOffset(
+            "moment", type="nominal", scale=alt.Scale(domain=moments, paddingInner=0.5, paddingOuter=0.7)
+        ),
         y=alt.Y("value", type="quantitative", scale=scale, axis=axis),
         color=alt.Color("moment", type="nominal", scale=colour_scale, legend=legend),
     )
     dot = stem.mark_point(size=48, filled=True, opacity=1).encode(
         shape=alt.Shape("moment", type="nominal", scale=shape_scale, legend=legend)
     )
-    return alt.layer(stem.mark_rule(strokeWidth=1.5).encode(y2=alt.Y2("base")), dot, *_threshold(threshold, "y"))
+    return alt.layer(
+        stem.mark_rule(strokeWidth=1.5).encode(y2=alt.Y2("base")), dot, *_threshold(threshold, "y")
+    ).properties(width=look.WIDTH)
 
 
-def _threshold(value: float | None, channel: str) -> list[alt.Chart]:
+def _threshold(value: float | None, channel: str) -> list[Chart]:
     if value is None or not np.isfinite(value):
         return []
     chart = alt.Chart(inline(pl.DataFrame({"threshold": [float(value)]})))
     place = alt.X("threshold", type="quantitative") if channel == "x" else alt.Y("threshold", type="quantitative")
-    rule = chart.mark_rule(color=look.ALARM, strokeDash=look.DASH, strokeWidth=1.4)
-    corner = {"align": "right", "dx": -5, "y": 8} if channel == "x" else {"align": "right", "dy": -7, "x": "width"}
-    text = chart.mark_text(text=f"threshold {value:.4g}", color=look.ALARM, font=look.FONT, fontSize=11, **corner)
+    rule = chart.mark_rule(**look.EXPECTED)
+    corner: dict[str, Any] = (
+        {"align": "right", "dx": -5, "y": 8} if channel == "x" else {"align": "right", "dy": -7, "x": "width"}
+    )
+    text = chart.mark_text(text=f"threshold {short(value)}", color=look.ALARM, **look.NOTE, **corner)
     return [rule.encode(**{channel: place}), text.encode(**{channel: place})]

@@ -7,7 +7,7 @@ import polars as pl
 from edgescope.errors import InputError
 
 BINS = 240
-"""Bins a line: two pixels each at the width of these charts, in a picture of two pixels a point."""
+"""Points a long line: about two pixels each at the width of these charts. Up to twice as many are drawn as they are."""
 
 
 def check_table(table: pl.DataFrame, columns: dict[str, str], what: str) -> pl.DataFrame:
@@ -30,15 +30,15 @@ def check_table(table: pl.DataFrame, columns: dict[str, str], what: str) -> pl.D
 
 
 def thin(table: pl.DataFrame, x: str, y: str, by: list[str], bins: int = BINS) -> pl.DataFrame:
-    """At most ``bins`` rows a series: the columns ``by``, then ``x`` (mean), ``low``, ``mean``, ``high``, ``rows``.
+    """At most ``2 bins`` rows a series: the columns ``by``, then ``x`` (mean), ``low``, ``mean``, ``high``, ``rows``.
 
-    Every combination of ``by`` is a series, sorted by ``x``. A series of at most ``bins`` rows is kept as it is; a
-    longer one is cut into ``bins`` runs of consecutive rows. Rows that are not finite are dropped. The lowest and the
-    highest value of every series are kept exactly.
+    Every combination of ``by`` is a series, sorted by ``x``. A series of at most ``2 bins`` rows is kept as it is; a
+    longer one is cut into ``bins`` stretches of consecutive rows. Rows that are not finite are dropped. The lowest and
+    the highest value of every series are kept exactly.
     """
     finite = table.filter(pl.col(x).is_finite() & pl.col(y).is_finite()).sort(x, maintain_order=True)
-    order = pl.int_range(pl.len()).over(by)
-    position = (order * bins // pl.len().over(by).clip(lower_bound=bins)).alias("bin")
+    place, count = pl.int_range(pl.len()).over(by), pl.len().over(by)
+    stretch = pl.when(count <= 2 * bins).then(place).otherwise(place * bins // count).alias("stretch")
     summary = [
         pl.col(x).mean(),
         pl.col(y).min().alias("low"),
@@ -47,14 +47,11 @@ def thin(table: pl.DataFrame, x: str, y: str, by: list[str], bins: int = BINS) -
         pl.col(y).max().alias("high"),
         pl.len().alias("rows"),
     ]
-    return finite.with_columns(position).group_by([*by, "bin"], maintain_order=True).agg(summary).drop("bin")
+    return finite.with_columns(stretch).group_by([*by, "stretch"], maintain_order=True).agg(summary).drop("stretch")
 
 
-def ends(table: pl.DataFrame, x: str, y: str, by: list[str]) -> pl.DataFrame:
-    """The last finite point of every series whose last row is not finite: where a diverged run left the picture."""
-    ordered = table.sort(x, maintain_order=True).with_columns(pl.col(y).is_finite().fill_null(False).last().over(by).alias("_alive"))
-    return (
-        ordered.filter(~pl.col("_alive") & pl.col(y).is_finite())
-        .group_by(by, maintain_order=True)
-        .agg(pl.col(x).last(), pl.col(y).last())
-    )
+def not_finite_at_last(table: pl.DataFrame, x: str, y: str) -> list[str]:
+    """The runs of which some series ends in a value that is not finite."""
+    series = [c for c in table.columns if c not in (x, y)]
+    last = table.sort(x, maintain_order=True).group_by(series, maintain_order=True).agg(pl.col(y).last())
+    return last.filter(~pl.col(y).is_finite().fill_null(False))["run"].unique(maintain_order=True).to_list()
