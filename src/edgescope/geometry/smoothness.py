@@ -88,8 +88,8 @@ def directional_smoothness(
         raise InputError("directional smoothness of a step of length zero", expected="two different points")
 
     cost = Cost(losses=(loss_w is None) + (loss_next is None), gradients=int(gradient_w is None))
-    before = float(objective.loss(w) if loss_w is None else loss_w)
-    after = float(objective.loss(w_next) if loss_next is None else loss_next)
+    before = float(torch.as_tensor(objective.loss(w) if loss_w is None else loss_w).detach())
+    after = float(torch.as_tensor(objective.loss(w_next) if loss_next is None else loss_next).detach())
     gradient = (objective.gradient(w) if gradient_w is None else gradient_w).double()
     half = length**2 / 2
     value = (after - before - float(gradient @ step)) / half

@@ -25,9 +25,9 @@ class GradientFlow(torch.optim.Optimizer):
     """Integrates w' = -g(w); one ``step(closure)`` is one accepted step of Bogacki and Shampine's 3(2) pair (1989).
 
     The closure zeroes gradients, computes the loss, calls ``backward`` and returns the loss, as for LBFGS, and must be
-    a deterministic function of the parameters (full batch). ``step`` returns the loss before the step. The gradient at
-    the new point is the first stage of the next step, so a step costs 3 closures (one more at the start, and 3 for
-    each rejected trial). After a step ``.grad`` holds the gradient at the new point.
+    a deterministic function of the parameters (full batch). ``step`` returns the loss before the step, a float.
+    The gradient at the new point is the first stage of the next step, so a step costs 3 closures (one more at the
+    start, and 3 for each rejected trial). After a step ``.grad`` holds the gradient at the new point.
 
     A step is at most ``max_step`` (in time; one unit is one unit of lr times steps of gradient descent), and at most
     ``safety / S`` where ``sharpness()`` gives the current sharpness S (None, zero or negative: no bound), as in Cohen
@@ -145,7 +145,7 @@ class GradientFlow(torch.optim.Optimizer):
     def _slope(self, closure: Closure) -> tuple[float, Slopes]:
         group = self.param_groups[0]
         with torch.enable_grad():
-            loss = float(closure())
+            loss = float(torch.as_tensor(closure()).detach())
         group["evaluations"] += 1
         return loss, [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in group["params"]]
 

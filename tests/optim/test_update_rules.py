@@ -1,0 +1,242 @@
+"""``update`` and ``state`` of every rule against torch.optim itself; what is not known, and what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from edgescope.errors import EdgescopeError, InputError, NotKnownError
+from edgescope.linalg.operator import from_matrix
+from edgescope.optim import add_rule, rule_for
+from edgescope.optim.rule import RULES
+from edgescope.optim.sgd import SGDRule
+
+SGD, RMSprop, Adam, AdamW, Muon = (
+    torch.optim.SGD,
+    torch.optim.RMSprop,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.Muon,
+)
+
+CASES: list[tuple[type[torch.optim.Optimizer], dict[str, Any], dict[str, Any]]] = [
+    # optimizer, its options, and what the second parameter group has instead
+    (SGD, {"lr": 0.1}, {"lr": 0.02}),
+    (SGD, {"lr": 0.1, "weight_decay": 0.3}, {"weight_decay": 0.0}),
+    (SGD, {"lr": 0.1, "momentum": 0.9}, {"momentum": 0.0}),
+    (SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.4, "weight_decay": 0.2}, {"dampening": 0.0}),
+    (SGD, {"lr": 0.1, "momentum": 0.3, "nesterov": True}, {"lr": 0.02, "momentum": 0.9}),
+    (SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1}, {"nesterov": False}),
+    (RMSprop, {"lr": 0.01}, {"lr": 0.1, "alpha": 0.5}),
+    (RMSprop, {"lr": 0.01, "centered": True, "momentum": 0.9}, {"centered": False}),
+    (RMSprop, {"lr": 0.01, "weight_decay": 0.1, "eps": 1e-2, "momentum": 0.5}, {"momentum": 0}),
+    (Adam, {"lr": 0.01}, {"lr": 0.1, "betas": (0.5, 0.7)}),
+    (Adam, {"lr": 0.01, "amsgrad": True, "weight_decay": 0.2}, {"amsgrad": False}),
+    (Adam, {"lr": 0.01, "betas": (0.0, 0.9), "eps": 1e-2}, {"eps": 1e-8}),
+    (AdamW, {"lr": 0.01, "weight_decay": 0.5}, {"weight_decay": 0.0}),
+    (AdamW, {"lr": torch.tensor(0.01, dtype=torch.float64), "amsgrad": True, "betas": (0.3, 0.9)}, {"lr": 0.1}),
+    (Muon, {"lr": 0.02}, {"lr": 0.1, "weight_decay": 0.0}),
+    (Muon, {"lr": 0.02, "nesterov": False, "momentum": 0.5}, {"nesterov": True, "ns_steps": 3}),
+    (Muon, {"lr": 0.02, "adjust_lr_fn": "match_rms_adamw"}, {"adjust_lr_fn": "original"}),
+]
+
+
+def make(kind: type, options: dict[str, Any], other: dict[str, Any]) -> tuple[torch.optim.Optimizer, list[Tensor]]:
+    shapes = [(3, 4), (5, 2), (4, 1)] if kind is Muon else [(3, 4), (5,), (2, 3, 2)]
+    tensors = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    return kind([{"params": [tensors[0], tensors[2]]}, {"params": [tensors[1]], **other}], **options), tensors
+
+
+def polynomial_of_singular_values(
+    u: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
+) -> Tensor:
+    """What torch's Newton-Schulz iteration is in exact arithmetic, by singular values."""
+    left, s, right = torch.linalg.svd(u, full_matrices=False)
+    s = s / max(float(u.norm()), eps)
+    a, b, c = coefficients
+    for _ in range(steps):
+        s = a * s + b * s**3 + c * s**5
+    return left @ torch.diag(s) @ right
+
+
+@pytest.fixture
+def exact_muon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's Muon with its bfloat16 iteration replaced by the exact one; everything else stays torch's."""
+    monkeypatch.setattr(torch.optim._muon, "_zeropower_via_newtonschulz", polynomial_of_singular_values)
+
+
+def flat(tensors: list[Tensor]) -> Tensor:
+    return torch.cat([t.detach().flatten() for t in tensors])
+
+
+@pytest.mark.parametrize(("kind", "options", "other"), CASES)
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.usefixtures("exact_muon")
+def test_update_is_what_torch_does(kind: type, options: dict[str, Any], other: dict[str, Any], seed: int) -> None:
+    torch.manual_seed(seed)
+    optimizer, tensors = make(kind, options, other)
+    rule = rule_for(optimizer, tensors)
+    w, state = flat(tensors), rule.state()
+    for step in range(25):
+        for tensor in tensors:
+            tensor.grad = torch.randn_like(tensor) * 10.0 ** (step % 3 - 1)
+        if step == 12:  # a scheduler changes the live rate
+            optimizer.param_groups[0]["lr"] = 0.5 * float(optimizer.param_groups[0]["lr"])
+        w, state = rule.update(w, state, flat([t.grad for t in tensors]))
+        optimizer.step()
+        torch.testing.assert_close(w, flat(tensors), rtol=0, atol=1e-12)
+        live = rule.state()
+        assert set(live) == set(state)
+        for name in set(live) - {"step"}:
+            torch.testing.assert_close(state[name], live[name], rtol=1e-13, atol=1e-13)
+        w, state = flat(tensors), live  # what was read is enough to go on from
+
+
+def test_muon_agrees_with_torchs_bfloat16() -> None:
+    torch.manual_seed(0)
+    optimizer, tensors = make(Muon, {"lr": 1.0, "weight_decay": 0.0}, {})
+    rule = rule_for(optimizer, tensors)
+    before = flat(tensors)
+    for tensor in tensors:
+        tensor.grad = torch.randn_like(tensor)
+    ours = rule.update(before, rule.state(), flat([t.grad for t in tensors]))[0] - before
+    optimizer.step()
+    theirs = flat(tensors) - before
+    assert float((ours - theirs).norm()) < 2e-2 * float(theirs.norm())
+
+
+def test_reading_leaves_the_optimizer_as_it_was() -> None:
+    torch.manual_seed(0)
+    optimizer, tensors = make(Adam, {"lr": 0.1}, {})
+    rule = rule_for(optimizer, tensors)
+    rule.state()
+    rule.metric(torch.ones(29, dtype=torch.float64))
+    assert len(optimizer.state) == 0
+
+
+def test_frozen_tensors_in_the_optimizer_are_no_fault() -> None:
+    tensor, frozen = torch.ones(3, requires_grad=True), torch.ones(2)
+    assert rule_for(SGD([tensor, frozen], lr=0.1), [tensor]).threshold().value == pytest.approx(20)
+
+
+def test_coupled_decay_is_added_to_the_operator_and_nothing_else_is() -> None:
+    a, b = (
+        torch.ones(2, dtype=torch.float64, requires_grad=True),
+        torch.ones(1, dtype=torch.float64, requires_grad=True),
+    )
+    H = from_matrix(torch.diag(torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)))
+    optimizer = SGD([{"params": [b]}, {"params": [a], "weight_decay": 0.5}], lr=0.1)
+    shifted = rule_for(optimizer, [a, b]).effective(H)
+    torch.testing.assert_close(shifted @ torch.eye(3).double(), torch.diag(torch.tensor([1.5, 2.5, 3.0]).double()))
+    assert (shifted.products, H.products) == (3, 3)
+    assert rule_for(AdamW([a, b], weight_decay=0.5), [a, b]).effective(H) is H
+
+
+class Unheard(torch.optim.Optimizer):
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {})
+
+
+class MySGD(SGD):
+    def step(self, closure: Any = None) -> None:
+        raise NotImplementedError
+
+
+def one() -> Tensor:
+    return torch.ones(2, 2, requires_grad=True)
+
+
+NOT_KNOWN = [
+    (lambda p: rule_for(Unheard([p]), [p]), "Unheard"),
+    (lambda p: rule_for(MySGD([p]), [p]), "MySGD"),
+    (lambda p: rule_for(torch.optim.Adagrad([p]), [p]), "Adagrad"),
+    (lambda p: rule_for(SGD([p], maximize=True), [p]), "maximize"),
+    (lambda p: rule_for(Adam([p], differentiable=True), [p]), "differentiable"),
+    (lambda p: rule_for(Adam([p]), [p]).metric(), "before its first step"),
+    (lambda p: rule_for(RMSprop([p]), [p]).metric(), "before its first step"),
+    (lambda p: rule_for(Muon([p]), [p]).metric(), "before its first step"),
+    (lambda p: rule_for(SGD([p], momentum=0.5, dampening=1.0), [p]).threshold(), "dampening"),
+    (
+        lambda p: rule_for(Muon([p], ns_coefficients=(1.0, -2.0, 0.0)), [p]).metric(torch.ones(4)),
+        "ns_coefficients=(1.0, -2.0, 0.0)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("ask", "names"), NOT_KNOWN)
+def test_what_is_not_known_says_so(ask: Any, names: str) -> None:
+    check_line(NotKnownError, ask, names)
+
+
+def mixed(kind: type, **other: Any) -> Any:
+    p, q = one(), one()
+    rule = rule_for(kind([{"params": [p]}, {"params": [q], **other}], lr=0.1), [p, q])
+    return lambda _: rule.threshold()
+
+
+@pytest.mark.parametrize(
+    ("ask", "names"),
+    [
+        (mixed(SGD, momentum=0.9), "momentum (0, 0.9)"),
+        (mixed(RMSprop, momentum=0.9), "momentum (0, 0.9)"),
+        (mixed(Adam, betas=(0.5, 0.9)), "betas"),
+        (mixed(Muon, nesterov=False), "nesterov"),
+    ],
+)
+def test_a_mixture_of_momenta_is_not_known(ask: Any, names: str) -> None:
+    check_line(NotKnownError, ask, names)
+
+
+def live_lr(lr: float, kind: type = SGD, **options: Any) -> Any:
+    def ask(p: Tensor) -> None:
+        optimizer = kind([p], lr=0.1, **options)
+        optimizer.param_groups[0]["lr"] = lr
+        rule_for(optimizer, [p]).threshold()
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("ask", "names"),
+    [
+        (
+            lambda p: rule_for(SGD([p]), [p, one()]),
+            "parameter 1 of the objective, of shape (2, 2), is not in the optimizer",
+        ),
+        (lambda p: rule_for(SGD([p, one()]), [p]), "not in the objective"),
+        (live_lr(0.0), "learning rate of 0"),
+        (live_lr(-0.1), "learning rate of -0.1"),
+        (live_lr(float("inf")), "learning rate of inf"),
+        (live_lr(float("nan"), Adam), "learning rate of nan"),
+        (live_lr(5.0, AdamW, weight_decay=0.5), "times weight decay is 2.5"),
+        (live_lr(0.1, momentum=1.5), "momentum of 1.5"),
+    ],
+)
+def test_bad_input_is_one_line(ask: Any, names: str) -> None:
+    check_line(InputError, ask, names)
+
+
+def check_line(kind: type[EdgescopeError], ask: Any, names: str) -> None:
+    with pytest.raises(kind) as caught:
+        ask(one())
+    assert names in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_rule_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind in RULES:
+        monkeypatch.setitem(RULES, kind, RULES[kind])
+    monkeypatch.delitem(RULES, MySGD, raising=False)
+
+    @add_rule
+    class MyRule(SGDRule):
+        kinds = (MySGD,)
+
+    p = one()
+    try:
+        assert isinstance(rule_for(MySGD([p], lr=0.5), [p]), MyRule)
+    finally:
+        del RULES[MySGD]
