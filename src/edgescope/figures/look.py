@@ -82,8 +82,11 @@ CONFIG: dict[str, Any] = {
 
 
 def colours(count: int) -> list[str]:
-    """A colour each for ``count`` runs, in their order."""
-    return [PALETTE[i % len(PALETTE)] for i in range(count)]
+    """A colour each for ``count`` runs, in their order; few runs take colours far apart in lightness."""
+    if count > len(PALETTE):
+        return [PALETTE[i % len(PALETTE)] for i in range(count)]
+    stride = min(2.0, (len(PALETTE) - 1) / max(count - 1, 1))
+    return [PALETTE[round(i * stride)] for i in range(count)]
 
 
 def shapes(count: int) -> list[str]:
