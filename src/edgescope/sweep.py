@@ -34,7 +34,8 @@ class Task(Protocol):
     """One piece of work that keeps all it makes in one folder and continues from what it finds there.
 
     ``cost`` weighs it in the progress of the whole and decides the order (any unit). ``run`` calls ``progress`` with
-    the fraction done (0 to 1) and a few words, as often as it likes. A task is pickled: it holds descriptions, no models.
+    the fraction done (0 to 1) and a few words, as often as it likes.
+    A task is pickled: it holds descriptions, no models.
     """
 
     @property

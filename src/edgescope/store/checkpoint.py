@@ -75,7 +75,9 @@ def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         try:
             with safe_open(path, framework="pt") as file:
                 header = json.loads((file.metadata() or {})["edgescope"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+                # Copied, because in the mapped file tensors lie unaligned, where vector units sum in another order: a
+                # resumed run would differ in the last bits.
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (no mapping)
             altered = [name for name, checksum in header["checksums"].items() if _checksum(tensors[name]) != checksum]
             checkpoint = Checkpoint(header["step"], tensors, header["meta"], path)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:

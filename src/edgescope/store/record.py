@@ -72,13 +72,17 @@ class Record:
                 raise RecordError(f"{folder} already holds {kind} of a run", hint="--resume, or another folder")
             folder.mkdir(parents=True, exist_ok=True)
             db.remove(fresh)
-            with contextlib.closing(db.connect(fresh)) as database:
-                database.execute("PRAGMA journal_mode = WAL")
-                with db.transaction(database):
-                    db.lay_out(database)
-                    database.executemany("INSERT INTO meta VALUES (?, ?)", settings)
-                    info = [(key, encode_json(value, key)) for key, value in run_info(command).items()]
-                    database.executemany("INSERT INTO info VALUES (?, ?)", info)
+            try:
+                with contextlib.closing(db.connect(fresh)) as database:
+                    database.execute("PRAGMA journal_mode = WAL")
+                    with db.transaction(database):
+                        db.lay_out(database)
+                        database.executemany("INSERT INTO meta VALUES (?, ?)", settings)
+                        info = [(key, encode_json(value, key)) for key, value in run_info(command).items()]
+                        database.executemany("INSERT INTO info VALUES (?, ?)", info)
+            except BaseException:
+                db.remove(fresh)
+                raise
             db.remove(path)
             for checkpoint in stale:  # a resumed run must not continue from those of the run before
                 checkpoint.unlink()
