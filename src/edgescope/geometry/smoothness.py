@@ -59,21 +59,23 @@ def directional_smoothness(
     loss_w: Tensor | float | None = None,
     gradient_w: Float[Tensor, " P"] | None = None,
     loss_next: Tensor | float | None = None,
+    method: Literal["auto", "products"] = "auto",
 ) -> Smoothness:
     """D = (L(y) - L(w) - <g, y - w>) / (||y - w||^2 / 2) from w to y = ``w_next``, in ``geometry`` (None: Euclidean).
 
     A step w - lr g of gradient descent changes the loss by -lr (1 - lr D / 2) ||g||^2 exactly: it rises iff D > 2/lr.
 
-    Where the step is so small that rounding in the losses exceeds 1% of the value, it is computed from the same
-    quantity without cancellation, D = 2 int_0^1 (1 - t) <d, H(w + t d) d> dt / ||d||^2 with d = y - w, by three
-    Gauss-Jacobi nodes (exact for a loss that is a polynomial of degree 7 along the segment). The error of the
-    quadrature is estimated, on the large side, by the rule on its outer two nodes. Kinks (ReLU) between the nodes do
-    not enter an integral of Hessians; they do enter differences.
+    Where the step is so small that rounding in the losses exceeds 1% of the value, and with ``method="products"``, it
+    is computed from the same quantity without cancellation, D = 2 int_0^1 (1 - t) <d, H(w + t d) d> dt / ||d||^2 with
+    d = y - w, by three Gauss-Jacobi nodes (exact for a loss that is a polynomial of degree 7 along the segment). The
+    error of the quadrature is estimated, on the large side, by the rule on its outer two nodes. Kinks (ReLU) between
+    the nodes do not enter an integral of Hessians; they do enter differences. By differences D is the loss change said
+    in other words; by products it predicts it.
 
-    Cost: two losses and one gradient, less whatever of ``loss_w``, ``gradient_w``, ``loss_next`` is given; three
-    products and no more pieces if the integral is needed. Raises :class:`InputError` for vectors of different shapes,
-    equal points, or figures that are not finite. Source: Mishkin et al. 2024, arXiv 2403.04081, without their
-    absolute value.
+    Cost: two losses and one gradient, less whatever of ``loss_w``, ``gradient_w``, ``loss_next`` is given (none of them
+    with ``method="products"``); three products at new points if the integral is needed. Raises :class:`InputError` for
+    vectors of different shapes, equal points, or figures that are not finite. Source: Mishkin et al. 2024, arXiv
+    2403.04081, without their absolute value.
     """
     if w.ndim != 1 or w.shape != w_next.shape:
         raise InputError(
@@ -87,31 +89,34 @@ def directional_smoothness(
     if length == 0:
         raise InputError("directional smoothness of a step of length zero", expected="two different points")
 
-    cost = Cost(losses=(loss_w is None) + (loss_next is None), gradients=int(gradient_w is None))
-    before = float(torch.as_tensor(objective.loss(w) if loss_w is None else loss_w).detach())
-    after = float(torch.as_tensor(objective.loss(w_next) if loss_next is None else loss_next).detach())
-    gradient = (objective.gradient(w) if gradient_w is None else gradient_w).double()
-    half = length**2 / 2
-    value = (after - before - float(gradient @ step)) / half
-    rounding = ROUNDINGS * torch.finfo(w.dtype).eps
-    error = rounding * (abs(after) + abs(before) + float(gradient.norm() * step.norm())) / half
-    if not math.isfinite(value):
-        raise InputError("the loss or its gradient at an end of the step is not finite (NaN or infinity)")
-    if error <= ENOUGH * abs(value):
-        return Smoothness(value, error, "differences", cost)
+    cost = Cost()
+    if method == "auto":
+        cost = Cost(losses=(loss_w is None) + (loss_next is None), gradients=int(gradient_w is None))
+        before = float(torch.as_tensor(objective.loss(w) if loss_w is None else loss_w).detach())
+        after = float(torch.as_tensor(objective.loss(w_next) if loss_next is None else loss_next).detach())
+        gradient = (objective.gradient(w) if gradient_w is None else gradient_w).double()
+        half = length**2 / 2
+        value = (after - before - float(gradient @ step)) / half
+        error = _rounding(w) * (abs(after) + abs(before) + float(gradient.norm() * step.norm())) / half
+        if not math.isfinite(value):
+            raise InputError("the loss or its gradient at an end of the step is not finite (NaN or infinity)")
+        if error <= ENOUGH * abs(value):
+            return Smoothness(value, error, "differences", cost)
 
     nodes, weights = roots_jacobi(NODES, 1, 0)
     curvatures = []
     for x in nodes:
         point = (w.double() + (x + 1) / 2 * step).to(w.dtype)
         curvatures.append(float(objective.hvp(step.to(w.dtype), point).double() @ step) / length**2)
-    cost += Cost(products=NODES)
     value = sum(float(weight) * c for weight, c in zip(weights, curvatures, strict=True)) / 2
-    quadrature = abs(value - _through_outer_nodes(nodes, curvatures))
-    rounded = rounding * max(abs(c) for c in curvatures)
+    error = abs(value - _through_outer_nodes(nodes, curvatures)) + _rounding(w) * max(abs(c) for c in curvatures)
     if not math.isfinite(value):
         raise InputError("a Hessian product on the segment of the step is not finite (NaN or infinity)")
-    return Smoothness(value, quadrature + rounded, "products", cost)
+    return Smoothness(value, error, "products", cost + Cost(products=NODES))
+
+
+def _rounding(w: Tensor) -> float:
+    return ROUNDINGS * torch.finfo(w.dtype).eps
 
 
 def _through_outer_nodes(nodes: list[float], values: list[float]) -> float:
