@@ -108,7 +108,7 @@ def test_a_save_that_dies_leaves_the_earlier_ones(tmp_path: Path, monkeypatch: p
     for function in ("edgescope.store.checkpoint.save_file", "os.fsync"):
         with monkeypatch.context() as patch:
             patch.setattr(function, no_space)
-            with pytest.raises(RecordError, match="the disk is full.*committed before is kept") as caught:
+            with pytest.raises(RecordError, match=r"the disk is full.*committed before is kept") as caught:
                 save(tmp_path, 2)
         assert "\n" not in str(caught.value)
         assert [path.name for path in earlier.parent.iterdir()] == [earlier.name]

@@ -97,7 +97,7 @@ def test_wide_and_series(record: Record) -> None:
     assert values.tolist() == [42.0, 43.0]
     assert record.series("eigenvalues", "7")[0].size == 0
     for ask in (record.series, record.wide):
-        with pytest.raises(UnknownNameError, match="'eigenvalue'.*try 'eigenvalues'"):
+        with pytest.raises(UnknownNameError, match=r"'eigenvalue'.*try 'eigenvalues'"):
             ask("eigenvalue")
 
 
@@ -202,7 +202,7 @@ def test_config_info_and_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert info["path"] == "double-backward"
         assert {"edgescope", "platform", "commit", "started"} < set(info)
         assert again.status == "diverged"
-        with pytest.raises(InputError, match="'done'.*running, finished"):
+        with pytest.raises(InputError, match=r"'done'.*running, finished"):
             again.set_status("done")  # type: ignore[arg-type]
         with pytest.raises(InputError, match="info 'x'"):
             again.set_info("x", object())
@@ -264,7 +264,7 @@ def test_a_record_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
     with Record.create(tmp_path, config={"n": 1}) as record:
         record.append(3, [loss(3)])
         save_checkpoint(tmp_path, 3, {}, {})
-        with pytest.raises(RecordError, match="already holds a record.*--resume"):
+        with pytest.raises(RecordError, match=r"already holds a record.*--resume"):
             Record.create(tmp_path)
     with Record.create(tmp_path, config={"n": 2}, overwrite=True) as record:
         assert record.config == {"n": 2}

@@ -1,4 +1,4 @@
-"""A writer killed at any moment, or stopped by the system, loses nothing that it had committed; others read meanwhile."""
+"""A writer killed at any moment, or stopped by the system, loses nothing it had committed; others read meanwhile."""
 
 from __future__ import annotations
 
