@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
 MISSING = "–"
@@ -19,7 +20,11 @@ def number(value: Any, digits: int = 4) -> str:
         return MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if not isinstance(value, int | float):
+    if isinstance(value, numbers.Integral):
+        value = int(value)
+    elif isinstance(value, numbers.Real):
+        value = float(value)
+    else:
         return str(value)
     if math.isnan(value):
         return "not measured"
@@ -28,7 +33,7 @@ def number(value: Any, digits: int = 4) -> str:
         return sign + "∞"
     if isinstance(value, int) and size < 10**15:
         return sign + _grouped(str(size))
-    if size != 0 and not 1e-3 <= size < 1e6:
+    if size != 0 and not 1e-4 <= size < 1e6:
         mantissa, exponent = f"{size:.{digits - 1}e}".split("e")
         return f"{sign}{_trimmed(mantissa)}×10{str(int(exponent)).translate(_RAISED)}"
     if size >= 10 ** (digits - 1):

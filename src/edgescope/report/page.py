@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from edgescope.report.terminal import SYMBOLS
 
 CONFIGURATION = ("run", "data", "model", "optimizer", "lr", "steps", "mode", "precision", "status")
 SPENDING = ("run", "losses", "gradients", "products", "seconds", "threads", "path")
+
+ENLARGED = 1.25
 
 _HEADINGS = {
     "lr": "learning rate η",
@@ -119,8 +122,8 @@ def _heading(key: str) -> str:
 def _cell(value: Any, key: str) -> str:
     if isinstance(value, jinja2.Undefined):
         value = None
-    if key == "seconds" and isinstance(value, int | float):
-        return duration(value)
+    if key == "seconds" and isinstance(value, numbers.Real):
+        return duration(float(value))
     return number(value)
 
 
@@ -138,14 +141,20 @@ def _columns(runs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[Col
     for key in keys:
         values = [run[key] for run in runs if run.get(key) not in (None, "")]
         if values:
-            numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+            numeric = all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in values)
             columns.append(Column(key, _heading(key), numeric))
     return columns
 
 
 def _inlined(svg: str, name: str, title: str) -> Markup:
     """An SVG picture as part of a page: identifiers of its own, a name for those who cannot see it, no scripts."""
+    svg = re.sub(r'<svg ([^>]*?)width="([\d.]+)" height="[\d.]+"', _enlarged, svg, count=1)
     svg = re.sub(r"""\bid=(["'])""", rf"id=\g<1>{name}-", svg)
     svg = re.sub(r"url\((['\"]?)#", rf"url(\g<1>#{name}-", svg)
     svg = re.sub(r"href=([\"'])#", rf"href=\g<1>#{name}-", svg)
     return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1))
+
+
+def _enlarged(match: re.Match[str]) -> str:
+    """The size of a picture on the page: its text then is nearly as large as the page's."""
+    return f'<svg {match[1]}width="{ENLARGED * float(match[2]):.0f}"'
