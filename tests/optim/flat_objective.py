@@ -35,8 +35,18 @@ class FlatObjective:
             tensor.grad = piece.reshape(tensor.shape).clone()
 
 
-def quadratic(H: Tensor, tensors: list[Tensor]) -> FlatObjective:
-    return FlatObjective(lambda w: 0.5 * w @ H @ w, tensors)
+class Quadratic(FlatObjective):
+    """w^T H w / 2."""
+
+    def __init__(self, H: Tensor, tensors: list[Tensor]) -> None:
+        super().__init__(lambda w: 0.5 * w @ H @ w, tensors)
+        self.H = H
+
+    def gradient(self, w: Tensor | None = None) -> Tensor:
+        return self.H @ (self.parameters() if w is None else w)
+
+    def hvp(self, V: Tensor, w: Tensor | None = None) -> Tensor:
+        return self.H @ V
 
 
 def tanh_network(seed: int, dtype: torch.dtype = torch.float64, samples: int = 6) -> FlatObjective:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from flat_objective import quadratic
+from flat_objective import Quadratic
 from torch import Tensor
 
 from edgescope.optim import muon as muon_file
@@ -162,7 +162,7 @@ def test_spectral_radius_of_the_update(
     effective *= share * rule.threshold().value / float(torch.linalg.eigvalsh(effective)[-1])
     H = root @ effective @ root - (0 if shift is None else torch.diag(shift))
     freeze(rule, gradient, monkeypatch)
-    jacobian = update_jacobian(rule, quadratic(H, tensors))
+    jacobian = update_jacobian(rule, Quadratic(H, tensors))
     keep = [i for i, name in enumerate(jacobian.names) if name in ("parameters", "momentum_buffer", "exp_avg")]
     rows = torch.cat([torch.arange(i * n, (i + 1) * n) for i in keep])
     dense = (jacobian @ torch.eye(jacobian.size, dtype=torch.float64))[rows][:, rows]

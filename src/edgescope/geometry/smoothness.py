@@ -92,8 +92,8 @@ def directional_smoothness(
     cost = Cost()
     if method == "auto":
         cost = Cost(losses=(loss_w is None) + (loss_next is None), gradients=int(gradient_w is None))
-        before = float(torch.as_tensor(objective.loss(w) if loss_w is None else loss_w).detach())
-        after = float(torch.as_tensor(objective.loss(w_next) if loss_next is None else loss_next).detach())
+        before = _number(objective.loss(w) if loss_w is None else loss_w)
+        after = _number(objective.loss(w_next) if loss_next is None else loss_next)
         gradient = (objective.gradient(w) if gradient_w is None else gradient_w).double()
         half = length**2 / 2
         value = (after - before - float(gradient @ step)) / half
@@ -103,16 +103,22 @@ def directional_smoothness(
         if error <= ENOUGH * abs(value):
             return Smoothness(value, error, "differences", cost)
 
-    nodes, weights = roots_jacobi(NODES, 1, 0)
-    curvatures = []
+    nodes, weights = (each.tolist() for each in roots_jacobi(NODES, 1, 0))
+    curvatures, largest = [], 0.0
     for x in nodes:
         point = (w.double() + (x + 1) / 2 * step).to(w.dtype)
-        curvatures.append(float(objective.hvp(step.to(w.dtype), point).double() @ step) / length**2)
-    value = sum(float(weight) * c for weight, c in zip(weights, curvatures, strict=True)) / 2
-    error = abs(value - _through_outer_nodes(nodes, curvatures)) + _rounding(w) * max(abs(c) for c in curvatures)
+        product = objective.hvp(step.to(w.dtype), point).double()
+        curvatures.append(float(product @ step) / length**2)
+        largest = max(largest, float(product.norm() * step.norm()) / length**2)
+    value = sum(weight * c for weight, c in zip(weights, curvatures, strict=True)) / 2
+    error = abs(value - _through_outer_nodes(nodes, curvatures)) + _rounding(w) * largest
     if not math.isfinite(value):
         raise InputError("a Hessian product on the segment of the step is not finite (NaN or infinity)")
     return Smoothness(value, error, "products", cost + Cost(products=NODES))
+
+
+def _number(loss: Tensor | float) -> float:
+    return float(loss.detach() if isinstance(loss, Tensor) else loss)
 
 
 def _rounding(w: Tensor) -> float:

@@ -145,8 +145,9 @@ class GradientFlow(torch.optim.Optimizer):
     def _slope(self, closure: Closure) -> tuple[float, Slopes]:
         group = self.param_groups[0]
         with torch.enable_grad():
-            loss = float(torch.as_tensor(closure()).detach())
+            loss = closure()
         group["evaluations"] += 1
+        loss = float(loss.detach() if isinstance(loss, Tensor) else loss)
         return loss, [torch.zeros_like(p) if p.grad is None else p.grad.detach().clone() for p in group["params"]]
 
     def _move(self, start: Slopes, size: float, weights: tuple[float, ...], slopes: list[Slopes]) -> None:

@@ -69,6 +69,10 @@ class Adam(NamedOptimizer):
     weight_decay: float = 0.0
     amsgrad: bool = False
 
+    def __post_init__(self) -> None:
+        if len(self.betas) != 2:
+            raise InputError(f"Adam with betas={self.betas}", expected="two numbers", hint="betas=0.9x0.999")
+
 
 @dataclass(frozen=True)
 class AdamW(Adam):
