@@ -35,6 +35,17 @@ class RawImages:
     test: UInt8[np.ndarray, "M C H W"]
     test_labels: Int[np.ndarray, " M"]
 
+    def __post_init__(self) -> None:
+        for part, images, labels in (
+            ("training", self.train, self.train_labels),
+            ("test", self.test, self.test_labels),
+        ):
+            if len(images) != len(labels) or not len(images):
+                raise InputError(
+                    f"{len(images):,} {part} images with {len(labels):,} labels",
+                    expected="as many labels as images, at least one",
+                )
+
 
 @dataclass(frozen=True)
 class FromFolder:
@@ -80,9 +91,6 @@ class ImageSource(DataSource):
     def load(self) -> Dataset:
         raw = self.images()
         train, test = self._pooled(raw.train), self._pooled(raw.test)
-        for part, images in (("training", train), ("test", test)):
-            if not len(images):
-                raise InputError(f"data set '{self.name}' has no {part} images", expected="at least one")
         scale = float(self.largest * self.pool**2)
         mean, deviation = _statistics(train, scale)
         deviation = np.maximum(deviation, _SMALLEST_DEVIATION)
