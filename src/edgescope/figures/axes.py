@@ -54,7 +54,9 @@ def log_axis(
 def linear_axis(title: str | None, values: Sequence[float]) -> tuple[alt.Scale, alt.Axis]:
     """Scale and axis from zero (or the lowest of ``values``, where that is negative) to a little above the highest."""
     low, high = min(0.0, min(values)), max(0.0, max(values))
-    air = 0.06 * ((high - low) or 1.0)
+    if low == high:
+        high = 1.0
+    air = 0.06 * (high - low)
     domain = [low - air if low < 0 else 0.0, high + air if high > 0 else 0.0]
     return alt.Scale(domain=domain, nice=False, zero=False), alt.Axis(title=title, tickCount=6, labelExpr=PLAIN)
 
