@@ -1,1 +1,34 @@
-"""measures."""
+"""What can be measured, by name: ``MEASURES.build("sharpness:k=3")``; one file a measure."""
+
+from __future__ import annotations
+
+from edgescope.measures.accuracy import Accuracy
+from edgescope.measures.directional_smoothness import DirectionalSmoothness
+from edgescope.measures.effective_sharpness import EffectiveSharpness
+from edgescope.measures.gradient_norm import GradientNorm
+from edgescope.measures.hessian_trace import HessianTrace
+from edgescope.measures.learning_rate import LearningRate
+from edgescope.measures.loss import Loss
+from edgescope.measures.measure import Measure, Moment, Previous, Reading
+from edgescope.measures.norms import Norms
+from edgescope.measures.ratio import Ratio
+from edgescope.measures.sharpness import Sharpness
+from edgescope.measures.threshold import Threshold
+from edgescope.measures.time import Time
+from edgescope.registry import Registry
+
+MEASURES: Registry[Measure] = Registry("measure")
+MEASURES.add("accuracy", Accuracy)
+MEASURES.add("directional_smoothness", DirectionalSmoothness)
+MEASURES.add("effective_sharpness", EffectiveSharpness)
+MEASURES.add("gradient_norm", GradientNorm)
+MEASURES.add("hessian_trace", HessianTrace)
+MEASURES.add("learning_rate", LearningRate)
+MEASURES.add("loss", Loss)
+MEASURES.add("norms", Norms)
+MEASURES.add("ratio", Ratio)
+MEASURES.add("sharpness", Sharpness)
+MEASURES.add("threshold", Threshold)
+MEASURES.add("time", Time)
+
+__all__ = ["MEASURES", "Measure", "Moment", "Previous", "Reading"]

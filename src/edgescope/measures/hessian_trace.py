@@ -1,0 +1,30 @@
+"""The trace of the Hessian, which is the sum of its eigenvalues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from edgescope.linalg import trace
+from edgescope.measures.measure import Measure, Moment, Needs, Reading
+
+
+@dataclass
+class HessianTrace(Measure):
+    """The trace by Hutch++, its error the standard error over ``probes``, drawn from ``seed`` anew at every step.
+
+    Cost: 3 ``probes`` products.
+    """
+
+    probes: int = 10
+    seed: int = 0
+
+    name: ClassVar[str] = "hessian_trace"
+    title: ClassVar[str] = "Trace of the Hessian"
+    unit: ClassVar[str] = "loss / parameter²"
+    source: ClassVar[str] = "Meyer, Musco, Musco and Woodruff 2021, Algorithm 1"
+    needs: ClassVar[Needs] = "products"
+
+    def read(self, moment: Moment) -> Reading:
+        found = trace(moment.objective, probes=self.probes, seed=self.seed)
+        return Reading(self.name, {"": found.value}, {"": found.standard_error})

@@ -1,0 +1,6 @@
+"""One training run from a configuration: build, train, measure, checkpoint, resume."""
+
+from edgescope.training.config import RunConfig
+from edgescope.training.run import RunResult, train
+
+__all__ = ["RunConfig", "RunResult", "train"]

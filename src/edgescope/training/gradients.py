@@ -1,0 +1,83 @@
+"""Where the gradient of a training step comes from: the objective, or the model itself on a batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from edgescope.errors import NotDeterministicError
+from edgescope.losses import Supervised
+from edgescope.objective import Objective
+from edgescope.objective.modules import refuse_dropout, uses_batch_statistics
+
+
+class Gradients(ABC):
+    """Writes ``.grad`` of the parameters as they are now."""
+
+    @abstractmethod
+    def compute(self, step: int) -> Tensor:
+        """The training loss for optimizer step ``step`` (from 0), a scalar; ``.grad`` of every parameter is set."""
+
+
+class FromObjective(Gradients):
+    """All data at once, by the objective: what a measurement worked out at the same parameters is used again."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+
+    def compute(self, step: int) -> Tensor:
+        gradient = self.objective.gradient()
+        for tensor, slot in zip(self.objective.tensors, self.objective.layout, strict=True):
+            tensor.grad = gradient[slot.slice].view(slot.shape)
+        return self.objective.loss()
+
+
+class FromBatches(Gradients):
+    """The model in training mode on a batch: dropout is active, running statistics move.
+
+    ``size`` samples a batch, the last of an epoch perhaps smaller, in an order that depends on ``seed`` and the number
+    of the epoch alone; None is all samples, in their order, at every step.
+    """
+
+    def __init__(
+        self, model: nn.Module, loss_fn: Supervised, data: tuple[Tensor, Tensor], size: int | None, seed: int
+    ) -> None:
+        self.model, self.loss_fn, self.data, self.size, self.seed = model, loss_fn, data, size, seed
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def compute(self, step: int) -> Tensor:
+        self.model.train()
+        self.model.zero_grad()
+        loss = self.loss_fn(self.model, self.batch(step))
+        loss.backward()
+        return loss.detach()
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """The inputs and targets of step ``step``."""
+        inputs, targets = self.data
+        if self.size is None:
+            return inputs, targets
+        epoch, position = divmod(step, -(-len(inputs) // self.size))
+        if epoch != self._epoch:
+            drawn = np.random.SeedSequence((self.seed, epoch)).generate_state(1, np.uint64)
+            generator = torch.Generator().manual_seed(int(drawn[0]))
+            self._epoch, self._order = epoch, torch.randperm(len(inputs), generator=generator)
+        chosen = self._order[position * self.size : (position + 1) * self.size]
+        return inputs[chosen], targets[chosen]
+
+
+def has_dropout(model: nn.Module) -> bool:
+    """Whether the model draws random masks in training mode."""
+    try:
+        refuse_dropout(model)
+    except NotDeterministicError:
+        return True
+    return False
+
+
+def has_batch_statistics(model: nn.Module) -> bool:
+    """Whether the model normalises with the statistics of the batch in training mode."""
+    return uses_batch_statistics(model, "train")
