@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from edgescope.errors import InputError
 from edgescope.figures import Figure, eigenvalue_curves, ratio_curves
+from edgescope.figures.figure import write_aside
 
 RATIOS = pl.DataFrame({"run": ["a"] * 3 + ["b"] * 3, "step": [0, 1, 2] * 2, "ratio": [0.2, 0.7, 1.0, 0.1, 0.3, 0.9]})
 
@@ -60,3 +62,19 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot write") as caught:
         figure.save(tmp_path / "file")
     assert "\n" not in str(caught.value)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = write_aside(tmp_path / "picture.svg", "old")
+    write = Path.write_bytes
+
+    def full(path: Path, content: bytes) -> int:
+        write(path, content[:1])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(InputError, match="No space left on device") as caught:
+        write_aside(old, "new")
+    assert "\n" not in str(caught.value)
+    assert old.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [old]

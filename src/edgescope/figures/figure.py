@@ -65,9 +65,11 @@ def write_aside(path: Path, content: str | bytes) -> Path:
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(content.encode() if isinstance(content, str) else content)
-        aside.replace(path)
+        try:
+            aside.write_bytes(content.encode() if isinstance(content, str) else content)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}", hint="another folder, or freeing space") from error
     return path
