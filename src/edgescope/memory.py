@@ -24,9 +24,7 @@ def budget(device: torch.device | str = "cpu", limit: int | None = None) -> int:
     return limit if limit is not None else int(SHARE * available(device))
 
 
-def require(
-    needed: int, what: str, *, device: torch.device | str = "cpu", limit: int | None = None, hint: str
-) -> None:
+def require(needed: int, what: str, *, device: torch.device | str = "cpu", limit: int | None = None, hint: str) -> None:
     """Raise :class:`MemoryBudgetError`, which names both figures, when ``needed`` bytes are more than the budget."""
     allowed = budget(device, limit)
     if needed > allowed:

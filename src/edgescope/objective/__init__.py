@@ -1,6 +1,7 @@
 """Loss, gradient and curvature products of a model on data; chunked, sharded, checked."""
 
-from edgescope.objective.objective import Objective, Slot
+from edgescope.objective.layout import Slot
+from edgescope.objective.objective import Objective
 from edgescope.objective.plan import Plan
 
 __all__ = ["Objective", "Plan", "Slot"]

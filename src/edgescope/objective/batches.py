@@ -32,7 +32,9 @@ class Batches:
     """Batches that can be gone through again and again, each with its number of samples.
 
     Data that fit in a quarter of the free memory are read once and held, so that every measurement sees the same
-    samples; larger data are streamed. ``cut`` is the largest number of samples in a chunk (None: batches as they come).
+    samples; larger data are streamed. ``cut`` is the largest number of samples in a chunk (None: batches as they come),
+    ``rows`` that of all data, ``largest`` that of the largest batch, ``heaviest`` the batch that takes most bytes;
+    ``samples`` is the weight of all data.
     """
 
     def __init__(
@@ -41,28 +43,15 @@ class Batches:
         self._count = count or leading_size
         self._dtype, self._device = dtype, device
         self._source = self._as_iterable(data)
-        self.cut: int | None = None
         self._held: list[Batch] | None = []
-        total, first = 0.0, _Fingerprint()
-        room = available("cpu") // 4 if device.type == "cpu" else available(device) // 4
-        size = 0
-        with random_numbers_kept(self._source):
-            for number, raw in enumerate(self._source):
-                batch = self._moved(raw)
-                if check:
-                    _check_batch(batch, number)
-                    first.add(batch)
-                total += self._checked_count(batch, number)
-                size += sum(t.nbytes for t in _tensors(batch))
-                if self._held is not None:
-                    self._held.append(batch)
-                    if size > room:
-                        self._held = None
-            if total <= 0:
+        self.cut: int | None = None
+        self.samples, self.rows, self.largest, self.heaviest = 0.0, 0, 0, None
+        with random_numbers_kept(self._source), torch.inference_mode(False):
+            first = self._read(check)
+            if self.samples <= 0:
                 raise InputError("the data are empty", expected="at least one batch with one sample")
             if check and not isinstance(self._source, _OneBatch):
                 self._compare_second_pass(first)
-        self.samples = total
 
     def __iter__(self) -> Iterator[Batch]:
         if self._held is not None:
@@ -75,20 +64,40 @@ class Batches:
     def chunks(self) -> Iterator[Chunk]:
         """All data, cut as ``cut`` says, each with its share of the samples."""
         for batch in self:
-            for piece in self._pieces(batch):
-                yield Chunk(self._count(piece) / self.samples, piece)
+            for piece in self.pieces(batch, self.cut):
+                yield Chunk(self.count(piece) / self.samples, piece)
 
-    def largest(self) -> int:
-        """The number of samples in the largest chunk."""
-        return max(leading_size(chunk.batch) for chunk in self.chunks())
-
-    def _pieces(self, batch: Batch) -> Iterator[Batch]:
+    def pieces(self, batch: Batch, samples: int | None) -> list[Batch]:
+        """A batch in pieces of at most this many samples."""
         size = leading_size(batch)
-        if self.cut is None or size <= self.cut:
-            yield batch
-            return
-        for start in range(0, size, self.cut):
-            yield piece_of(batch, start, min(start + self.cut, size))
+        if samples is None or size <= samples:
+            return [batch]
+        return [piece_of(batch, start, min(start + samples, size)) for start in range(0, size, samples)]
+
+    def count(self, batch: Batch) -> float:
+        """The weight of a batch: its number of samples, unless the caller counts otherwise."""
+        return float(self._count(batch))
+
+    def _read(self, check: bool) -> _Fingerprint:
+        fingerprint, total, most = _Fingerprint(), 0, -1
+        room = available(self._device) // 4
+        for number, raw in enumerate(self._source):
+            batch = self._moved(raw)
+            if check:
+                _check_finite(batch, number)
+                fingerprint.add(batch)
+            self.samples += self._checked_count(batch, number)
+            self.rows += leading_size(batch)
+            self.largest = max(self.largest, leading_size(batch))
+            size = sum(t.nbytes for t in tensors_of(batch))
+            if size > most:
+                self.heaviest, most = batch, size
+            total += size
+            if self._held is not None:
+                self._held.append(batch)
+            if total > room:
+                self._held = None
+        return fingerprint
 
     def _as_iterable(self, data: Any) -> Iterable[Batch]:
         if isinstance(data, Tensor | Mapping) or (isinstance(data, tuple | list) and _is_batch(data)):
@@ -108,14 +117,16 @@ class Batches:
             if not isinstance(leaf, Tensor):
                 return leaf
             kind = self._dtype if leaf.is_floating_point() else leaf.dtype
+            if leaf.is_inference():
+                leaf = leaf.clone()  # an inference tensor can never enter a graph
             return leaf.detach().to(self._device, kind)
 
-        if hasattr(batch, "data") and isinstance(batch, Mapping) and not isinstance(batch, dict):
-            batch = dict(batch)
+        if isinstance(batch, Mapping) and not isinstance(batch, dict):
+            batch = dict(batch)  # such as the BatchEncoding of a tokenizer, which pytrees do not open
         return pytree.tree_map(move, batch)
 
     def _checked_count(self, batch: Batch, number: int) -> float:
-        count = float(self._count(batch))
+        count = self.count(batch)
         if not count > 0 or count == float("inf"):
             raise InputError(f"batch {number} has {count:g} samples", expected="a positive number of samples")
         return count
@@ -126,7 +137,7 @@ class Batches:
             second.add(self._moved(raw))
         if not first.same_as(second):
             raise NotDeterministicError(
-                "two passes over the data gave different samples (random sampling, augmentation or a dropped last batch)",
+                "two passes over the data gave different samples (drawn or augmented at random, or a batch dropped)",
                 hint="fixed data for the measurement, such as list(loader)",
             )
 
@@ -166,7 +177,7 @@ class _Fingerprint:
 
 def leading_size(batch: Batch) -> int:
     """The number of samples in a batch: the size of the first dimension of its first tensor that has one."""
-    for leaf in _tensors(batch):
+    for leaf in tensors_of(batch):
         if leaf.ndim > 0:
             return int(leaf.shape[0])
     raise InputError("a batch without any tensor that has a first dimension", expected="samples along dimension 0")
@@ -187,28 +198,29 @@ def _is_batch(data: tuple | list) -> bool:
     return len(data) > 0 and any(isinstance(member, Tensor) for member in data)
 
 
-def _tensors(batch: Batch) -> list[Tensor]:
+def tensors_of(batch: Batch) -> list[Tensor]:
+    """All tensors in a batch."""
     return [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
 
 
-def _check_batch(batch: Batch, number: int) -> None:
+def _check_finite(batch: Batch, number: int) -> None:
     for path, leaf in pytree.tree_flatten_with_path(batch)[0]:
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and not bool(torch.isfinite(leaf).all()):
             where = pytree.keystr(path) or "the tensor"
             raise InputError(
                 f"the data contain NaN or infinity (batch {number}, {where})",
                 expected="finite numbers",
-                hint="dropping or mending those samples",
+                hint="dropping or mending those samples, or check=False if they are meant (a mask)",
             )
 
 
 @contextmanager
 def random_numbers_kept(source: Any = None) -> Iterator[None]:
     """Leave every global random generator, and those of a DataLoader, as they were before."""
-    sampler = getattr(source, "sampler", None)
-    generators = [
-        g for g in (getattr(source, "generator", None), getattr(sampler, "generator", None)) if g is not None
-    ]
+    batch_sampler = getattr(source, "batch_sampler", None)
+    owners = [source, getattr(source, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)]
+    found = (getattr(owner, "generator", None) for owner in owners)
+    generators = [generator for generator in found if isinstance(generator, torch.Generator)]
     states = [g.get_state() for g in generators]
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []

@@ -1,4 +1,4 @@
-"""Checks before any curvature is reported: a loss of the right form, that depends on the parameters and on nothing else."""
+"""Checks of a loss: that it has the right form, and depends on the parameters and on nothing else."""
 
 from __future__ import annotations
 
@@ -39,15 +39,18 @@ def evaluated(work: Callable[[], Tensor]) -> Tensor:
 
 
 def refuse_not_finite(loss: Tensor) -> None:
-    if not math.isfinite(float(loss)):
+    """Refuse a loss that is NaN or infinite."""
+    value = float(loss.detach())
+    if not math.isfinite(value):
         raise InputError(
-            f"the loss is {float(loss)} at these parameters",
+            f"the loss is {value} at these parameters",
             expected="a finite loss",
             hint="a checkpoint from before the run diverged, or a smaller learning rate",
         )
 
 
 def refuse_independent(gradients: tuple[Tensor | None, ...]) -> None:
+    """Refuse a loss of which no parameter has a gradient."""
     if all(g is None for g in gradients):
         raise InputError(
             "the loss does not depend on the model's trainable parameters",
@@ -56,17 +59,17 @@ def refuse_independent(gradients: tuple[Tensor | None, ...]) -> None:
 
 
 def refuse_random(evaluate: Callable[[], Tensor]) -> None:
-    """Evaluate the loss twice; when the two differ, name the random operations that ran in between."""
-    first = evaluate()
-    with _RandomOperations() as seen:
-        second = evaluate()
-    slack = 1e-10 if first.dtype == torch.float64 else 1e-5
-    difference = abs(float(first) - float(second))
-    if difference <= slack * max(abs(float(first)), abs(float(second)), 1e-12):
+    """Evaluate the loss twice; when the two differ, do it again and name the random operations that run."""
+    value = evaluate()
+    first, second = float(value), float(evaluate())
+    slack = 1e-10 if value.dtype == torch.float64 else 1e-5
+    if abs(first - second) <= slack * max(abs(first), abs(second), 1e-12):
         return
+    with _RandomOperations() as seen:
+        evaluate()
     named = ", ".join(f"'{name}'" for name in sorted(seen.names))
     raise NotDeterministicError(
-        f"two evaluations of the loss at the same parameters gave {float(first):.6g} and {float(second):.6g}"
+        f"two evaluations of the loss at the same parameters gave {first:.6g} and {second:.6g}"
         + (f" (random operation {named})" if named else ""),
         expected="a deterministic function of the parameters",
         hint="mode='eval', dropout off, or random numbers drawn once and kept with the data",

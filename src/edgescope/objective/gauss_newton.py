@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from edgescope.objective.paths import Tensors
+from edgescope.objective.batches import Chunk
+from edgescope.objective.layout import Tensors
+from edgescope.objective.problem import Point, Problem
 
 
 class GaussNewtonGraph:
@@ -29,11 +33,43 @@ class GaussNewtonGraph:
 
     def product(self, vector: Tensors) -> Tensors:
         if not self.slope.requires_grad or not self.back:
-            return [torch.zeros_like(t) for t in self.tensors]
+            return [torch.zeros_like(v) for v in vector]
         (forward,) = torch.autograd.grad(
             [b for _, b in self.back], self.probe, [vector[i] for i, _ in self.back], retain_graph=True
         )
-        (curved,) = torch.autograd.grad(self.slope, self.leaf, forward, retain_graph=True)
+        (curved,) = torch.autograd.grad(
+            self.slope, self.leaf, forward, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
         return torch.autograd.grad(
             self.outputs, self.tensors, curved, retain_graph=True, allow_unused=True, materialize_grads=True
         )
+
+
+def gauss_newton_products(
+    problem: Problem, point: Point, rows: Float[Tensor, "k P"], supervised: Any, keep: bool
+) -> Float[Tensor, "k P"]:
+    """Products J^T (d2 criterion) J v for the rows v, summed over all chunks; ``keep``: graphs stay at the point."""
+    result = torch.zeros_like(rows)
+    for graph in _graphs(problem, point, supervised, keep):
+        for row, total in zip(rows, result, strict=True):
+            total += problem.layout.join(graph.product(problem.layout.split(row)))
+    return result
+
+
+def _graphs(problem: Problem, point: Point, supervised: Any, keep: bool) -> Iterator[GaussNewtonGraph]:
+    if point.output_graphs is not None:
+        yield from point.output_graphs
+        return
+    kept: list[GaussNewtonGraph] = []
+    for chunk in problem.chunks():
+        outputs = problem.call(point.tensors, point.constants, chunk.batch, supervised.outputs)
+
+        def criterion(z: Tensor, chunk: Chunk = chunk) -> Tensor:
+            return chunk.share * supervised.criterion_of(z, chunk.batch)
+
+        graph = GaussNewtonGraph(outputs, criterion, point.tensors)
+        if keep:
+            kept.append(graph)
+        yield graph
+    if keep:
+        point.output_graphs = kept

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 
-from edgescope.errors import EdgescopeError
-from edgescope.memory import budget
+from edgescope.errors import EdgescopeError, InputError, UnknownNameError
+from edgescope.memory import budget, require
+from edgescope.objective.compiled import Compiled
 from edgescope.objective.modules import thread_count
-from edgescope.objective.paths import Compiled, DoubleBackward, ForwardOverReverse, Path, Point, Problem, named_fault
+from edgescope.objective.paths import DoubleBackward, ForwardOverReverse, Path
+from edgescope.objective.problem import Point, Problem
+from edgescope.objective.room import Room, make_room
+from edgescope.objective.second_order import named_fault
 
 PathName = Literal["kept", "kept-batched", "rebuilt", "rebuilt-batched", "forward", "compiled"]
+
+WIDTHS = (1, 4, 8, 16)
+"""Block widths that are timed; others use the next one, and wider blocks go through in pieces of the last."""
+
+QUICK = 0.05
+"""Seconds of a product up to which rivals are timed. Above, arithmetic dominates, and a kept graph was never beaten."""
 
 BUILD_SECONDS = 45.0
 """What compiling a product was seen to take at most (9 to 47 s); a run must be long enough to earn it back."""
@@ -22,102 +36,185 @@ BUILD_SECONDS = 45.0
 
 @dataclass(frozen=True)
 class Plan:
-    """How products are computed: the path, the threads, and what the probe measured.
+    """How products of blocks of up to ``width`` vectors are computed: the path, the threads, and what was timed.
 
-    ``product_cost`` is the time of one product over that of one gradient (NaN where the caller fixed path and threads
-    and nothing was timed); ``gradient_seconds`` is one gradient over all data.
+    ``product_cost`` is the time of one product over that of one gradient, and ``gradient_seconds`` that of one
+    gradient over all data of this process; NaN where the caller fixed the path (and the threads) and nothing was timed.
     """
 
     path: str
     threads: int
     width: int
-    product_cost: float = float("nan")
-    gradient_seconds: float = float("nan")
+    product_cost: float = math.nan
+    gradient_seconds: float = math.nan
 
 
-def make_path(name: str) -> Path:
-    match name:
-        case "forward":
-            return ForwardOverReverse()
-        case "compiled":
-            return Compiled()
-        case _:
-            return DoubleBackward(keep=name.startswith("kept"), batched=name.endswith("batched"))
+class Planner:
+    """Decides, at the first use and then for good, on which path and with how many threads a problem is measured."""
 
+    def __init__(
+        self,
+        problem: Problem,
+        *,
+        path: str,
+        threads: int | str | None,
+        expected_products: int | None,
+        memory_limit: int | None,
+        whole_batches: bool,
+    ) -> None:
+        if path != "auto" and path not in get_args(PathName):
+            near = difflib.get_close_matches(path, get_args(PathName), n=1)
+            raise UnknownNameError(
+                f"unknown path '{path}'",
+                expected=f"auto or one of {', '.join(get_args(PathName))}",
+                hint=f"'{near[0]}'" if near else None,
+            )
+        if path == "compiled" and not Compiled.possible():
+            raise InputError("path='compiled' needs a C++ compiler, and none was found", hint="path='auto'")
+        if not (threads in ("auto", None) or (isinstance(threads, int) and threads >= 1)):
+            raise InputError(f"threads = {threads!r}", expected="'auto', None or a number of at least 1")
+        self.problem = problem
+        self.memory_limit = memory_limit
+        self.threads = threads if isinstance(threads, int) else None
+        self._fixed = None if path == "auto" else _path(path)
+        self._threads_open = threads == "auto"
+        self._expected_products = expected_products
+        self._whole_batches = whole_batches
+        self._gradient_seconds = math.nan
+        self._room: Room | None = None
+        self._chosen: dict[int, tuple[Path, Plan]] = {}
 
-def choose_threads(gradient: Callable[[], object]) -> tuple[int, float]:
-    """One thread or as many as are set, whichever computes a gradient faster now; with the seconds it took.
+    def known(self, width: int) -> tuple[Path, Plan] | None:
+        """The path for blocks of ``width`` vectors if it has been chosen before."""
+        return self._chosen.get(_step(width))
 
-    Two threads that share their cores with another process wait for each other at every small operation: 50 times
-    slower than one was seen. So this is timed, not assumed.
-    """
-    most = torch.get_num_threads()
-    timings: dict[int, float] = {}
-    for number in {1, most}:
-        with thread_count(number):
-            timings[number] = _best_of(gradient)
-    fastest = min(timings, key=lambda n: timings[n])
-    return fastest, timings[fastest]
+    def choose(self, point: Point, width: int) -> tuple[Path, Plan]:
+        """The path for blocks of ``width`` vectors, timed at ``point`` if it is not known yet."""
+        width = _step(width)
+        if width not in self._chosen:
+            room = self.prepare(point)
+            if self._fixed is not None:
+                path, seconds = self._fixed, math.nan
+                self._require(room, path, width)
+            else:
+                if math.isnan(self._gradient_seconds):
+                    self._gradient_seconds = _shortest(lambda: self.problem.gradient(point))
+                # On a copy of the point, so that what a run computes and counts does not depend on what was timed.
+                path, seconds = self._fastest(dataclasses.replace(point), width, room)
+            threads = self.threads or torch.get_num_threads()
+            plan = Plan(path.name, threads, width, seconds / self._gradient_seconds, self._gradient_seconds)
+            self._chosen[width] = (path, plan)
+        return self._chosen[width]
 
+    def prepare(self, point: Point) -> Room:
+        """Before the first derivative: cut batches until their graphs fit into memory, then settle the threads."""
+        if self._room is None:
+            try:
+                self._room = make_room(self.problem, point, self.memory_limit, self._whole_batches)
+            except (RuntimeError, NotImplementedError) as error:
+                raise named_fault(error) from error
+        if self._threads_open:
+            self._settle_threads(point)
+        return self._room
 
-def choose_path(
-    problem: Problem,
-    point: Callable[[], Point],
-    width: int,
-    *,
-    gradient_seconds: float,
-    graph_bytes: int,
-    memory_limit: int | None,
-    expected_products: int | None,
-    double_backward_only: bool,
-) -> tuple[Path, float]:
-    """The path whose products take least time at this block width, and the seconds of one product.
+    def keeps(self, room: Room, kinds: int = 1) -> bool:
+        """Whether so many kinds of graphs of all data may stay: half of the memory is left for the products."""
+        return kinds * room.all_chunks + room.vectors <= budget(self.problem.device, self.memory_limit) // 2
 
-    The reference is double backward, kept if its graph fits into memory; every other path has to give the same
-    product before its time counts. Costs some 5 to 20 gradients, less where a product is slow.
-    """
-    here = point()
-    device = here.flat.device
-    keep = graph_bytes <= budget(device, memory_limit) // 2
-    rows = torch.randn(width, here.flat.numel(), dtype=here.flat.dtype, device=device)
-    best: Path = DoubleBackward(keep=keep)
-    try:
-        reference = best.products(problem, here, rows)
-    except Exception as error:
-        raise named_fault(error) from error
-    seconds = _best_of(lambda: best.products(problem, here, rows)) / width
-    if double_backward_only:
-        return best, seconds
-    rivals: list[Path] = []
-    if width > 1 and seconds < 0.5:
-        rivals.append(DoubleBackward(keep=keep, batched=True))
-    if seconds < 0.5 and graph_bytes * width <= budget(device, memory_limit):
-        rivals.append(ForwardOverReverse())
-    if expected_products and Compiled.possible() and expected_products * seconds > 10 * BUILD_SECONDS:
-        rivals.append(Compiled())
-    for rival in rivals:
+    def _settle_threads(self, point: Point) -> None:
+        """Choose one thread or as many as are set, whichever computes a gradient faster now; set them, too.
+
+        Two threads that share their cores with another process wait for each other at every small operation: 50 times
+        slower than one was seen. So this is timed, not assumed. The caller gives the user's setting back.
+        """
+        self._threads_open = False
+        most = torch.get_num_threads()
+        if most > 1:
+            timings = {}
+            for number in (most, 1):
+                with thread_count(number):
+                    timings[number] = _shortest(lambda: self.problem.gradient(point))
+            most = min(timings, key=lambda number: timings[number])
+            self._gradient_seconds = timings[most]
+        self.threads = most
+        torch.set_num_threads(most)
+
+    def _require(self, room: Room, path: Path, width: int) -> None:
+        require(
+            room.needed(path, width),
+            f"path='{path.name}' with blocks of {width} vector{'s' * (width > 1)}",
+            device=self.problem.device,
+            limit=self.memory_limit,
+            hint="path='auto' or 'rebuilt', or a higher memory_limit",
+        )
+
+    def _fastest(self, point: Point, width: int, room: Room) -> tuple[Path, float]:
+        """The path whose products take least time at this block width, and the seconds of one product.
+
+        The reference is double backward, its graphs kept if they fit into memory; any other path has to give the same
+        product before its time counts. Where a product is slow nothing else is tried, and all costs some 5 gradients.
+        """
+        rows = torch.randn(width, point.flat.numel(), dtype=point.flat.dtype, device=point.flat.device)
+        best: Path = DoubleBackward(keep=point.graphs is not None or self.keeps(room))
         try:
-            found = rival.products(problem, here, rows)
-            agrees = bool((found - reference).norm() <= _slack(found.dtype) * reference.norm())
-            took = _best_of(lambda rival=rival: rival.products(problem, here, rows)) / width if agrees else None
+            reference = best.products(self.problem, point, rows[:1])
+        except (RuntimeError, NotImplementedError) as error:
+            raise named_fault(error) from error
+        seconds = _shortest(lambda: best.products(self.problem, point, rows[:1]))
+        if width > 1 and not best.keep and seconds < QUICK:
+            seconds = _shortest(lambda: best.products(self.problem, point, rows)) / width
+        for rival in self._rivals(seconds, width, best.keep, room):
+            took = self._timed(rival, point, rows, reference, seconds)
+            if took < 0.95 * seconds:
+                best, seconds = rival, took
+        return best, seconds
+
+    def _rivals(self, seconds: float, width: int, keep: bool, room: Room) -> list[Path]:
+        """The paths worth timing against double backward that takes this long for a product."""
+        paths: list[Path] = []
+        if seconds < QUICK:
+            if width > 1:
+                paths.append(DoubleBackward(keep=keep, batched=True))
+            if not keep:  # it was never seen to beat kept graphs, and its first use takes torch seconds to prepare
+                paths.append(ForwardOverReverse())
+            allowed = budget(self.problem.device, self.memory_limit)
+            paths = [path for path in paths if room.needed(path, width) <= allowed]
+        expected = self._expected_products or 0
+        if expected * seconds > 10 * BUILD_SECONDS and Compiled.possible():
+            paths.append(Compiled())
+        return paths
+
+    def _timed(self, rival: Path, point: Point, rows: Tensor, reference: Tensor, beat: float) -> float:
+        """Seconds of one product on this path; infinite where it fails, is wrong, or is far from the time to beat."""
+        slack = 1e-8 if rows.dtype == torch.float64 else 2e-3
+        try:
+            found = rival.products(self.problem, point, rows)
+            if not bool((found[:1] - reference).norm() <= slack * reference.norm()):
+                return math.inf
+            return _shortest(lambda: rival.products(self.problem, point, rows), beat=beat * len(rows)) / len(rows)
         except (RuntimeError, NotImplementedError, EdgescopeError, TypeError, ValueError):
-            continue  # no such derivative for some operation of this model
-        if took is not None and took < 0.95 * seconds:
-            best, seconds = rival, took
-    return best, seconds
+            return math.inf  # no such derivative for some operation of this model
 
 
-def _best_of(work: Callable[[], object], least: int = 2, enough: float = 0.2) -> float:
-    """The shortest of a few timings: what else the machine does can only lengthen one."""
+def _path(name: str) -> Path:
+    if name == "forward":
+        return ForwardOverReverse()
+    if name == "compiled":
+        return Compiled()
+    return DoubleBackward(keep=name.startswith("kept"), batched=name.endswith("batched"))
+
+
+def _step(width: int) -> int:
+    return next((step for step in WIDTHS if width <= step), WIDTHS[-1])
+
+
+def _shortest(work: Callable[[], object], beat: float = math.inf) -> float:
+    """The shortest of a few timings: what else the machine does can only lengthen one. Stops early where hopeless."""
     times: list[float] = []
-    while len(times) < least or (sum(times) < enough and len(times) < 5):
+    while len(times) < 2 or (sum(times) < 0.1 and len(times) < 5):
         start = time.perf_counter()
         work()
         times.append(time.perf_counter() - start)
-        if times[-1] > 1.0:
+        if times[-1] > 0.25 or times[-1] > 3 * beat:
             break
     return min(times)
-
-
-def _slack(dtype: torch.dtype) -> float:
-    return 1e-8 if dtype == torch.float64 else 2e-3
