@@ -1,0 +1,126 @@
+"""``edgescope list``: all things that have a name, with their options."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from tyro.conf import Positional, arg
+
+from edgescope.cli.command import Command, Modules
+from edgescope.registry import Registry
+
+KINDS = ("studies", "data", "models", "optimizers", "geometries", "losses", "measures")
+
+
+@dataclass(frozen=True)
+class List(Command):
+    """Show what there is by name, one line each, with options, their defaults and types.
+
+    An option is given in the text form name:key=value,key=value, such as --model mlp:widths=200x200,activation=relu.
+
+    Examples:
+      edgescope list
+      edgescope list models
+      edgescope list data --module mypackage.mydata
+    """
+
+    kind: Annotated[
+        Positional[Literal["all", "studies", "data", "models", "optimizers", "geometries", "losses", "measures"]],
+        arg(metavar="KIND"),
+    ] = "all"
+    """studies, data, models, optimizers, geometries, losses or measures"""
+    module: Modules = ()
+
+    def run(self) -> int:
+        console = Console(highlight=False)
+        for kind in KINDS if self.kind == "all" else (self.kind,):
+            console.print(Text(kind, style="bold"))
+            console.print(_table(_registry(kind)))
+        return 0
+
+
+def _registry(kind: str) -> Registry[Any]:
+    # Imported here, each alone: most of them need torch.
+    match kind:
+        case "studies":
+            from edgescope.studies import STUDIES
+
+            return STUDIES
+        case "data":
+            from edgescope.data import DATA
+
+            return DATA
+        case "models":
+            from edgescope.models import MODELS
+
+            return MODELS
+        case "optimizers":
+            from edgescope.optim import OPTIMIZERS
+
+            return OPTIMIZERS
+        case "geometries":
+            from edgescope.geometry import GEOMETRIES
+
+            return GEOMETRIES
+        case "losses":
+            from edgescope.losses import LOSSES
+
+            return LOSSES
+        case _:
+            from edgescope.measures import MEASURES
+
+            return MEASURES
+
+
+def _table(registry: Registry[Any]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(ratio=1)
+    for name in registry:
+        thing = registry[name]
+        options = "  ".join(_options(thing))
+        table.add_row(Text(f"  {name}", style="cyan"), Text(f"{_first_line(thing)}\n{options}".strip()))
+    return table
+
+
+def _first_line(thing: type) -> str:
+    text = (thing.__doc__ or "").strip()
+    generated = text.startswith(f"{thing.__name__}(")  # what dataclasses write where there is no docstring
+    return "" if generated or not text else text.splitlines()[0].replace("``", "")
+
+
+def _options(thing: type) -> list[str]:
+    if not dataclasses.is_dataclass(thing):
+        return []
+    hints = typing.get_type_hints(thing)
+    return [f"{f.name}={_default(f)} ({_kind(hints[f.name])})" for f in dataclasses.fields(thing) if f.init]
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    if field.default is not dataclasses.MISSING:
+        return _text(field.default)
+    return "REQUIRED" if field.default_factory is dataclasses.MISSING else _text(field.default_factory())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "x".join(map(_text, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
+def _kind(hint: Any) -> str:
+    arguments = typing.get_args(hint)
+    if typing.get_origin(hint) is typing.Literal:
+        return "|".join(map(str, arguments))
+    if typing.get_origin(hint) is tuple:
+        return f"{_kind(arguments[0])}s joined by x"
+    if arguments:
+        return " or ".join(dict.fromkeys(_kind(a) for a in arguments))
+    plain = {int: "integer", float: "number", str: "text", bool: "true|false", type(None): "none"}
+    return plain.get(hint, getattr(hint, "__name__", str(hint)))
