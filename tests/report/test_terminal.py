@@ -13,7 +13,14 @@ from edgescope.report import Finding, verdict_table
 
 FINDINGS = [
     Finding("Sharpness rises [bold]before[/bold] the threshold", "Cohen (2021)", "a rise", {"rise": 2.5}, "holds", "y"),
-    Finding("It settles", "Cohen (2021)", "1 ± 0.1", {"a name as long as they come in studies": 1.25}, "fails", "y"),
+    Finding(
+        "It settles",
+        "Cohen (2021)",
+        "1 ± 0.1",
+        {"a [red]name[/red] as long as they come in studies": 1.25},
+        "fails",
+        "y",
+    ),
     Finding("Adam settles", "Cohen (2022)", "1 ± 0.1", {"ratio": math.nan}, "inconclusive", "y"),
 ]
 
@@ -37,6 +44,7 @@ def test_every_word_is_there_and_no_line_is_too_long(width: int) -> None:
 
 def test_markup_in_a_claim_is_text() -> None:
     assert "[bold]before[/bold]" in shown(140)
+    assert "[red]name[/red]" in shown(140)
 
 
 def test_no_findings_are_an_error() -> None:
