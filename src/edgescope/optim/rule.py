@@ -120,7 +120,8 @@ class UpdateRule(ABC):
                 ]
             )
         counts = [self._kept(t).get("step", float(bool(self._kept(t)))) for t in self.tensors]
-        flat["step"] = torch.tensor([float(count) for count in counts], dtype=torch.float64)
+        device = self.tensors[0].device if self.tensors else None
+        flat["step"] = torch.tensor([float(count) for count in counts], dtype=torch.float64, device=device)
         return flat
 
     def update(
