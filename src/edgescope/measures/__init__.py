@@ -13,8 +13,10 @@ from edgescope.measures.measure import Measure, Moment, Previous, Reading
 from edgescope.measures.norms import Norms
 from edgescope.measures.ratio import Ratio
 from edgescope.measures.sharpness import Sharpness
+from edgescope.measures.spectrum import HessianSpectrum
 from edgescope.measures.threshold import Threshold
 from edgescope.measures.time import Time
+from edgescope.measures.training_loss import TrainingLoss
 from edgescope.registry import Registry
 
 MEASURES: Registry[Measure] = Registry("measure")
@@ -28,7 +30,9 @@ MEASURES.add("loss", Loss)
 MEASURES.add("norms", Norms)
 MEASURES.add("ratio", Ratio)
 MEASURES.add("sharpness", Sharpness)
+MEASURES.add("spectrum", HessianSpectrum)
 MEASURES.add("threshold", Threshold)
 MEASURES.add("time", Time)
+MEASURES.add("training_loss", TrainingLoss)
 
 __all__ = ["MEASURES", "Measure", "Moment", "Previous", "Reading"]

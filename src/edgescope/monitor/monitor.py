@@ -20,7 +20,7 @@ from edgescope.errors import EdgescopeError, InputError
 from edgescope.measures import MEASURES, Measure, Moment, Previous, Reading
 from edgescope.measures.measure import Needs
 from edgescope.monitor.memory import record_in_memory
-from edgescope.monitor.schedule import schedule_from
+from edgescope.monitor.schedule import Every, Schedule, schedule_from
 from edgescope.objective import Objective
 from edgescope.optim import GradientFlow, UpdateRule, rule_for
 from edgescope.store import Record
@@ -42,7 +42,9 @@ class Monitor:
         every: measure at every so many steps (default 10), or at the steps for which a function is true.
         budget: instead of ``every``: the share of training time that measurements may take, such as 0.1. Decided by
             measured times, so it is not reproducible bit for bit.
-        measures: names, texts such as ``"sharpness:k=3"``, or :class:`Measure` objects; no two of the same name.
+        measures: names, texts such as ``"sharpness:k=3"``, or :class:`Measure` objects; no two of the same name. A text
+            may end in a schedule of its own: ``"training_loss@1"`` at every step, ``"spectrum@1000"`` at every
+            thousandth.
         evaluations: further objectives by name, such as ``{"test": objective}``.
         out: folder for the record; without it the record is kept in memory.
         record: a record to write to instead, which is left open.
@@ -74,7 +76,7 @@ class Monitor:
         self.objective = objective
         self.optimizer = optimizer
         self.schedule = schedule_from(every, budget)
-        self.measures = in_order(measures)
+        self.measures, self._own = in_order(measures)
         self.evaluations = dict(evaluations or {})
         self.steps = 0
         self.diverged = False
@@ -82,7 +84,7 @@ class Monitor:
         self._release = release
         self._time: float | None = None if optimizer is None else 0.0
         self._initial: Tensor | None = None
-        self._due: bool | None = None
+        self._due: set[str] | None = None
         self._previous: Previous | None = None
         self._paid_before = (Cost(), 0.0)
         self._rule, self._why_no_rule = _rule(optimizer, objective)
@@ -100,15 +102,15 @@ class Monitor:
 
     def start(self) -> dict[str, Reading] | None:
         """Measure step 0 now; called by the optimizer's first step where nobody did before."""
-        return self._measure() if self._initial is None else None
+        return self._measure(self._due_at(0)) if self._initial is None else None
 
     def step(self) -> dict[str, Reading] | None:
         """Count one optimizer step; the readings by name where this step is one to measure at, else None."""
         self.start()
         self.steps += 1
-        due = self.schedule.due(self.steps) if self._due is None else self._due
+        due = self._due_at(self.steps) if self._due is None else self._due
         self._due = None
-        return self._measure() if due else None
+        return self._measure(due) if due else None
 
     def value(self, measure: str, part: str = "") -> float | None:
         """The last value of a measure's part; None where there is none."""
@@ -164,34 +166,40 @@ class Monitor:
         self.start()
         rates = {float(group.get("lr", math.nan)) for group in optimizer.param_groups}
         self._time = None if self._time is None or len(rates) > 1 else self._time + rates.pop()
-        self._due = self.schedule.due(self.steps + 1)
-        if self._due and not self.diverged and any(measure.needs_previous for measure in self.measures):
+        self._due = self._due_at(self.steps + 1)
+        if not self.diverged and any(m.needs_previous and m.name in self._due for m in self.measures):
             began, before = time.perf_counter(), self.objective.spent
             gradient = self.objective.gradient()
             self._previous = Previous(self.objective.parameters(), self.objective.loss(), gradient)
             self._paid_before = (self.objective.spent - before, time.perf_counter() - began)
 
-    def _measure(self) -> dict[str, Reading]:
+    def _due_at(self, step: int) -> set[str]:
+        """The measures to take at this step. Each schedule is asked once a step, as a budget needs it."""
+        usual = self.schedule.due(step)
+        return {m.name for m in self.measures if (self._own[m.name].due(step) if m.name in self._own else usual)}
+
+    def _measure(self, due: set[str]) -> dict[str, Reading]:
         began = time.perf_counter()
+        measures = [measure for measure in self.measures if measure.name in due]
         moment = self._moment()
         was_diverged = self.diverged
         moment.diverged = was_diverged or not bool(torch.isfinite(moment.parameters).all())
-        first = [measure for measure in self.measures if measure.needs in ("products", "gradient")]
+        first = [measure for measure in measures if measure.needs in ("products", "gradient")]
         for measure in first:
             moment.shared[measure.name] = measure.take(moment)
         # Only now, since a product or a gradient leaves the loss known.
         moment.diverged = moment.diverged or not math.isfinite(float(self.objective.loss()))
-        for measure in self.measures[len(first) :]:
+        for measure in measures[len(first) :]:
             moment.shared[measure.name] = measure.take(moment)
-        readings = {measure.name: moment.shared[measure.name] for measure in self.measures}
+        readings = {measure.name: moment.shared[measure.name] for measure in measures}
         cost, seconds = self._paid_before
-        for measure in self.measures:
+        for measure in measures:
             if measure.needs_previous:
                 found = readings[measure.name]
                 readings[measure.name] = replace(found, cost=found.cost + cost, seconds=found.seconds + seconds)
                 break
         self._previous, self._paid_before = None, (Cost(), 0.0)
-        self.latest, self.diverged = readings, moment.diverged
+        self.latest, self.diverged = self.latest | readings, moment.diverged
         news = [("diverged", "parameters or loss are not finite")] if self.diverged and not was_diverged else []
         self.record.append(self.steps, readings.values(), news)
         if news:
@@ -199,7 +207,8 @@ class Monitor:
         if self._release:
             for objective in (self.objective, *self.evaluations.values()):
                 objective.release()
-        self.schedule.measured(time.perf_counter() - began + seconds)
+        if any(measure.name not in self._own for measure in measures):
+            self.schedule.measured(time.perf_counter() - began + seconds)
         return readings
 
     def _moment(self) -> Moment:
@@ -221,18 +230,27 @@ class Monitor:
         )
 
 
-def in_order(measures: Iterable[str | Measure]) -> list[Measure]:
-    """The measures in the order in which they are taken: by what they need, and each after those that it uses."""
+def in_order(measures: Iterable[str | Measure]) -> tuple[list[Measure], dict[str, Schedule]]:
+    """The measures in the order in which they are taken, and the schedules of those that have one of their own.
+
+    Ordered by what they need, and each after those that it uses.
+    """
     if isinstance(measures, str):
         raise InputError(f"measures={measures!r}", expected="a list of measures", hint=f"[{measures!r}]")
     given: dict[str, Measure] = {}
+    own: dict[str, Schedule] = {}
     for thing in measures:
-        measure = MEASURES.build(thing) if isinstance(thing, str) else thing
+        text, at, every = thing.rpartition("@") if isinstance(thing, str) else ("", "", "")
+        measure = MEASURES.build(text if at else thing) if isinstance(thing, str) else thing
         if not isinstance(measure, Measure):
             raise InputError(f"a measure of type {type(measure).__name__}", expected="a name or a Measure")
         if measure.name in given:
             raise InputError(f"measure '{measure.name}' was given twice", expected="each once")
         given[measure.name] = measure
+        if at:
+            if not every.isdecimal() or int(every) < 1:
+                raise InputError(f"measure '{thing}'", expected="a number of steps of at least 1 after @")
+            own[measure.name] = Every(int(every))
     placed: dict[str, Measure] = {}
 
     def place(measure: Measure) -> None:
@@ -243,7 +261,7 @@ def in_order(measures: Iterable[str | Measure]) -> list[Measure]:
 
     for measure in sorted(given.values(), key=lambda m: _ORDER.index(m.needs)):
         place(measure)
-    return list(placed.values())
+    return list(placed.values()), own
 
 
 def _rule(optimizer: torch.optim.Optimizer | None, objective: Objective) -> tuple[UpdateRule | None, str]:

@@ -43,7 +43,7 @@ class RunConfig:
         test: test samples to use (None: all).
         every: measure at every so many steps (None: 10, or as ``budget`` says).
         budget: instead of ``every``: the share of training time for measurements; not reproducible bit for bit.
-        measures: what to measure.
+        measures: what to measure; ``name@steps`` gives one a schedule of its own.
         seed: of the parameters, of the order of mini-batches, and of whatever the model draws.
         dtype: float32 or float64, of model and data.
         checkpoint_every: steps between checkpoints; one is always written at the end.
@@ -99,7 +99,7 @@ class RunConfig:
             (OPTIMIZERS, self.optimizer),
         ):
             registry.build(spec)
-        measured = {measure.name for measure in in_order(self.measures)}
+        measured = {measure.name for measure in in_order(self.measures)[0]}
         for stop, needed in (("stop_loss", "loss"), ("stop_accuracy", "accuracy")):
             value = getattr(self, stop)
             if value is not None and not math.isfinite(value):

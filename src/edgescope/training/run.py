@@ -197,7 +197,7 @@ class _Run:
     def _stops(self, readings: dict[str, Any] | None) -> bool:
         """Whether the readings of this step meet a stop condition; recorded if so."""
         for measure, limit, sign in (("loss", self.config.stop_loss, 1), ("accuracy", self.config.stop_accuracy, -1)):
-            if limit is None or readings is None:
+            if limit is None or readings is None or measure not in readings:
                 continue
             value = readings[measure].values.get("train", math.nan)
             if sign * value <= sign * limit:
