@@ -18,7 +18,10 @@ LINE_SECONDS: Final = (2.0, 30.0)
 
 
 class ProgressLine:
-    """Shows a fraction done (0 to 1), a few words and the seconds left (None: not known yet); a context manager."""
+    """Shows a fraction done (0 to 1), a few words and the seconds left; a context manager.
+
+    Where the seconds left are not given they follow from the speed since the first call (a resumed run starts late).
+    """
 
     def __init__(self, what: str, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True, highlight=False)
@@ -36,13 +39,17 @@ class ProgressLine:
             )
             self._task = self._bar.add_task(what, total=1.0, left="", words="")
         self._next_fraction, self._last = 0.0, time.monotonic()
+        self._began: tuple[float, float] | None = None
 
     def __call__(self, fraction: float, words: str = "", left: float | None = None) -> None:
+        now = time.monotonic()
+        since, before = self._began = self._began or (now, fraction)
+        if left is None and fraction > before:
+            left = (1 - fraction) * (now - since) / (fraction - before)
         remaining = "" if left is None else f"{duration(left)} left"
         if self._bar is not None:
             self._bar.update(self._task, completed=fraction, left=remaining, words=words)
             return
-        now = time.monotonic()
         least, most = LINE_SECONDS
         if now - self._last < (least if fraction >= self._next_fraction else most):
             return

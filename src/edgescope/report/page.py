@@ -48,7 +48,7 @@ def write_report(
     title: str,
     abstract: str,
     paper: str,
-    findings: Sequence[Finding],
+    findings: Sequence[Finding] | None,
     figures: Sequence[Figure],
     runs: Sequence[Mapping[str, Any]],
     cost: Mapping[str, Any],
@@ -61,12 +61,13 @@ def write_report(
     mapping a run with any of ``run data model optimizer lr steps mode precision status`` (configuration) and
     ``losses gradients products seconds threads path`` (cost); other keys join the configuration. ``cost`` holds the
     totals, ``versions`` those of the parts and the commit, ``command`` what to type to get the same again. Every file
-    is written aside and renamed, the page last. Raises :class:`InputError` for no findings, no title, two figures of
-    one name, or a folder that cannot be written.
+    is written aside and renamed, the page last. With ``findings=None``, for runs that belong to no study, there are
+    neither verdicts nor ``findings.json``. Raises :class:`InputError` for an empty list of findings, no title, two
+    figures of one name, or a folder that cannot be written.
     """
     if not title.strip():
         raise InputError("a report without a title", expected="a short title")
-    if not findings:
+    if findings is not None and not findings:
         raise InputError("a report without findings", expected="at least one finding")
     names = [figure.name for figure in figures]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -75,7 +76,8 @@ def write_report(
     folder = Path(folder)
     for figure in figures:
         figure.save(folder / "figures")
-    write_aside(folder / "findings.json", dumps(findings))
+    if findings is not None:
+        write_aside(folder / "findings.json", dumps(findings))
     pictures = [
         {"name": f.name, "title": f.title, "caption": f.caption, "svg": _inlined(f.svg(), f.name, f.title)}
         for f in figures
@@ -89,7 +91,7 @@ def write_report(
         paper=paper,
         css=Markup((Path(__file__).parent / "report.css").read_text(encoding="utf-8")),  # our own file, not input
         symbols=SYMBOLS,
-        tally=[(v, n) for v in SYMBOLS if (n := sum(f.verdict == v for f in findings))],
+        tally=[(v, n) for v in SYMBOLS if (n := sum(f.verdict == v for f in findings or ()))],
         findings=findings,
         pictures=pictures,
         runs=runs,

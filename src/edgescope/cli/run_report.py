@@ -1,0 +1,112 @@
+"""The report of runs that belong to no study: what was measured, drawn, without verdicts."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import polars as pl
+
+from edgescope.errors import InputError, RecordError
+from edgescope.figures import Figure, eigenvalue_curves, loss_curves, ratio_curves
+from edgescope.figures.lines import Chart
+from edgescope.report import write_report
+from edgescope.store import Record
+from edgescope.studies.study import run_row, total_cost, versions_of
+
+FILE = "record.sqlite"
+
+
+def report_runs(folder: Path) -> Path:
+    """Write the report of the run in ``folder``, or of all runs below it, and give its path.
+
+    Raises :class:`RecordError` where there is no record, or a broken one.
+    """
+    paths = [folder] if (folder / FILE).exists() else sorted(path.parent for path in folder.rglob(FILE))
+    if not paths:
+        raise RecordError(f"{folder} holds no record", expected="the folder of a study, of a run, or of several runs")
+    with ExitStack() as stack:
+        records = {
+            folder.resolve().name if path == folder else path.relative_to(folder).as_posix(): stack.enter_context(
+                Record.open(path)
+            )
+            for path in paths
+        }
+        return write_report(
+            folder,
+            title=f"Training run {next(iter(records))}" if len(records) == 1 else f"{len(records)} training runs",
+            abstract="What was measured on the way, drawn from the record.",
+            paper="",
+            findings=None,
+            figures=list(run_figures(records)),
+            runs=[run_row(name, record) for name, record in records.items()],
+            cost=total_cost(records.values()),
+            versions=versions_of(next(iter(records.values()))),
+            command=next(iter(records.values())).info.get("command") or f"edgescope report {shlex.quote(str(folder))}",
+        )
+
+
+def run_figures(records: dict[str, Record]) -> Iterator[Figure]:
+    """Loss, eigenvalues beside the threshold, ratio to it, and norms: those of them that the runs measured."""
+    diverged = [name for name, record in records.items() if record.status == "diverged"]
+    table = pl.concat(
+        record.table().select(pl.lit(name).alias("run"), "step", "measure", "part", "value").drop_nulls("value")
+        for name, record in records.items()
+    )
+
+    def of(measure: str, *parts: str) -> pl.DataFrame:
+        found = table.filter(pl.col("measure") == measure)
+        return found.filter(pl.col("part").is_in(parts)) if parts else found
+
+    loss, norm = of("loss", "train", "test"), of("norms", "l2", "distance")
+    drawn: list[tuple[str, str, str, Callable[[], Chart]]] = [
+        (
+            "loss",
+            "Loss",
+            "The mean loss over all training samples, and over the test samples where there are some.",
+            lambda: loss_curves(loss.select("run", "step", loss="value", split="part"), diverged=diverged),
+        ),
+        (
+            "eigenvalues",
+            "Largest eigenvalues of the Hessian",
+            "The largest eigenvalues of the Hessian of the training loss; dashed: the threshold, where the optimizer "
+            "has no metric of its own, so that the two can be compared.",
+            lambda: eigenvalue_curves(
+                of("sharpness").select("run", "step", "value", k="part"),
+                _euclidean_thresholds(table),
+                diverged=diverged,
+            ),
+        ),
+        (
+            "ratio",
+            "Sharpness over threshold",
+            "The largest eigenvalue of the effective Hessian, in the optimizer's own metric, over its stability "
+            "threshold: 1 is the edge of stability.",
+            lambda: ratio_curves(of("ratio", "").select("run", "step", ratio="value"), diverged=diverged),
+        ),
+        (
+            "norm",
+            "Norm of the parameters",
+            "The Euclidean norm of all parameters.",
+            lambda: loss_curves(
+                norm.filter(part="l2").select("run", "step", loss="value"), diverged=diverged, title="norm |w|"
+            ),
+        ),
+    ]
+    for name, title, caption, draw in drawn:
+        try:
+            chart = draw()
+        except InputError:  # nothing of it was measured
+            continue
+        yield Figure(name, title, caption, chart)
+
+
+def _euclidean_thresholds(table: pl.DataFrame) -> pl.DataFrame:
+    """The thresholds of those runs whose sharpness is the effective one: others' are in another unit."""
+    raw = table.filter(measure="sharpness", part="1").select("run", "step", raw="value")
+    effective = table.filter(measure="effective_sharpness", part="").select("run", "step", effective="value")
+    same = raw.join(effective, on=["run", "step"]).group_by("run").agg((pl.col("raw") == pl.col("effective")).all())
+    plain = same.filter("raw").select("run")
+    return table.filter(measure="threshold").select("run", "step", threshold="value").join(plain, on="run", how="semi")

@@ -1,0 +1,99 @@
+"""``edgescope train``: one training run, measured on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import arg
+
+from edgescope.cli.command import Command, Modules, NoDefault
+from edgescope.cli.failure import INTERRUPTED
+from edgescope.training import RunConfig, train
+
+if TYPE_CHECKING:
+    from edgescope.store import Record
+
+
+@dataclass(frozen=True)
+class Train(Command):
+    """Train any model on any data with any optimizer, and measure how close it is to the edge of stability.
+
+    Data, model, loss, optimizer and measures are names with options, as 'edgescope list' shows them. A run that
+    diverges is a result: it is recorded as such at its step. Ctrl-C leaves what can be resumed.
+
+    Examples:
+      edgescope train --model mlp:widths=200x200 --lr 0.02 --steps 2000 --out runs/a
+      edgescope train --data digits --optimizer adam --lr 1e-3 --measures loss accuracy sharpness:k=3 ratio
+    """
+
+    config: Annotated[RunConfig, arg(name="")] = field(default_factory=RunConfig)
+    out: Annotated[Path | None, NoDefault] = None
+    """folder for record and checkpoints; by default runs/DATA-MODEL-OPTIMIZER-LR"""
+    resume: Annotated[bool, NoDefault] = False
+    """continue what an earlier call with the same options left in that folder"""
+    module: Modules = ()
+
+    def run(self) -> int:
+        from edgescope.allocator import keep_freed_memory
+        from edgescope.cli.progress import ProgressLine
+        from edgescope.store import Record
+
+        config = self.config
+        names = (spec.partition(":")[0] for spec in (config.data, config.model, config.optimizer))
+        out = self.out or Path("runs") / "-".join([*names, f"{config.lr:g}"])
+        keep_freed_memory()
+        try:
+            with ProgressLine("training") as line:
+                result = train(config, out, progress=line, resume=self.resume)
+        except KeyboardInterrupt:
+            return self._interrupted(out)
+        with Record.open(out) as record:
+            _tell(record)
+        if result.status == "interrupted":
+            return self._interrupted(out)
+        print(f"record: {out} (edgescope report {shlex.quote(str(out))} draws it)")
+        return 0
+
+    def _interrupted(self, out: Path) -> int:
+        words = ["edgescope", "train", *_flags(self.config), "--out", str(out), "--resume"]
+        words += [word for name in self.module for word in ("--module", name)]
+        print(f"interrupted; what was measured is kept. To continue:\n  {shlex.join(words)}", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _flags(config: RunConfig) -> list[str]:
+    """The options that differ from their defaults, as they are typed."""
+    words: list[str] = []
+    for option in dataclasses.fields(config):
+        value = getattr(config, option.name)
+        if value != option.default:
+            values = value if isinstance(value, tuple) else (value,)
+            words += [f"--{option.name.replace('_', '-')}", *map(str, values)]
+    return words
+
+
+def _tell(record: Record) -> None:
+    table = record.table()
+    print(f"{record.status} after {record.info.get('steps', record.last_step)} steps")
+    for kind in ("diverged", "stopped"):
+        for step, text in record.events().filter(kind=kind).select("step", "text").iter_rows():
+            print(f"{kind} at step {step}: {text}")
+    for measure, part, title in (
+        ("loss", "train", "training loss"),
+        ("loss", "test", "test loss"),
+        ("accuracy", "train", "training accuracy"),
+        ("accuracy", "test", "test accuracy"),
+        ("sharpness", "1", "sharpness"),
+        ("effective_sharpness", "", "effective sharpness"),
+        ("threshold", "", "threshold"),
+        ("ratio", "", "effective sharpness / threshold"),
+    ):
+        values = table.filter(measure=measure, part=part).drop_nulls("value")
+        if not values.is_empty():
+            last = values.row(-1, named=True)
+            print(f"{title:<32} {last['value']:.5g} at step {last['step']}")
