@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgescope import sweep
 from edgescope.errors import InputError, RecordError
 from edgescope.store import Record
 from edgescope.sweep import run_tasks
@@ -97,32 +98,39 @@ def test_outcomes_of_every_kind_in_the_order_given(tmp_path: Path) -> None:
     assert "in turn" in (tmp_path / "runs" / "c" / "error.txt").read_text()
 
 
-def test_costly_tasks_come_first_and_progress_counts_costs_and_never_falls(tmp_path: Path) -> None:
+def test_costly_tasks_come_first_and_progress_counts_costs_and_never_falls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "POLL_SECONDS", 0.0)
     listener = Listener()
     run_tasks([Work("small", 1.0), Work("big", 3.0)], tmp_path, progress=listener)
     assert listener.fractions[0] == 0
     assert listener.left[0] is None
     assert listener.fractions == sorted(listener.fractions)
-    assert 0.75 in listener.fractions
+    steps = [0.75 * i / 10 for i in range(11)] + [0.75 + 0.25 * i / 10 for i in range(11)]
+    assert sorted(set(listener.fractions)) == pytest.approx(sorted(set(steps)), abs=1e-12)
     assert listener.fractions[-1] == 1.0
     assert listener.left[-1] == 0
     assert [t for t in listener.texts if t.startswith("0 of 2")][-1].startswith("0 of 2 runs ended; big")
     assert listener.texts[-1] == "2 of 2 runs ended"
 
 
-def test_resume_skips_what_ended_and_continues_the_rest(tmp_path: Path) -> None:
+def test_resume_skips_what_ended_and_continues_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "POLL_SECONDS", 0.0)
     tasks = [Work("a"), Work("b", 1, "raise"), Work("c", 1, "diverge")]
     first = run_tasks(tasks, tmp_path)
     with pytest.raises(RecordError, match=r"already holds runs.*--resume"):
         run_tasks(tasks, tmp_path)
     (tmp_path / "runs" / "b" / "well").touch()
+    (tmp_path / "runs" / "b" / "state").write_text("3")  # its last checkpoint, a little before where it failed
     listener = Listener()
     outcomes = run_tasks([*tasks, Work("new")], tmp_path, resume=True, progress=listener)
     assert [o.status for o in outcomes] == ["skipped", "finished", "skipped", "finished"]
     assert outcomes[0].seconds == first[0].seconds
     assert [starts(tmp_path, name) for name in ("a", "b", "c", "new")] == [1, 2, 1, 1]
-    assert listener.fractions[0] >= 0.5
+    assert listener.fractions[0] == (1 + 0.5 + 1) / 4
     assert listener.fractions == sorted(listener.fractions)
+    assert listener.left[:4] == [None] * 4  # until it is past where it was
     assert not (tmp_path / "runs" / "b" / "error.txt").exists()
 
 

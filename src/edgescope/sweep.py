@@ -11,9 +11,10 @@ import signal
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -112,12 +113,14 @@ def _run_in_workers(waiting: deque[Task], folders: dict[str, Path], jobs: int, w
     threads = max(1, cpu_count() // jobs)
     idle: list[ProcessPoolExecutor] = []
     running: dict[Future[Outcome], tuple[Task, ProcessPoolExecutor, float]] = {}
+    resource_tracker.ensure_running()  # it unmasks signals as it starts, so not inside _no_interrupts
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
                 executor = idle.pop() if idle else _worker(threads)
                 task = waiting.popleft()
-                future = executor.submit(_carry_out, task, folders[task.name])
+                with _no_interrupts():
+                    future = executor.submit(_carry_out, task, folders[task.name])
                 running[future] = (task, executor, time.monotonic())
                 whole.running.append(task.name)
             done, _ = wait(running, timeout=POLL_SECONDS, return_when=FIRST_COMPLETED)
@@ -144,8 +147,21 @@ def _worker(threads: int) -> ProcessPoolExecutor:
 
 
 def _begin(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides and stops us
     torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    # Ctrl-C reaches the whole process group. Workers start inside this block and inherit the closed ears: only the
+    # parent decides, stops them, and has them leave without tracebacks. (Windows has no such masks.)
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _carry_out(task: Task, folder: Path, tell: Callable[[], None] | None = None) -> Outcome:

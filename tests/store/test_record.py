@@ -286,3 +286,13 @@ def test_closing_leaves_one_file_that_any_sqlite_reads(tmp_path: Path) -> None:
     assert database.execute("SELECT value FROM value").fetchall() == [("nan",)]
     assert json.loads(database.execute("SELECT value FROM meta WHERE key = 'config'").fetchone()[0]) == {"a": 1}
     database.close()
+
+
+def test_closing_folds_the_log_into_the_file_while_others_have_it_open(tmp_path: Path) -> None:
+    writer = Record.create(tmp_path)
+    with Record.open(tmp_path) as reader:
+        writer.append(0, [loss(0)])
+        assert (tmp_path / "record.sqlite-wal").stat().st_size > 0
+        writer.close()
+        assert (tmp_path / "record.sqlite-wal").stat().st_size == 0
+        assert reader.last_step == 0
