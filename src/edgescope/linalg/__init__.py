@@ -5,9 +5,11 @@ from edgescope.linalg.metric import Diagonal, Metric
 from edgescope.linalg.operator import Operator, as_operator, from_matrix, to_matrix
 from edgescope.linalg.quadrature import Spectrum, spectrum
 from edgescope.linalg.trace import TraceEstimate, trace
+from edgescope.linalg.tracker import EigenTracker
 
 __all__ = [
     "Diagonal",
+    "EigenTracker",
     "Eigenpairs",
     "Metric",
     "Operator",

@@ -81,7 +81,7 @@ def top_eigenpairs(
     """
     began = time.perf_counter()
     operator = whitened(as_operator(thing), metric)
-    wanted = check_request(operator, k, which, tol)
+    wanted = check_request(k, which, tol, operator.size)
     if block < 1:
         raise InputError(f"a block of {block} vectors", expected="at least 1")
     if max_products is not None and max_products < wanted:
@@ -123,17 +123,17 @@ def whitened(operator: Operator, metric: Metric | None) -> Operator:
     )
 
 
-def check_request(operator: Operator, k: int, which: str, tol: float) -> int:
-    """The number of eigenpairs asked for, or an InputError."""
+def check_request(k: int, which: str, tol: float, size: int | None = None) -> int:
+    """The number of eigenpairs asked for (of an operator of this size), or an InputError."""
     if which not in get_args(Which):
         raise InputError(f"which='{which}'", expected="'largest', 'smallest' or 'both'")
     wanted = 2 * k if which == "both" else k
-    if k < 1 or wanted > operator.size:
-        raise InputError(
-            f"{wanted} eigenpairs of an operator of size {operator.size}", expected=f"between 1 and {operator.size}"
-        )
+    if k < 1:
+        raise InputError(f"k={k} eigenpairs", expected="at least 1")
+    if size is not None and wanted > size:
+        raise InputError(f"{wanted} eigenpairs of an operator of size {size}", expected=f"at most {size}")
     if not 0 < tol < 1:
-        raise InputError(f"tol={tol}", expected="a relative residual between 0 and 1, such as 1e-3")
+        raise InputError(f"tol={tol}", expected="a relative error between 0 and 1, such as 1e-3")
     return wanted
 
 

@@ -41,16 +41,19 @@ def select(values: Float[Tensor, " m"], which: Which, count: int) -> Int[Tensor,
 
 
 def value_errors(
-    values: Float[Tensor, " k"], residuals: Float[Tensor, " k"], spectrum: Float[Tensor, " m"], gap_floor: float = 0.0
+    values: Float[Tensor, " k"], residuals: Float[Tensor, " k"], spectrum: Float[Tensor, " m"], crowd: float | None
 ) -> Float[Tensor, " k"]:
     """Estimated errors of Ritz values: residual^2 / gap, and never more than the residual (Parlett 1980, ch. 11).
 
-    The gap is to the nearest other Ritz value, and at least ``gap_floor`` of the value itself: inside a crowd a small
-    gap means that vectors mix, not that the value is wrong.
+    The gap is to the nearest other Ritz value; or, since a small basis does not know its neighbours, a fixed share
+    ``crowd`` of the value itself.
     """
-    distances = (values[:, None] - spectrum).abs()
-    gaps = distances.sort(dim=1).values[:, 1] if spectrum.shape[0] > 1 else values.abs()
-    gaps = torch.maximum(gaps, gap_floor * values.abs())
+    if crowd is not None:
+        gaps = crowd * values.abs()
+    elif spectrum.shape[0] > 1:
+        gaps = (values[:, None] - spectrum).abs().sort(dim=1).values[:, 1]
+    else:
+        gaps = values.abs()
     return torch.where(residuals < gaps, residuals**2 / gaps.clamp(min=1e-300), residuals)
 
 
@@ -61,8 +64,8 @@ class Search:
     residuals of the worst pairs instead, since the span of inexact seeds is no Krylov space. A full basis is restarted
     from its best Ritz vectors (Wu and Simon 2000).
 
-    ``gap_floor`` None: a pair is settled when its residual is at most tolerance * |value|; otherwise when the estimated
-    error of its value is. Both limits are never below what the precision of the operator resolves.
+    A pair is settled when its residual is at most tolerance * |value|; with ``crowd``, when the error of its value,
+    residual^2 / (crowd * |value|), is. The limit is never below what the precision of the operator resolves.
     """
 
     def __init__(
@@ -73,7 +76,7 @@ class Search:
         *,
         tolerance: float,
         generator: torch.Generator,
-        gap_floor: float | None = None,
+        crowd: float | None = None,
         block: int = 1,
         budget: int | None = None,
         progress: Progress | None = None,
@@ -82,7 +85,7 @@ class Search:
         self.which: Which = which
         self.count = count
         self.tolerance = tolerance
-        self.gap_floor = gap_floor
+        self.crowd = crowd
         self.block = block
         self.budget = budget
         self.progress = progress
@@ -185,9 +188,7 @@ class Search:
         return (self.tolerance * scale).clamp(min=10 * self._epsilon * magnitude)
 
     def _measure(self, values: Tensor, residuals: Tensor, ritz: Ritz) -> Tensor:
-        if self.gap_floor is None:
-            return residuals
-        return value_errors(values, residuals, ritz.values, self.gap_floor)
+        return residuals if self.crowd is None else value_errors(values, residuals, ritz.values, self.crowd)
 
     def _left(self) -> float:
         return math.inf if self.budget is None else self.budget - self.spent
@@ -197,6 +198,6 @@ class Search:
             explicit = self.basis.residuals(values, coordinates)
         residuals = torch.linalg.vector_norm(explicit, dim=1).double().cpu()
         settled = self._measure(values, residuals, ritz) <= self._limits(values, ritz.magnitude)
-        errors = value_errors(values, residuals, ritz.values, self.gap_floor or 0.0)
+        errors = value_errors(values, residuals, ritz.values, self.crowd)
         errors = errors.clamp(min=10 * self._epsilon * ritz.magnitude)
         return Found(values, coordinates, residuals, errors, settled, self.spent)
