@@ -47,6 +47,18 @@ def test_sharpness_is_the_top_of_the_dense_spectrum_and_follows_it(seed: int, dt
         problem.train(optimizer, 3)
 
 
+def test_sharpness_grows_by_what_comes_near_the_threshold() -> None:
+    problem = Problem(0)
+    top = eigenvalues(problem.hessian())
+    moment = problem.moment(torch.optim.SGD(problem.model.parameters(), lr=2 / (top[2] / 0.95)))
+    near = [str(i + 1) for i in range(len(top)) if top[i] >= 0.9 * top[2] / 0.95]
+    grown = MEASURES.build("sharpness:grow=true").take(moment)
+    assert list(grown.values) == [*near, str(len(near) + 1)]
+    assert [*grown.values.values()] == pytest.approx(top[: len(near) + 1], rel=1e-3)
+    for optimizer in (None, torch.optim.Adam(problem.model.parameters(), lr=1e-3), torch.optim.LBFGS([torch.ones(1)])):
+        assert list(MEASURES.build("sharpness:grow=true").take(problem.moment(optimizer)).values) == ["1"]
+
+
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_loss_accuracy_and_gradient_norm(dtype: torch.dtype) -> None:
     problem = Problem(1, dtype)
@@ -54,9 +66,9 @@ def test_loss_accuracy_and_gradient_norm(dtype: torch.dtype) -> None:
     w = problem.flat().double().requires_grad_()
     loss, test_loss = problem.loss_at(w), problem.loss_at(w, problem.test_data)
     (gradient,) = torch.autograd.grad(loss, w)
-    values = {
-        name: MEASURES.build(name).take(problem.moment()).values for name in ("loss", "accuracy", "gradient_norm")
-    }
+    names = ("loss", "accuracy", "gradient_norm", "training_loss")
+    values = {name: MEASURES.build(name).take(problem.moment()).values for name in names}
+    assert values["training_loss"][""] == values["loss"]["train"]
     assert values["loss"] == pytest.approx({"train": loss.item(), "test": test_loss.item()}, rel=1e-6)
     assert values["gradient_norm"][""] == pytest.approx(float(gradient.norm()), rel=1e-5)
     right = [
@@ -88,6 +100,16 @@ def test_trace_is_exact_where_probes_span_the_space_and_else_within_its_error() 
         sampled = MEASURES.build(f"hessian_trace:probes=8,seed={seed}").take(problem.moment())
         assert sampled.cost.products == 24
         assert 0 < abs(sampled.values[""] - exact) < 5 * sampled.errors[""]
+
+
+def test_the_spectrum_is_a_quadrature_of_all_eigenvalues() -> None:
+    problem = Problem(1)
+    exact = problem.hessian()
+    reading = MEASURES.build("spectrum:probes=4,steps=51").take(problem.moment())
+    nodes, weights = reading.arrays["nodes"], reading.arrays["weights"]
+    assert weights.sum() == pytest.approx(1)
+    assert nodes.max() == pytest.approx(eigenvalues(exact)[0], rel=1e-6)
+    assert abs(reading.values["trace"] - float(exact.trace())) < 5 * reading.errors["trace"]
 
 
 def adam_entries(optimizer: torch.optim.Optimizer, problem: Problem, eps: float) -> torch.Tensor:
@@ -235,6 +257,7 @@ def test_after_divergence_only_what_needs_no_derivative_is_taken() -> None:
         "effective_sharpness",
         "ratio",
         "hessian_trace",
+        "spectrum",
         "gradient_norm",
         "directional_smoothness",
     ):

@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.errors import NotKnownError
+from edgescope.linalg import EigenTracker
 from edgescope.measures.measure import Measure, Moment, Needs, Reading
-from edgescope.measures.sharpness import EigenTracker, Sharpness, eigenvalue_reading
+from edgescope.measures.sharpness import Sharpness, eigenvalue_reading
 
 
 @dataclass

@@ -5,36 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from edgescope.linalg import Eigenpairs, top_eigenpairs
+from edgescope.errors import NotKnownError
+from edgescope.linalg import Eigenpairs, EigenTracker
 from edgescope.measures.measure import Measure, Moment, Needs, Reading
-
-
-class EigenTracker:  # until linalg has it
-    def __init__(self, thing: Any, k: int = 1, tol: float = 1e-3) -> None:
-        self.thing, self.k, self.tol, self.vectors = thing, k, tol, None
-
-    def update(self, thing: Any = None, metric: Any = None) -> Eigenpairs:
-        pairs = top_eigenpairs(thing or self.thing, k=self.k, tol=self.tol, start=self.vectors, metric=metric)
-        self.vectors = pairs.vectors
-        return pairs
-
-    def state(self) -> dict[str, Any]:
-        return {} if self.vectors is None else {"v": self.vectors}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.vectors = state.get("v")
 
 
 @dataclass
 class Sharpness(Measure):
     """The ``k`` algebraically largest eigenvalues of the Hessian, parts "1" (the largest) to "k", with their errors.
 
-    Followed along the run by an EigenTracker, whose tolerance ``tol`` is. Cost: some 20 to 50 products at first, then
-    some 3 to 10.
+    Followed along the run by an EigenTracker, whose tolerance ``tol`` is. With ``grow``, and an optimizer whose
+    threshold is one of the plain Hessian, one more eigenvalue is followed whenever the lowest comes near the threshold.
+    Cost: some 20 to 50 products at first, then some 3 to 10.
     """
 
     k: int = 1
     tol: float = 1e-3
+    grow: bool = False
     _tracker: EigenTracker | None = field(default=None, init=False, repr=False)
     _continue_from: dict[str, Any] | None = field(default=None, init=False, repr=False)
 
@@ -49,7 +36,16 @@ class Sharpness(Measure):
             self._tracker = EigenTracker(moment.objective, k=self.k, tol=self.tol)
             if self._continue_from is not None:
                 self._tracker.load_state(self._continue_from)
-        return eigenvalue_reading(self.name, self._tracker.update())
+        return eigenvalue_reading(self.name, self._tracker.update(threshold=self._threshold(moment)))
+
+    def _threshold(self, moment: Moment) -> float | None:
+        if not self.grow or moment.rule is None:
+            return None
+        try:
+            plain = moment.rule.metric() is None and moment.rule.shift() is None
+            return moment.rule.threshold().value if plain else None
+        except NotKnownError:
+            return None
 
     def state(self) -> dict[str, Any]:
         return {} if self._tracker is None else self._tracker.state()
