@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import math
 import os
@@ -23,6 +24,7 @@ from joblib import cpu_count
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from edgescope.allocator import keep_freed_memory
 from edgescope.errors import EdgescopeError, InputError, RecordError
 from edgescope.store import Record
 from edgescope.store.database import faults
@@ -65,6 +67,7 @@ def run_tasks(
     jobs: int = 1,
     resume: bool = False,
     progress: Callable[[float, str, float | None], None] | None = None,
+    modules: Sequence[str] = (),
 ) -> list[Outcome]:
     """Run every task in ``out/runs/<name>``, the costly ones first; outcomes in the order of ``tasks``.
 
@@ -76,7 +79,7 @@ def run_tasks(
     :class:`KeyboardInterrupt` is raised again.
 
     ``progress`` receives the fraction done of the total cost (it never falls), words, and the seconds left (None until
-    known).
+    known). ``modules`` are imported by every worker process first, so that what they register is known there too.
     """
     _check(tasks, jobs)
     folders = {task.name: Path(out) / "runs" / task.name for task in tasks}
@@ -99,7 +102,7 @@ def run_tasks(
                 whole.end(_carry_out(task, folders[task.name], whole.tell))
         else:
             # By the number of tasks, not of those left: a resumed sweep must compute with the same threads.
-            _run_in_workers(waiting, folders, min(jobs, len(tasks)), whole)
+            _run_in_workers(waiting, folders, min(jobs, len(tasks)), modules, whole)
     except BaseException:
         for name in folders.keys() - outcomes.keys():
             if not _ended_before(name, folders[name]):  # a worker may have ended while we were being stopped
@@ -108,7 +111,9 @@ def run_tasks(
     return [outcomes[task.name] for task in tasks]
 
 
-def _run_in_workers(waiting: deque[Task], folders: dict[str, Path], jobs: int, whole: _Whole) -> None:
+def _run_in_workers(
+    waiting: deque[Task], folders: dict[str, Path], jobs: int, modules: Sequence[str], whole: _Whole
+) -> None:
     # One executor a worker: when a process dies, its executor breaks alone and names the culprit.
     threads = max(1, cpu_count() // jobs)
     idle: list[ProcessPoolExecutor] = []
@@ -117,7 +122,7 @@ def _run_in_workers(waiting: deque[Task], folders: dict[str, Path], jobs: int, w
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                executor = idle.pop() if idle else _worker(threads)
+                executor = idle.pop() if idle else _worker(threads, modules)
                 task = waiting.popleft()
                 with _no_interrupts():
                     future = executor.submit(_carry_out, task, folders[task.name])
@@ -141,13 +146,16 @@ def _run_in_workers(waiting: deque[Task], folders: dict[str, Path], jobs: int, w
             executor.shutdown(kill_workers=True)
 
 
-def _worker(threads: int) -> ProcessPoolExecutor:
+def _worker(threads: int, modules: Sequence[str]) -> ProcessPoolExecutor:
     environment = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    return ProcessPoolExecutor(max_workers=1, env=environment, initializer=_begin, initargs=(threads,))
+    return ProcessPoolExecutor(max_workers=1, env=environment, initializer=_begin, initargs=(threads, modules))
 
 
-def _begin(threads: int) -> None:
+def _begin(threads: int, modules: Sequence[str]) -> None:
     torch.set_num_threads(threads)
+    keep_freed_memory()
+    for name in modules:
+        importlib.import_module(name)
 
 
 @contextlib.contextmanager
