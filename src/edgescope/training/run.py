@@ -169,7 +169,7 @@ class _Run:
                     status = "diverged"
                 else:
                     readings = monitor.step()
-                    progress(monitor.steps / config.steps, f"step {monitor.steps}, loss {loss:.4g}")
+                    progress(monitor.steps / config.steps, self._words(loss))
                     if monitor.steps % config.checkpoint_every == 0:
                         self._save()
             return self._end(status)
@@ -193,6 +193,11 @@ class _Run:
         else:
             self.optimizer.step()
         return loss
+
+    def _words(self, loss: float) -> str:
+        words = f"step {self.monitor.steps}, loss {loss:.4g}"
+        ratio = self.monitor.value("ratio")
+        return words if ratio is None else f"{words}, sharpness / threshold {ratio:.3f}"
 
     def _stops(self, readings: dict[str, Any] | None) -> bool:
         """Whether the readings of this step meet a stop condition; recorded if so."""
