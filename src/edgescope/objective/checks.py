@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -49,13 +49,18 @@ def refuse_not_finite(loss: Tensor) -> None:
         )
 
 
-def refuse_independent(gradients: tuple[Tensor | None, ...]) -> None:
-    """Refuse a loss of which no parameter has a gradient."""
-    if all(g is None for g in gradients):
-        raise InputError(
-            "the loss does not depend on the model's trainable parameters",
-            expected="a loss computed from loss_fn's own argument `model`, without detach() or no_grad()",
-        )
+def refuse_independent(loss: Tensor, tensors: Sequence[Tensor]) -> None:
+    """Refuse a loss that depends on none of the tensors."""
+    if loss.requires_grad:
+        try:
+            if any(g is not None for g in torch.autograd.grad(loss, tensors, allow_unused=True)):
+                return
+        except RuntimeError as error:
+            raise InputError(f"the gradient of the loss failed ({str(error).splitlines()[0]})") from error
+    raise InputError(
+        "the loss does not depend on the model's trainable parameters",
+        expected="a loss computed from loss_fn's own argument `model`, without detach() or no_grad()",
+    )
 
 
 def refuse_random(evaluate: Callable[[], Tensor]) -> None:

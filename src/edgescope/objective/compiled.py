@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from edgescope.objective.layout import Tensors
+from edgescope.objective.modules import own_deprecations_quiet
 from edgescope.objective.paths import GradientGraph, Path
 from edgescope.objective.problem import Point, Problem
 
@@ -40,9 +41,9 @@ class Compiled(Path):
             # What is no tensor is part of the program.
             kinds = ((leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else repr(leaf) for leaf in leaves)
             key = (str(form), *kinds)
-            if key not in self._programs:
-                self._programs[key] = _built(problem, point, leaves, form)
-            with torch.compiler.set_stance("default"), torch.no_grad():
+            with own_deprecations_quiet(), torch.compiler.set_stance("default"), torch.no_grad():
+                if key not in self._programs:
+                    self._programs[key] = _built(problem, point, leaves, form)
                 for row, total in zip(rows, result, strict=True):
                     found = self._programs[key](tensors, constants, numbers, problem.layout.split(row))
                     total += chunk.share * problem.layout.join(found)
@@ -65,5 +66,6 @@ def _built(problem: Problem, point: Point, leaves: list[Any], form: Any) -> Prog
     numbers = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     # Traced to elementary operations first, so that the compiler sees neither hooks nor a user's Python; with tensors
     # that have no values, so that a branch taken on a value is an error and not frozen into the program.
-    trace = make_fx(product, tracing_mode="fake", _allow_non_fake_inputs=True)
-    return torch.compile(trace(example, list(point.constants.values()), numbers, example), dynamic=False)
+    trace = make_fx(torch.enable_grad()(product), tracing_mode="fake", _allow_non_fake_inputs=True)
+    vector = [torch.empty_like(t) for t in example]  # tensors of their own: the same ones would be taken for one
+    return torch.compile(trace(example, list(point.constants.values()), numbers, vector), dynamic=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, cast
@@ -15,6 +16,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from edgescope.errors import InputError, NotDeterministicError
 from edgescope.objective.batches import random_numbers_kept
+from edgescope.objective.formulas import Formulas, needs_formulas
 
 Mode = Literal["eval", "train"]
 Owned = tuple[str, dict[str, Any], str]
@@ -95,9 +97,9 @@ def measuring(model: nn.Module, mode: Mode, device: torch.device) -> Iterator[No
     """Everything that a measurement needs of the surroundings, and none of it left behind.
 
     Inside: the mode set; attention in its math kernel and transformer layers off their fused fast path (neither has
-    a second derivative otherwise); compiled parts run eagerly; gradients on, whatever the caller's context; autocast
-    off. Afterwards every module has its former attributes, whatever its forward pass wrote into them, and random
-    generators are as before.
+    a second derivative otherwise); weight normalisation by its formula; compiled parts run eagerly; gradients on,
+    whatever the caller's context; autocast off. Afterwards every module has its former attributes, whatever its
+    forward pass wrote into them, and random generators are as before.
     """
     parts = list(model.modules())
     kept = [(part.training, dict(part.__dict__), dict(part._buffers)) for part in parts]
@@ -108,6 +110,8 @@ def measuring(model: nn.Module, mode: Mode, device: torch.device) -> Iterator[No
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if "torch._dynamo" in sys.modules:  # else nothing can have been compiled, and importing it takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if any(needs_formulas(part) for part in parts):
+            stack.enter_context(Formulas())
         if device.type == "cuda" and any(isinstance(part, nn.RNNBase) for part in parts):
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         torch.backends.mha.set_fastpath_enabled(False)
@@ -134,6 +138,14 @@ def plain_arithmetic(device: torch.device) -> Iterator[None]:
             if torch.is_autocast_enabled(kind):
                 stack.enter_context(torch.autocast(kind, enabled=False))
         stack.enter_context(torch.enable_grad())
+        yield
+
+
+@contextmanager
+def own_deprecations_quiet() -> Iterator[None]:
+    """Parts of torch that load late use parts of torch that it has deprecated, of which no caller need be told."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
         yield
 
 

@@ -16,6 +16,7 @@ from edgescope.errors import InputError, NotKnownError
 from edgescope.linalg.operator import Operator
 from edgescope.losses import accuracy_counts
 from edgescope.objective.batches import Batches, Count, leading_size, piece_of
+from edgescope.objective.checks import evaluated, refuse_independent, refuse_not_finite, refuse_random
 from edgescope.objective.gauss_newton import gauss_newton_products
 from edgescope.objective.layout import Layout
 from edgescope.objective.modules import (
@@ -31,7 +32,7 @@ from edgescope.objective.modules import (
 from edgescope.objective.paths import Path
 from edgescope.objective.plan import WIDTHS, PathName, Plan, Planner
 from edgescope.objective.problem import LossFunction, Point, Problem
-from edgescope.objective.second_order import check_loss, named_fault
+from edgescope.objective.second_order import named_fault, refuse_wrong_hessian
 
 Kind = Literal["hessian", "gauss-newton"]
 
@@ -70,8 +71,9 @@ class Objective:
         NotDeterministicError: dropout, sampling, or data that change between passes.
         NotDifferentiableError: a custom autograd function with a wrong second derivative.
 
-    Cost: three losses and a gradient on at most 256 samples of the first batch, and one further pass over the data,
-    for the checks. With path and threads fixed, products repeat bit for bit.
+    Cost of the checks: two losses and a gradient on at most 256 samples and one further pass over the data, now, and
+    some four gradients of 32 samples before the first Hessian product. With path and threads fixed, products repeat
+    bit for bit.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class Objective:
         self.l2 = float(l2)
         self.group = group
         self.spent = Cost()
+        self._verified = not check
         refuse_parameters(self.model)
         if mode == "train":
             refuse_dropout(self.model)
@@ -132,6 +135,7 @@ class Objective:
                 expected_products=expected_products,
                 memory_limit=memory_limit,
                 whole_batches=whole_batches,
+                check=check,
             )
             self._check(everything=check, whole_batches=whole_batches, chunk=chunk)
         except Exception:
@@ -260,7 +264,7 @@ class Objective:
         if known is None:
             point = self._at(None)
             with self._ready(point):
-                known = self._planner.choose(point, width)
+                known = self._chosen(point, width)
         return known[1]
 
     def release(self) -> None:
@@ -299,11 +303,17 @@ class Objective:
             with thread_count(self._planner.threads), plain_arithmetic(self.device):
                 return self._multiplied(known[0], point, rows)
         with self._ready(point):
-            path, _ = self._planner.choose(point, len(rows))
+            path, _ = self._chosen(point, len(rows))
             built = point.graphs is None
             result = self._multiplied(path, point, rows)
         self.spent += Cost(gradients=int(path.keep and built))
         return result
+
+    def _chosen(self, point: Point, width: int) -> tuple[Path, Plan]:
+        if not self._verified:
+            refuse_wrong_hessian(self._problem, point)
+            self._verified = True
+        return self._planner.choose(point, width)
 
     def _multiplied(self, path: Path, point: Point, rows: Tensor) -> Tensor:
         try:
@@ -360,7 +370,15 @@ class Objective:
                 batch = self._problem.batches.heaviest
                 if not whole_batches:
                     batch = piece_of(batch, 0, min(leading_size(batch), 256))
-                check_loss(self._problem, point, batch)
+
+                def evaluate() -> Tensor:
+                    return self._problem.loss_of(point.tensors, point.constants, batch)
+
+                loss = evaluated(evaluate)
+                refuse_independent(loss, point.tensors)
+                with torch.no_grad():
+                    refuse_random(evaluate)
+                refuse_not_finite(loss)
             if chunk is not None:
                 self._problem.cut(chunk, point, f"chunk={chunk} would cut the batches")
 

@@ -1,12 +1,12 @@
 """The derivative paths: ways to the same Hessian product, of which none is the cheapest everywhere.
 
 Not used, because they were found silently wrong or costly: the gradient of a forward derivative (wrong for layer
-norms), ``torch.func.linearize`` (zeros), finite differences of gradients (inexact).
+norms), the forward derivative of ``jacrev`` (the same), ``torch.func.linearize`` (zeros), finite differences of
+gradients (inexact).
 """
 
 from __future__ import annotations
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 
@@ -15,7 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.objective.batches import Chunk
+from edgescope.objective.formulas import Formulas
 from edgescope.objective.layout import Tensors
+from edgescope.objective.modules import own_deprecations_quiet
 from edgescope.objective.problem import Point, Problem
 
 
@@ -49,15 +51,15 @@ class GradientGraph:
         """The product with one vector; ``batched``: with several, stacked along a new first dimension."""
         if not self.roots:
             return [torch.zeros_like(v) for v in vector]
-        return torch.autograd.grad(
+        found = torch.autograd.grad(
             [g for _, g in self.roots],
             self.tensors,
             [vector[i] for i, _ in self.roots],
             retain_graph=True,
             is_grads_batched=batched,
             allow_unused=True,
-            materialize_grads=True,
         )
+        return [torch.zeros_like(v) if f is None else f for f, v in zip(found, vector, strict=True)]
 
 
 class DoubleBackward(Path):
@@ -115,15 +117,13 @@ class ForwardOverReverse(Path):
             def loss(tensors: Tensors, chunk: Chunk = chunk) -> Tensor:
                 return chunk.share * problem.loss_of(tensors, point.constants, chunk.batch)
 
-            # jacrev rather than grad: the forward derivative of grad raises for some losses ("ZeroTensors").
-            gradient = torch.func.jacrev(loss)
+            # Not jacrev in the place of grad: its forward derivative is wrong for layer norms, without an error.
+            gradient = torch.func.grad(loss)
 
             def product(vector: Tensors, gradient: Callable[[Tensors], Tensors] = gradient) -> Tensors:
                 return torch.func.jvp(gradient, (inputs,), (tuple(vector),))[1]
 
-            with warnings.catch_warnings():
-                # The first forward derivative makes torch script its own rules, which it has deprecated itself.
-                warnings.filterwarnings("ignore", r"`torch\.jit\.script` is deprecated", DeprecationWarning)
+            with own_deprecations_quiet(), Formulas():
                 found = torch.func.vmap(product)(problem.layout.split(rows))
             result += problem.layout.join(found, tuple(rows.shape[:1]))
         return result

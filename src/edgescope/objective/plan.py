@@ -13,7 +13,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from edgescope.errors import EdgescopeError, InputError, UnknownNameError
+from edgescope.errors import EdgescopeError, InputError, NotDifferentiableError, UnknownNameError
 from edgescope.memory import budget, require
 from edgescope.objective.compiled import Compiled
 from edgescope.objective.modules import thread_count
@@ -61,6 +61,7 @@ class Planner:
         expected_products: int | None,
         memory_limit: int | None,
         whole_batches: bool,
+        check: bool,
     ) -> None:
         if path != "auto" and path not in get_args(PathName):
             near = difflib.get_close_matches(path, get_args(PathName), n=1)
@@ -80,6 +81,7 @@ class Planner:
         self._threads_open = threads == "auto"
         self._expected_products = expected_products
         self._whole_batches = whole_batches
+        self._check = check
         self._gradient_seconds = math.nan
         self._room: Room | None = None
         self._chosen: dict[int, tuple[Path, Plan]] = {}
@@ -96,6 +98,8 @@ class Planner:
             if self._fixed is not None:
                 path, seconds = self._fixed, math.nan
                 self._require(room, path, width)
+                if self._check:
+                    self._compare(path, point, width)
             else:
                 if math.isnan(self._gradient_seconds):
                     self._gradient_seconds = _shortest(lambda: self.problem.gradient(point))
@@ -118,7 +122,9 @@ class Planner:
         return self._room
 
     def keeps(self, room: Room, kinds: int = 1) -> bool:
-        """Whether so many kinds of graphs of all data may stay: half of the memory is left for the products."""
+        """Whether so many kinds of graphs of all data may stay: the path wants it, and half of the memory is left."""
+        if self._fixed is not None and not self._fixed.keep:
+            return False
         return kinds * room.all_chunks + room.vectors <= budget(self.problem.device, self.memory_limit) // 2
 
     def _settle_threads(self, point: Point) -> None:
@@ -184,16 +190,37 @@ class Planner:
             paths.append(Compiled())
         return paths
 
+    def _compare(self, path: Path, point: Point, width: int) -> None:
+        """Refuse a path that the caller asked for where torch makes another product of it than double backward."""
+        if isinstance(path, DoubleBackward) and not path.batched:
+            return
+        rows = torch.randn(width, point.flat.numel(), dtype=point.flat.dtype, device=point.flat.device)
+        try:
+            reference = DoubleBackward(keep=False).products(self.problem, dataclasses.replace(point), rows[:1])
+        except (RuntimeError, NotImplementedError) as error:
+            raise named_fault(error) from error
+        try:
+            found = path.products(self.problem, dataclasses.replace(point), rows)
+            fault = "" if _agree(found, reference) else "gives another Hessian product than double backward"
+        except (RuntimeError, NotImplementedError) as error:
+            fault = f"has no derivative for some operation ({str(error).splitlines()[0]})"
+        if fault:
+            raise NotDifferentiableError(f"path='{path.name}' {fault} for this model", hint="path='auto'")
+
     def _timed(self, rival: Path, point: Point, rows: Tensor, reference: Tensor, beat: float) -> float:
         """Seconds of one product on this path; infinite where it fails, is wrong, or is far from the time to beat."""
-        slack = 1e-8 if rows.dtype == torch.float64 else 2e-3
         try:
-            found = rival.products(self.problem, point, rows)
-            if not bool((found[:1] - reference).norm() <= slack * reference.norm()):
+            if not _agree(rival.products(self.problem, point, rows), reference):
                 return math.inf
             return _shortest(lambda: rival.products(self.problem, point, rows), beat=beat * len(rows)) / len(rows)
         except (RuntimeError, NotImplementedError, EdgescopeError, TypeError, ValueError):
             return math.inf  # no such derivative for some operation of this model
+
+
+def _agree(found: Tensor, reference: Tensor) -> bool:
+    """Whether the first of the products is the reference, a block of one."""
+    slack = 1e-8 if found.dtype == torch.float64 else 2e-3
+    return bool((found[:1] - reference).norm() <= slack * reference.norm())
 
 
 def _path(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""What has no second derivative, or a wrong one: operations that fail are named, silent custom functions are caught."""
+"""What has no second derivative, or a wrong one: operations that fail are named, silent ones are caught."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ import re
 import torch
 from torch import Tensor
 from torch.autograd.function import BackwardCFunction
+from torch.utils import _pytree as pytree
 
 from edgescope.errors import EdgescopeError, NotDifferentiableError
-from edgescope.objective.batches import Batch
-from edgescope.objective.checks import evaluated, refuse_independent, refuse_not_finite, refuse_random
+from edgescope.objective.batches import leading_size, piece_of
 from edgescope.objective.paths import GradientGraph
 from edgescope.objective.problem import Point, Problem
+
+SAMPLES = 32
+"""How many samples the comparison with difference quotients takes."""
+
+STEPS = (1e-7, 1e-5, 1e-3)
+"""Sizes of the difference quotients, relative to the parameters: the smallest steps over no kink (ReLU), the largest is
+above the rounding of models that compute in single precision inside, whatever they are given."""
+
+WRONG = ("LinalgHouseholderProduct",)
+"""Operations of PyTorch whose second derivative was found wrong (pytorch issue 196698)."""
 
 
 def named_fault(error: Exception) -> EdgescopeError:
@@ -34,31 +44,66 @@ def named_fault(error: Exception) -> EdgescopeError:
     return NotDifferentiableError(what, hint="another operation in its place, or freezing what lies before it")
 
 
-def check_loss(problem: Problem, point: Point, batch: Batch) -> None:
-    """Refuse a loss on ``batch`` that is no finite scalar, does not depend on the parameters, is not deterministic, or
-    has wrong second derivatives. Cost: three losses and a gradient, more where there are custom autograd functions.
+def refuse_wrong_hessian(problem: Problem, point: Point) -> None:
+    """Refuse a loss whose second derivative, by double backward, is not the change of its gradient.
+
+    Some operations have a wrong one without any error: custom autograd functions with ``once_differentiable``, NumPy
+    or detached tensors in their backward, and a few of PyTorch's own. So one product with a random direction is
+    compared with central differences of the gradient, in float64, on a few samples. Cost: some four gradients of 32
+    samples; more before a refusal.
     """
-
-    def evaluate() -> Tensor:
-        return problem.loss_of(point.tensors, point.constants, batch)
-
-    loss = evaluated(evaluate)
-    if not loss.requires_grad:
-        refuse_independent((None,))
-    names = custom_functions(loss)
     try:
-        refuse_independent(torch.autograd.grad(loss, point.tensors, allow_unused=True))
-    except RuntimeError as error:
-        raise named_fault(error) from error
-    with torch.no_grad():
-        refuse_random(evaluate)
-    refuse_not_finite(loss)
-    if names:
-        _refuse_wrong_custom(problem, point, batch, names)
+        worst = _disagreement(problem, point, torch.float64)
+    except (RuntimeError, TypeError, ValueError):  # a model with a precision of its own
+        try:
+            worst = _disagreement(problem, point, problem.dtype)
+        except (RuntimeError, NotImplementedError) as error:
+            raise named_fault(error) from error
+    if worst is not None:
+        blamed = f" (look at {', '.join(worst)})" if worst else ""
+        raise NotDifferentiableError(
+            f"the second derivative of this loss is not the change of its gradient{blamed}",
+            expected="operations that can be differentiated twice, without detach() or NumPy in their backward",
+            hint="another operation in their place, or check=False if this is meant",
+        )
 
 
-def custom_functions(loss: Tensor) -> set[str]:
-    """The names of the ``torch.autograd.Function`` classes, written in Python, in the graph of ``loss``."""
+def _disagreement(problem: Problem, point: Point, dtype: torch.dtype) -> list[str] | None:
+    """None where second derivative and difference quotients agree; else the operations that may be to blame."""
+
+    def convert(leaf: object) -> object:
+        return leaf.detach().to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+    batch = problem.batches.heaviest
+    batch = pytree.tree_map(convert, piece_of(batch, 0, min(leading_size(batch), SAMPLES)))
+    constants = {name: c.to(dtype) if c.is_floating_point() else c for name, c in point.constants.items()}
+    flat, layout = point.flat.to(dtype), problem.layout
+
+    def loss_at(place: Tensor) -> tuple[Tensor, list[Tensor]]:
+        tensors = [piece.clone().requires_grad_() for piece in layout.split(place)]
+        return problem.loss_of(tensors, constants, batch), tensors
+
+    def gradient_at(place: Tensor) -> Tensor:
+        loss, tensors = loss_at(place)
+        return layout.join(torch.autograd.grad(loss, tensors, allow_unused=True, materialize_grads=True))
+
+    loss, tensors = loss_at(flat)
+    graph = GradientGraph(loss, tensors)
+    size = float(layout.join(graph.gradient).norm())
+    for _ in range(2):
+        direction = torch.nn.functional.normalize(torch.randn_like(flat), dim=0)
+        product = layout.join(graph.product(layout.split(direction)))
+        for relative in STEPS:
+            step = relative * max(1.0, float(flat.norm()))
+            quotient = (gradient_at(flat + step * direction) - gradient_at(flat - step * direction)) / (2 * step)
+            rounding = 100 * torch.finfo(dtype).eps * size / step
+            if float((product - quotient).norm()) <= 1e-2 * float(quotient.norm()) + rounding:
+                return None
+    return _suspects(loss)
+
+
+def _suspects(loss: Tensor) -> list[str]:
+    """Operations in the graph of ``loss`` that are written in Python, or known to be wrong."""
     names: set[str] = set()
     seen, waiting = set(), [loss.grad_fn]
     while waiting:
@@ -67,41 +112,8 @@ def custom_functions(loss: Tensor) -> set[str]:
             continue
         seen.add(node)
         if isinstance(node, BackwardCFunction):
-            names.add(type(node).__name__.removesuffix("Backward"))
+            names.add(f"the custom autograd function {type(node).__name__.removesuffix('Backward')}")
+        elif node.name().startswith(WRONG):
+            names.add(node.name())
         waiting.extend(following for following, _ in node.next_functions)
-    return names
-
-
-def _refuse_wrong_custom(problem: Problem, point: Point, batch: Batch, names: set[str]) -> None:
-    """Refuse custom autograd functions whose second derivative is not that of the loss.
-
-    A backward written with ``once_differentiable``, NumPy or detached tensors gives wrong second derivatives, often
-    without an error (zeros). So where there is any such function, one product with a random direction is compared
-    with the difference quotient of gradients, in float64. Cost: some five gradients of the batch.
-    """
-    where = _as_double(point.flat), {name: _as_double(c) for name, c in point.constants.items()}
-    batch = torch.utils._pytree.tree_map(lambda leaf: _as_double(leaf) if isinstance(leaf, Tensor) else leaf, batch)
-
-    def graph(flat: Tensor) -> GradientGraph:
-        tensors = [piece.clone().requires_grad_() for piece in problem.layout.split(flat)]
-        return GradientGraph(problem.loss_of(tensors, where[1], batch), tensors)
-
-    # A kink (ReLU) between the two gradients spoils a quotient: so the step is tiny, and a second direction decides.
-    for _ in range(2):
-        direction = torch.randn_like(where[0])
-        step = 1e-7 * max(1.0, float(where[0].norm())) / float(direction.norm())
-        product = problem.layout.join(graph(where[0]).product(problem.layout.split(direction)))
-        ahead, behind = (graph(where[0] + sign * step * direction).gradient for sign in (1, -1))
-        quotient = (problem.layout.join(ahead) - problem.layout.join(behind)) / (2 * step)
-        noise = 1e-6 * float(problem.layout.join(ahead).norm()) * float(direction.norm())
-        if float((product - quotient).norm()) <= 1e-2 * float(quotient.norm()) + noise:
-            return
-    raise NotDifferentiableError(
-        f"the second derivative through the custom autograd function {', '.join(sorted(names))} is wrong"
-        " (it differs from the change of the gradient)",
-        expected="a backward made of differentiable torch operations",
-    )
-
-
-def _as_double(tensor: Tensor) -> Tensor:
-    return tensor.detach().double() if tensor.is_floating_point() else tensor
+    return sorted(names)
