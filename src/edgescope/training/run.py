@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import random
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from edgescope.data import DATA
@@ -149,7 +151,7 @@ class _Run:
         )
         if isinstance(self.optimizer, GradientFlow):
             self.optimizer.sharpness = lambda: self.monitor.value("sharpness", "1")
-        torch.manual_seed(config.seed)
+        _seed_everything(config.seed)
         if checkpoint is not None:
             self._load(checkpoint)
 
@@ -275,6 +277,12 @@ def _refuse_other(config: RunConfig, record: Record) -> None:
                 expected="the configuration it was started with",
                 hint="another folder",
             )
+
+
+def _seed_everything(seed: int) -> None:
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 (models of users may draw from it)
 
 
 @contextlib.contextmanager
