@@ -69,8 +69,9 @@ class Writer:
 
 @pytest.fixture(scope="module")
 def writer() -> Iterator[Callable[..., Writer]]:
-    process = subprocess.Popen([sys.executable, "-c", WRITERS], stdin=-1, stdout=-1, text=True)
+    process = subprocess.Popen([sys.executable, "-c", WRITERS], stdin=-1, stdout=-1, text=True, start_new_session=True)
     yield lambda *arguments: Writer(process, *arguments)
+    os.killpg(process.pid, signal.SIGKILL)  # with the writer that a failed test has left behind
     process.communicate()
 
 

@@ -176,13 +176,15 @@ class Record:
     def table(self) -> pl.DataFrame:
         """All scalars, one row a step, measure and part.
 
-        Columns: step, measure, part, value, error, losses, gradients, products, note. The three costs are those of the
-        whole reading, repeated for each of its parts: use :meth:`costs` for sums. ``error`` is null where none is
-        known; a reading without values has one row with a null value.
+        Columns: step, measure, part, value, error, losses, gradients, products, note. The three costs stand once a
+        reading, in the row of its first part (null in the others), so that sums are right. ``error`` is null where
+        none is known; a reading without values has one row with a null value.
         """
         rows = self._rows(
-            "SELECT step, measure, ifnull(part, ''), value, error, losses, gradients, products, note FROM reading"
-            " JOIN timing USING (step, slot) LEFT JOIN value USING (step, slot) ORDER BY step, slot, position"
+            "SELECT step, measure, ifnull(part, ''), value, error, iif(first, losses, NULL),"
+            " iif(first, gradients, NULL), iif(first, products, NULL), note FROM"
+            " (SELECT *, ifnull(position, 0) = 0 AS first FROM reading LEFT JOIN value USING (step, slot))"
+            " JOIN timing USING (step, slot) ORDER BY step, slot, position"
         )
         decoded = [(*row[:3], decode_number(row[3]), decode_number(row[4]), *row[5:]) for row in rows]
         columns = {"step": pl.Int64, "measure": pl.String, "part": pl.String, "value": pl.Float64, "error": pl.Float64}
