@@ -75,6 +75,7 @@ class Run(Command):
                     jobs=jobs,
                     resume=self.resume,
                     progress=line,
+                    modules=self.module,
                 )
         except KeyboardInterrupt:
             print(f"interrupted; what was measured is kept. To continue:\n  {self._again(out, jobs)}", file=sys.stderr)

@@ -60,7 +60,7 @@ def run_figures(records: dict[str, Record]) -> Iterator[Figure]:
         found = table.filter(pl.col("measure") == measure)
         return found.filter(pl.col("part").is_in(parts)) if parts else found
 
-    loss, norm = of("loss", "train", "test"), of("norms", "l2", "distance")
+    loss = of("loss", "train", "test")
     drawn: list[tuple[str, str, str, Callable[[], Chart]]] = [
         (
             "loss",
@@ -90,8 +90,11 @@ def run_figures(records: dict[str, Record]) -> Iterator[Figure]:
             "norm",
             "Norm of the parameters",
             "The Euclidean norm of all parameters.",
-            lambda: loss_curves(
-                norm.filter(part="l2").select("run", "step", loss="value"), diverged=diverged, title="norm |w|"
+            lambda: eigenvalue_curves(  # any value on a linear axis, whatever its name
+                of("norms", "l2").select("run", "step", "value"),
+                layout="together",
+                diverged=diverged,
+                title="norm of the parameters |w|",
             ),
         ),
     ]

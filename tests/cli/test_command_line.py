@@ -1,0 +1,113 @@
+"""The command line as a whole: help, version, start-up, and every fault in one line with its exit code."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from said import Run
+
+from edgescope import cli
+from edgescope.cli.failure import guarded
+from edgescope.errors import RecordError
+
+
+def test_help_names_every_command_with_examples(run: Run) -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        said = run(*arguments)
+        assert said.code == 0
+        assert all(f"\n  {name} " in said.out for name in cli.COMMANDS)
+        assert "edgescope run edge" in said.out
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_explains_itself(run: Run, name: str) -> None:
+    said = run(name, "--help")
+    assert said.code == 0
+    assert f"usage: edgescope {name}" in said.out
+    assert f"  edgescope {name} " in said.out or f"  edgescope {name}\n" in said.out
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").out == f"edgescope {importlib.metadata.version('edgescope')}\n"
+
+
+def test_an_unknown_command_suggests_the_nearest(run: Run) -> None:
+    assert "try 'edgescope train'" in run("tarin").refusal()
+    assert "try 'edgescope --help'" in run("xyzzy").refusal()
+
+
+def test_wrong_arguments_are_explained_shortly_and_exit_with_2(run: Run) -> None:
+    for arguments in (["run"], ["export", "x", "--to", "xls"], ["train", "--lr", "fast"], ["list", "--nope"]):
+        said = run(*arguments)
+        assert said.code == 2
+        assert said.out == ""
+        assert 0 < len(said.err.splitlines()) < 15
+        assert "Traceback" not in said.err
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys; from edgescope.cli import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL).returncode == 0
+
+
+def test_the_module_can_be_run() -> None:
+    said = subprocess.run([sys.executable, "-m", "edgescope", "lst"], capture_output=True, text=True)
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr.startswith("edgescope: unknown command 'lst'")
+
+
+def test_a_reader_that_goes_away_is_no_fault() -> None:
+    code = "import sys; from edgescope.cli import main; sys.exit(main(['--help']))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.wait() == 141
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_faults_of_the_user_and_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    def failing(error: BaseException) -> tuple[int, str]:
+        def work() -> int:
+            raise error
+
+        return guarded(work), capsys.readouterr().err
+
+    assert failing(RecordError("the disk is full")) == (2, "edgescope: the disk is full\n")
+    assert failing(KeyboardInterrupt()) == (130, "edgescope: interrupted\n")
+    assert failing(BrokenPipeError()) == (141, "")
+    full = OSError(errno.ENOSPC, "No space left on device", "runs/a/report.html")
+    assert failing(full) == (2, "edgescope: cannot use runs/a/report.html: No space left on device\n")
+
+    code, line = failing(ZeroDivisionError("one\ntwo"))
+    assert code == 1
+    assert line.startswith("edgescope: internal error: ZeroDivisionError: one two; please report it with ")
+    assert line.count("\n") == 1
+    found = re.search(r"report it with (.*)\n", line)
+    assert found
+    kept = Path(found[1])
+    assert "in work" in kept.read_text()
+    assert "ZeroDivisionError" in kept.read_text()
+    kept.unlink()
+
+
+def test_modules_of_the_user(run: Run, here: Path) -> None:
+    (here / "users_bad.py").write_text("x = 1\nraise ValueError('not\\ntoday')\n")
+    (here / "users_half.py").write_text("import users_missing_part\n")
+    (here / "users_exit.py").write_text("raise SystemExit(3)\n")
+    assert "no module 'users_nowhere'" in run("list", "models", "--module", "users_nowhere").refusal()
+    assert "no module 'users_bad.py'" not in run("list", "models", "--module=users_bad").refusal()
+    line = run("list", "models", "--module", "users_bad").refusal()
+    assert "users_bad" in line
+    assert "ValueError: not today" in line
+    assert "line 2" in line
+    assert "users_missing_part" in run("list", "models", "--module", "users_half").refusal()
+    assert "SystemExit" in run("list", "models", "--module", "users_exit").refusal()
+    assert "dotted name" in run("list", "models", "--module", "some/file.py").refusal()
