@@ -1,0 +1,201 @@
+"""What curvature costs: products in gradient evaluations, following an eigenvalue, and six eigenpairs against peers.
+
+Everything runs in one process on the same work, on one thread, as medians of several rounds in turn; the table goes to
+``docs/benchmarks.md``. ``--quick`` takes smaller problems and fewer rounds, to see that it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from peers import METHODS, quality
+from problems import Problem, cnn, mlp, transformer
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor
+
+import edgescope as es
+from edgescope.allocator import keep_freed_memory
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def product_costs(rounds: int, quick: bool) -> list[str]:
+    """(a) One Hessian product in gradient evaluations, single and in blocks of eight, per vector."""
+    lines = [
+        "| network | path | one vector | block of 8, per vector | target |",
+        "|---|---|---|---|---|",
+    ]
+    work = [
+        (mlp(500 if quick else 5000), 1.3, None),
+        (cnn(100 if quick else 1000), 1.8, None),
+        (transformer(), 2.6, None),
+    ]
+    if not quick:
+        work.append((cnn(), 1.2, "compiled"))
+    for problem, target, path in work:
+        parameters = list(problem.model.parameters())
+
+        def gradient(problem: Problem = problem, parameters: list[Tensor] = parameters) -> object:
+            return torch.autograd.grad(problem.loss(), parameters)
+
+        costs: dict[int, float] = {}
+        paths: list[str] = []
+        for width in (1, 8):
+            objective = problem.objective(threads=None, path=path or "auto")
+            vectors = torch.randn(objective.size, width, generator=torch.Generator().manual_seed(1))
+            objective.hvp(vectors)
+            paths.append(objective.plan(width).path)
+            ratios = []
+            for _ in range(rounds):
+                base = timed(gradient)
+                ratios.append(timed(lambda v=vectors, o=objective: o.hvp(v)) / width / base)
+            costs[width] = statistics.median(ratios)
+        shown = " / ".join(dict.fromkeys(paths))
+        lines.append(f"| {problem.name} | {shown} | {costs[1]:.2f} | {costs[8]:.2f} | {target} |")
+    return lines
+
+
+def following(quick: bool) -> list[str]:
+    """(b) The leading eigenvalue at every one of 200 consecutive steps at the edge, against float64 ARPACK."""
+    problem = mlp(300 if quick else 1000)
+    lr, steps = 0.07, 40 if quick else 200
+    problem.descend(lr, 50 if quick else 500)
+    objective = problem.objective(threads=None, path="kept")
+    exact = problem.objective(dtype=torch.float64, threads=None, path="kept")
+    tracker = es.EigenTracker(objective, k=1)
+    optimizer = torch.optim.SGD(problem.model.parameters(), lr)
+    products, errors, ratios, seed = [], [], [], None
+    for _ in range(steps):
+        found = tracker.update()
+        operator = LinearOperator(
+            (exact.size, exact.size), lambda v: exact.hvp(torch.from_numpy(v).reshape(-1)).numpy(), dtype=np.float64
+        )
+        value, vector = eigsh(operator, k=1, which="LA", tol=1e-7, v0=seed)
+        seed = vector[:, 0]
+        products.append(found.products)
+        errors.append(abs(float(found.values[0]) - value[0]) / value[0])
+        ratios.append(value[0] * lr / 2)
+        optimizer.zero_grad()
+        problem.loss().backward()
+        optimizer.step()
+    rest = products[4:]
+    return [
+        f"{problem.name}, learning rate {lr}, {steps} consecutive steps; sharpness over threshold "
+        f"{min(ratios):.2f} to {max(ratios):.2f} (median {statistics.median(ratios):.2f}).",
+        "",
+        "| | measured | target |",
+        "|---|---|---|",
+        f"| products a step, mean | {statistics.mean(rest):.1f} | 7 (aim 5) |",
+        f"| products a step, largest | {max(rest)} | |",
+        f"| worst relative error against float64 ARPACK | {max(errors):.1e} | 1e-3 |",
+    ]
+
+
+def six_pairs(rounds: int, quick: bool) -> list[str]:
+    """(c) Six eigenpairs from nothing, to a relative residual of 1e-3, by everyone in turn."""
+    lines = []
+    for problem, lr in ((mlp(500 if quick else 5000), 0.05), (cnn(100 if quick else 1000), 0.1)):
+        problem.descend(lr, 20 if quick else 150)
+        problem.model.eval()
+        parameters = list(problem.model.parameters())
+        exact = problem.objective(dtype=torch.float64, threads=None, path="kept")
+        reference = es.top_eigenpairs(exact, k=6, tol=1e-7).values.numpy()
+        exact.release()
+        seconds: dict[str, list[float]] = {name: [] for name in METHODS}
+        found: dict[str, tuple[float, float]] = {}
+        gradients = []
+        for number in range(rounds):
+            gradients.append(timed(lambda p=parameters, q=problem: torch.autograd.grad(q.loss(), p)))
+            for name, method in METHODS.items():
+                box: list = []
+                seconds[name].append(timed(lambda m=method, b=box, q=problem: b.append(m(q, 6))))
+                if number == 0:
+                    found[name] = quality(problem, box[0], reference)
+        medians = {name: statistics.median(times) for name, times in seconds.items()}
+        best = min(value for name, value in medians.items() if name != "Edgescope")
+        base = statistics.median(gradients)
+        lines += [
+            f"{problem.name}",
+            "",
+            "| | time over Edgescope's | in gradient evaluations | worst relative residual | worst error of a value |",
+            "|---|---|---|---|---|",
+        ]
+        for name, value in medians.items():
+            residual, error = found[name]
+            lines.append(
+                f"| {name} | {value / medians['Edgescope']:.2f} | {value / base:.0f} | {residual:.1e} | {error:.1e} |"
+            )
+        lines += [
+            "",
+            f"Edgescope over the fastest peer: {medians['Edgescope'] / best:.2f} (target 0.50, aim 0.33).",
+            "",
+        ]
+    return lines
+
+
+def memory(quick: bool) -> list[str]:
+    """(d) Peak memory of the same call, each in a process of its own, above what the network and data take."""
+    lines = ["| | peak above the start (MiB) |", "|---|---|"]
+    for name in METHODS:
+        command = [sys.executable, __file__, "--memory", name, *(["--quick"] if quick else [])]
+        peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1]
+        lines.append(f"| {name} | {peak} |")
+    return lines
+
+
+def one_memory(name: str, quick: bool) -> None:
+    problem = mlp(500 if quick else 5000)
+    torch.autograd.grad(problem.loss(), list(problem.model.parameters()))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    METHODS[name](problem, 6)
+    print(round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--quick", action="store_true", help="small problems, few rounds, nothing written")
+    options.add_argument("--memory", metavar="METHOD", help=argparse.SUPPRESS)
+    given = options.parse_args()
+    torch.set_num_threads(1)
+    if given.memory:
+        one_memory(given.memory, given.quick)
+        return
+    keep_freed_memory()
+    rounds = 2 if given.quick else 5
+    sections = {
+        "(a) Cost of a Hessian product, in gradient evaluations": lambda: product_costs(4 * rounds, given.quick),
+        "(b) Following the leading eigenvalue at the edge": lambda: following(given.quick),
+        "(c) Six eigenpairs, cold, to a residual of 1e-3": lambda: six_pairs(rounds, given.quick),
+        "(d) Peak memory of (c) on the MLP": lambda: memory(given.quick),
+    }
+    text = []
+    for title, section in sections.items():
+        print(f"\n## {title}", flush=True)
+        lines = section()
+        print("\n".join(lines), flush=True)
+        text += [f"## {title}", "", *lines, ""]
+    if not given.quick:
+        head, _, tail = PAGE.read_text().partition("<!-- measured -->\n")
+        tail = tail.partition("<!-- end -->")[2]
+        machine = f"Measured with torch {torch.__version__}, Python {platform.python_version()}, one thread, float32."
+        PAGE.write_text(f"{head}<!-- measured -->\n{machine}\n\n" + "\n".join(text) + f"<!-- end -->{tail}")
+
+
+if __name__ == "__main__":
+    main()
