@@ -197,7 +197,8 @@ class Objective:
                     total += self._problem.part(point, chunk)
                 point.loss = total
             self.spent += Cost(losses=1)
-        return self._summed(point.loss) + 0.5 * self.l2 * point.flat.double().square().sum()
+        loss = self._summed(point.loss)
+        return loss + 0.5 * self.l2 * point.flat.double().square().sum() if self.l2 else loss.clone()
 
     def gradient(self, w: Float[Tensor, " P"] | None = None) -> Float[Tensor, " P"]:
         """The gradient at ``w``. Cost: one gradient; nothing where a curvature product was taken at the same place."""
