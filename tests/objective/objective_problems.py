@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -295,6 +296,13 @@ def reference(case: Case, l2: float = 0.0, flat: Tensor | None = None) -> Refere
     (gradient,) = torch.autograd.grad(loss, leaf)
     hessian = torch.autograd.functional.hessian(whole.at, place)
     return Reference(loss.detach(), gradient, hessian, whole.at, place)
+
+
+@functools.cache
+def known(name: str) -> tuple[Case, Reference]:
+    """A problem that no test changes, and its reference."""
+    case = build(name)
+    return case, reference(case)
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from objective_problems import Case, Net, Reference, build, labelled, mlp, names, reference, relative
+from objective_problems import Case, Net, build, known, labelled, mlp, names, reference, relative
 from torch import nn
 
 from edgescope.errors import InputError, NotDifferentiableError
@@ -17,12 +15,6 @@ from edgescope.objective import Objective
 from edgescope.objective.compiled import Compiled
 
 REVERSE = ["kept", "kept-batched", "rebuilt", "rebuilt-batched"]
-
-
-@functools.cache
-def known(name: str) -> tuple[Case, Reference]:
-    case = build(name)
-    return case, reference(case)
 
 
 def block(objective: Objective, width: int, seed: int = 1) -> torch.Tensor:

@@ -312,8 +312,7 @@ class Objective:
 
     def _chosen(self, point: Point, width: int) -> tuple[Path, Plan]:
         if not self._verified:
-            refuse_wrong_hessian(self._problem, point)
-            self._verified = True
+            self._verified = refuse_wrong_hessian(self._problem, point)
         return self._planner.choose(point, width)
 
     def _multiplied(self, path: Path, point: Point, rows: Tensor) -> Tensor:
@@ -377,9 +376,9 @@ class Objective:
 
                 loss = evaluated(evaluate)
                 refuse_independent(loss, point.tensors)
+                refuse_not_finite(loss)
                 with torch.no_grad():
                     refuse_random(evaluate)
-                refuse_not_finite(loss)
             if chunk is not None:
                 self._problem.cut(chunk, point, f"chunk={chunk} would cut the batches")
 

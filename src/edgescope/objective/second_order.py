@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import torch
@@ -44,32 +45,33 @@ def named_fault(error: Exception) -> EdgescopeError:
     return NotDifferentiableError(what, hint="another operation in its place, or freezing what lies before it")
 
 
-def refuse_wrong_hessian(problem: Problem, point: Point) -> None:
+def refuse_wrong_hessian(problem: Problem, point: Point) -> bool:
     """Refuse a loss whose second derivative, by double backward, is not the change of its gradient.
 
     Some operations have a wrong one without any error: custom autograd functions with ``once_differentiable``, NumPy
     or detached tensors in their backward, and a few of PyTorch's own. So one product with a random direction is
-    compared with central differences of the gradient, in float64, on a few samples. Cost: some four gradients of 32
-    samples; more before a refusal.
+    compared with central differences of the gradient, in float64, on a few samples. Returns whether that could be
+    done, which it cannot where the gradient is not finite. Cost: some four gradients of 32 samples.
     """
     try:
-        worst = _disagreement(problem, point, torch.float64)
+        verdict = _compared(problem, point, torch.float64)
     except (RuntimeError, TypeError, ValueError):  # a model with a precision of its own
         try:
-            worst = _disagreement(problem, point, problem.dtype)
+            verdict = _compared(problem, point, problem.dtype)
         except (RuntimeError, NotImplementedError) as error:
             raise named_fault(error) from error
-    if worst is not None:
-        blamed = f" (look at {', '.join(worst)})" if worst else ""
-        raise NotDifferentiableError(
-            f"the second derivative of this loss is not the change of its gradient{blamed}",
-            expected="operations that can be differentiated twice, without detach() or NumPy in their backward",
-            hint="another operation in their place, or check=False if this is meant",
-        )
+    if isinstance(verdict, bool):
+        return verdict
+    blamed = f" (look at {', '.join(verdict)})" if verdict else ""
+    raise NotDifferentiableError(
+        f"the second derivative of this loss is not the change of its gradient{blamed}",
+        expected="operations that can be differentiated twice, without detach() or NumPy in their backward",
+        hint="another operation in their place, or check=False if this is meant",
+    )
 
 
-def _disagreement(problem: Problem, point: Point, dtype: torch.dtype) -> list[str] | None:
-    """None where second derivative and difference quotients agree; else the operations that may be to blame."""
+def _compared(problem: Problem, point: Point, dtype: torch.dtype) -> bool | list[str]:
+    """True where product and differences agree, False where there is nothing to compare, else the suspects."""
 
     def convert(leaf: object) -> object:
         return leaf.detach().to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
@@ -90,6 +92,8 @@ def _disagreement(problem: Problem, point: Point, dtype: torch.dtype) -> list[st
     loss, tensors = loss_at(flat)
     graph = GradientGraph(loss, tensors)
     size = float(layout.join(graph.gradient).norm())
+    if not math.isfinite(size):
+        return False
     for _ in range(2):
         direction = torch.nn.functional.normalize(torch.randn_like(flat), dim=0)
         product = layout.join(graph.product(layout.split(direction)))
@@ -98,7 +102,7 @@ def _disagreement(problem: Problem, point: Point, dtype: torch.dtype) -> list[st
             quotient = (gradient_at(flat + step * direction) - gradient_at(flat - step * direction)) / (2 * step)
             rounding = 100 * torch.finfo(dtype).eps * size / step
             if float((product - quotient).norm()) <= 1e-2 * float(quotient.norm()) + rounding:
-                return None
+                return True
     return _suspects(loss)
 
 
