@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -15,12 +16,19 @@ from edgescope.geometry.geometry import Geometry
 class Euclidean(Geometry):
     """||d||_2, its own dual; the steepest direction is g/||g||_2, so descent is w - lr g."""
 
-    def norm(self, vector: Float[Tensor, " P"]) -> Float[Tensor, ""]:
-        return torch.linalg.vector_norm(vector)
+    any_order: ClassVar[bool] = True
 
-    def dual_norm(self, gradient: Float[Tensor, " P"]) -> Float[Tensor, ""]:
-        return torch.linalg.vector_norm(gradient)
+    def norm(self, vectors: Float[Tensor, " P *k"]) -> Float[Tensor, "*k"]:
+        return torch.linalg.vector_norm(vectors, dim=0)
 
-    def steepest(self, gradient: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
-        norm = torch.linalg.vector_norm(gradient)
-        return gradient / torch.where(norm > 0, norm, 1.0)
+    def dual_norm(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, "*k"]:
+        return self.norm(gradients)
+
+    def steepest(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, " P *k"]:
+        return self.to_sphere(gradients)
+
+    def descent(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, " P *k"]:
+        return gradients
+
+    def longest_square(self, size: int) -> float:
+        return 1.0

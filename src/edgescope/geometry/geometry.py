@@ -2,26 +2,66 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+Shapes = Sequence[tuple[int, ...]]
+
 
 class Geometry(ABC):
-    """A norm on flat parameter vectors. A new one is a file with a dataclass, and one line in ``geometry/__init__``."""
+    """A norm on flat parameter vectors. A new one is a file with a dataclass, and one line in ``geometry/__init__``.
+
+    Every method takes one vector ``(P,)`` or a block ``(P, k)`` whose columns are vectors, and works on each column.
+    What is not finite comes out not finite; nothing raises for it.
+
+    A norm that depends on the tensors in the vector acts once it is bound to their shapes, which measures and
+    optimizers do: ``geometry.bind(operator.shapes)``. ``any_order`` says that the norm stays the same when the tensors
+    change places together with their shapes.
+    """
+
+    any_order: ClassVar[bool] = False
+
+    def bind(self, shapes: Shapes) -> Geometry:
+        """This geometry for vectors in which tensors of these shapes lie one after the other.
+
+        Raises :class:`InputError` for shapes that it cannot act on. Itself where the shapes do not matter.
+        """
+        return self
 
     @abstractmethod
-    def norm(self, vector: Float[Tensor, " P"]) -> Float[Tensor, ""]:
+    def norm(self, vectors: Float[Tensor, " P *k"]) -> Float[Tensor, "*k"]:
         """||vector||."""
 
     @abstractmethod
-    def dual_norm(self, gradient: Float[Tensor, " P"]) -> Float[Tensor, ""]:
+    def dual_norm(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, "*k"]:
         """The maximum of <gradient, d> over ||d|| <= 1."""
 
     @abstractmethod
-    def steepest(self, gradient: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
+    def steepest(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, " P *k"]:
         """A direction of norm 1 where that maximum is reached (the linear maximisation oracle); 0 for a zero gradient.
 
         Descent in this geometry is w - lr * dual_norm(g) * steepest(g).
         """
+
+    def descent(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, " P *k"]:
+        """dual_norm(g) * steepest(g), what a descent step of learning rate 1 subtracts, with one oracle call."""
+        directions = self.steepest(gradients)
+        return (gradients * directions).sum(0) * directions
+
+    def to_sphere(self, vectors: Float[Tensor, " P *k"]) -> Float[Tensor, " P *k"]:
+        """The vectors scaled to norm 1; a zero vector stays zero."""
+        norm = self.norm(vectors)
+        return vectors / torch.where(norm == 0, 1.0, norm)
+
+    def longest_square(self, size: int) -> float:
+        """The largest ||d||_2^2 in the unit ball of vectors of this length, with which S <= lambda_max * it.
+
+        Infinite where a geometry does not say.
+        """
+        return math.inf
