@@ -20,8 +20,9 @@ from torch import nn
 
 from edgescope.data import DATA
 from edgescope.errors import EdgescopeError, InputError, RecordError, UnknownNameError
-from edgescope.losses import half_mse
+from edgescope.losses import half_mse, supervised
 from edgescope.models import MODELS
+from edgescope.objective import Objective
 from edgescope.store import Record, latest_checkpoint, rng_state
 from edgescope.training import RunConfig, train
 
@@ -143,7 +144,7 @@ def test_mini_batches_go_through_all_samples_in_an_order_of_seed_and_epoch_alone
 
 
 def test_batch_statistics_are_trained_and_measured_as_they_are(tmp_path: Path) -> None:
-    config = small(model="resnet:widths=2,blocks=1", steps=2, every=1, measures=("loss", "sharpness"), train=16, test=8)
+    config = small(model="resnet:widths=4,blocks=1", steps=2, every=1, measures=("loss", "sharpness"), train=16, test=8)
     train(config, tmp_path / "full")
     with Record.open(tmp_path / "full") as record:
         assert record.info["measured"]["mode"] == "train"
@@ -156,6 +157,7 @@ def test_batch_statistics_are_trained_and_measured_as_they_are(tmp_path: Path) -
     train(dataclasses.replace(config, batch=8), tmp_path / "batches")
     with Record.open(tmp_path / "batches") as record:
         assert record.info["measured"]["mode"] == "eval"
+        assert np.isfinite(record.series("sharpness", "1")[1]).all()
 
 
 def test_gradient_flow_follows_its_own_time_and_is_bounded_by_the_sharpness(tmp_path: Path) -> None:
@@ -203,11 +205,11 @@ def fingerprint(folder: Path) -> str:
 RUNS: dict[str, dict[str, Any]] = {
     "full batch": {"optimizer": "sgd:momentum=0.9", "lr": 0.05},
     "flow": {"optimizer": "gradient-flow"},
-    "batches": {"model": "resnet:widths=2,blocks=1", "optimizer": "adam", "lr": 0.01, "batch": 16},
+    "batches": {"model": "resnet:widths=4,blocks=1", "optimizer": "adam", "lr": 0.01, "batch": 16},
 }
 RUNS = {name: changes | {"steps": 18, "every": 3, "checkpoint_every": 4} for name, changes in RUNS.items()}
 
-# Each child kills itself at a call of some function, Python's or C's, drawn from all calls of a whole run.
+# Each child kills itself at the call of some function, drawn from all calls of a whole run.
 KILLED = """
 import os, random, signal, sys
 from pathlib import Path
@@ -219,12 +221,12 @@ def carry_out(config, folder, fatal=None):
     calls = 0
     def count(frame, event, argument):
         nonlocal calls
-        calls += event.endswith("call")
+        calls += 1
         if calls == fatal:
             os.kill(os.getpid(), signal.SIGKILL)
-    sys.setprofile(count)
+    sys.settrace(count)
     train(config, folder, resume=True)
-    sys.setprofile(None)
+    sys.settrace(None)
     return calls
 
 chance = random.Random(7)
@@ -233,7 +235,7 @@ for name, changes in RUNS.items():
     train(config, Path(sys.argv[2], "first", name))  # which loads what is loaded on first use
     calls = carry_out(config, Path(sys.argv[2], "undisturbed", name))
     while True:
-        fatal = int(calls * chance.uniform(0.2, 0.8)) if kills < 3 else None
+        fatal = int(calls * chance.uniform(0.2, 0.8)) if kills < 2 else None
         child = os.fork()
         if child == 0:
             carry_out(config, Path(sys.argv[2], "killed", name), fatal)
@@ -353,7 +355,7 @@ def test_progress_runs_from_step_to_step(tmp_path: Path) -> None:
     seen: list[tuple[float, str]] = []
     train(small(steps=4), tmp_path, lambda share, words: seen.append((share, words)))
     assert [share for share, _ in seen] == [0.25, 0.5, 0.75, 1.0]
-    assert all(re.fullmatch(r"step \d, loss [\d.e-]+", words) for _, words in seen)
+    assert all(re.match(r"step \d, loss [\d.e-]+", words) for _, words in seen)
 
 
 @pytest.mark.parametrize(
@@ -413,3 +415,18 @@ def test_a_folder_that_is_taken_or_holds_another_run_is_refused(tmp_path: Path) 
         train(small(steps=2), tmp_path)
     with pytest.raises(InputError, match=r"has lr = 0\.1, not 0\.2"):
         train(small(steps=2, lr=0.2), tmp_path, resume=True)
+
+
+@pytest.mark.parametrize(
+    "model", ["mlp:widths=6", "cnn:channels=2x2", "resnet:widths=4,blocks=1", "vit:width=8,depth=1"]
+)
+def test_a_gradient_has_the_same_bits_whether_or_not_a_product_came_first(model: str) -> None:
+    """What a run interrupted just after a measurement, and resumed without its cache, relies on."""
+    data = DATA.build("digits", train=40, test=10).load()
+    network = MODELS.build(model).build(data.input_shape, data.classes, 0)
+    objective = Objective(network, supervised(half_mse), (data.inputs, data.targets), path="kept", threads=1)
+    fresh = objective.gradient(), objective.loss()
+    objective.release()
+    objective.hvp(torch.ones(objective.size))
+    assert torch.equal(objective.gradient(), fresh[0])
+    assert torch.equal(objective.loss(), fresh[1])
