@@ -47,6 +47,7 @@ class Interrupting(Measure):
     title: ClassVar[str] = "Interrupting"
     unit: ClassVar[str] = "1"
     source: ClassVar[str] = "none"
+    needs: ClassVar[str] = "nothing"
 
     def read(self, moment):
         if moment.step == 10 and Path("armed").exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from types import TracebackType
 from typing import Final
@@ -53,7 +54,7 @@ class ProgressLine:
         least, most = LINE_SECONDS
         if now - self._last < (least if fraction >= self._next_fraction else most):
             return
-        self._next_fraction = (fraction // LINE_EVERY + 1) * LINE_EVERY
+        self._next_fraction = (math.floor(fraction / LINE_EVERY + 1e-9) + 1) * LINE_EVERY - 1e-9
         self._last = now
         said = "; ".join(part for part in (remaining, words) if part)
         self._console.print(f"{fraction:4.0%}  {said}", markup=False, soft_wrap=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import polars as pl
 
-from edgescope.errors import InputError, RecordError
+from edgescope.errors import RecordError
 from edgescope.figures import Figure, eigenvalue_curves, loss_curves, ratio_curves
-from edgescope.figures.lines import Chart
 from edgescope.report import write_report
 from edgescope.store import Record
 from edgescope.studies.study import run_row, total_cost, versions_of
@@ -56,54 +55,48 @@ def run_figures(records: dict[str, Record]) -> Iterator[Figure]:
         for name, record in records.items()
     )
 
-    def of(measure: str, *parts: str) -> pl.DataFrame:
-        found = table.filter(pl.col("measure") == measure)
-        return found.filter(pl.col("part").is_in(parts)) if parts else found
+    def of(measure: str, *parts: str, **columns: str) -> pl.DataFrame:
+        found = table.filter(pl.col("measure") == measure, pl.col("part").is_in(parts) if parts else True)
+        return found.select("run", "step", **columns)
 
-    loss = of("loss", "train", "test")
-    drawn: list[tuple[str, str, str, Callable[[], Chart]]] = [
-        (
+    def measured(values: pl.Series) -> bool:
+        return bool(values.is_finite().any())
+
+    loss = of("loss", "train", "test", loss="value", split="part")
+    if measured(loss["loss"].filter(loss["loss"] > 0)):
+        yield Figure(
             "loss",
             "Loss",
             "The mean loss over all training samples, and over the test samples where there are some.",
-            lambda: loss_curves(loss.select("run", "step", loss="value", split="part"), diverged=diverged),
-        ),
-        (
+            loss_curves(loss, diverged=diverged),
+        )
+    sharpness, thresholds = of("sharpness", value="value", k="part"), _euclidean_thresholds(table)
+    if measured(sharpness["value"]):
+        yield Figure(
             "eigenvalues",
             "Largest eigenvalues of the Hessian",
             "The largest eigenvalues of the Hessian of the training loss; dashed: the threshold, where the optimizer "
             "has no metric of its own, so that the two can be compared.",
-            lambda: eigenvalue_curves(
-                of("sharpness").select("run", "step", "value", k="part"),
-                _euclidean_thresholds(table),
-                diverged=diverged,
-            ),
-        ),
-        (
+            eigenvalue_curves(sharpness, None if thresholds.is_empty() else thresholds, diverged=diverged),
+        )
+    ratio = of("ratio", "", ratio="value")
+    if measured(ratio["ratio"]):
+        yield Figure(
             "ratio",
             "Sharpness over threshold",
             "The largest eigenvalue of the effective Hessian, in the optimizer's own metric, over its stability "
             "threshold: 1 is the edge of stability.",
-            lambda: ratio_curves(of("ratio", "").select("run", "step", ratio="value"), diverged=diverged),
-        ),
-        (
+            ratio_curves(ratio, diverged=diverged),
+        )
+    norm = of("norms", "l2", value="value")
+    if measured(norm["value"]):
+        yield Figure(
             "norm",
             "Norm of the parameters",
             "The Euclidean norm of all parameters.",
-            lambda: eigenvalue_curves(  # any value on a linear axis, whatever its name
-                of("norms", "l2").select("run", "step", "value"),
-                layout="together",
-                diverged=diverged,
-                title="norm of the parameters |w|",
-            ),
-        ),
-    ]
-    for name, title, caption, draw in drawn:
-        try:
-            chart = draw()
-        except InputError:  # nothing of it was measured
-            continue
-        yield Figure(name, title, caption, chart)
+            # Drawn as eigenvalues are: one value a step and run on a linear axis.
+            eigenvalue_curves(norm, layout="together", diverged=diverged, title="norm of the parameters |w|"),
+        )
 
 
 def _euclidean_thresholds(table: pl.DataFrame) -> pl.DataFrame:
