@@ -307,7 +307,7 @@ def known(name: str) -> tuple[Case, Reference]:
 
 def relative(found: Tensor, wanted: Tensor) -> float:
     """The distance of two tensors over the size of the second."""
-    found, wanted = found.double(), wanted.double()
+    found, wanted = found.detach().double(), wanted.detach().double()
     assert found.shape == wanted.shape
     return float((found - wanted).norm() / wanted.norm().clamp_min(1e-300))
 

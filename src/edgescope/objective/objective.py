@@ -139,7 +139,7 @@ class Objective:
             )
             self._check(everything=check, whole_batches=whole_batches, chunk=chunk)
         except Exception:
-            self._summed(torch.tensor([0.0, 1.0]))
+            self._summed(torch.tensor([0.0, 1.0], dtype=torch.float64))
             raise
         total, refused = self._summed(torch.tensor([batches.samples, 0.0], dtype=torch.float64)).tolist()
         if refused:
