@@ -1,26 +1,35 @@
 """Norms on parameter space, by name, and the directional smoothness of a step."""
 
 from edgescope.geometry.blocks import Blocks
+from edgescope.geometry.diagonal import Diagonal
 from edgescope.geometry.euclidean import Euclidean
-from edgescope.geometry.geometry import Geometry
+from edgescope.geometry.geometry import GEOMETRIES, Geometry, as_geometry
 from edgescope.geometry.linf import Linf
+from edgescope.geometry.product import Mixed, Part, Product
+from edgescope.geometry.scaled import Scaled
 from edgescope.geometry.smoothness import Smoothness, directional_smoothness
 from edgescope.geometry.spectral import Spectral
-from edgescope.registry import Registry
 
-GEOMETRIES: Registry[Geometry] = Registry("geometry")
 GEOMETRIES.add("euclidean", Euclidean)
+GEOMETRIES.add("diagonal", Diagonal)
 GEOMETRIES.add("linf", Linf)
 GEOMETRIES.add("blocks", Blocks)
 GEOMETRIES.add("spectral", Spectral)
+GEOMETRIES.add("mixed", Mixed)
 
 __all__ = [
     "GEOMETRIES",
     "Blocks",
+    "Diagonal",
     "Euclidean",
     "Geometry",
     "Linf",
+    "Mixed",
+    "Part",
+    "Product",
+    "Scaled",
     "Smoothness",
     "Spectral",
+    "as_geometry",
     "directional_smoothness",
 ]

@@ -11,6 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgescope.errors import InputError
+from edgescope.registry import Registry
+
 Shapes = Sequence[tuple[int, ...]]
 
 
@@ -65,3 +68,18 @@ class Geometry(ABC):
         Infinite where a geometry does not say.
         """
         return math.inf
+
+
+GEOMETRIES: Registry[Geometry] = Registry("geometry")
+
+
+def as_geometry(thing: Geometry | str) -> Geometry:
+    """A geometry, or the one that a name with options such as ``"spectral:polar=newton-schulz"`` stands for."""
+    if isinstance(thing, str):
+        return GEOMETRIES.build(thing)
+    if isinstance(thing, Geometry):
+        return thing
+    raise InputError(
+        f"a geometry given as a {type(thing).__name__}",
+        expected=f"a Geometry, or one of {', '.join(GEOMETRIES.names())}",
+    )

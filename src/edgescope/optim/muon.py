@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.errors import InputError, NotKnownError
+from edgescope.geometry.polar import iterate
 from edgescope.linalg.metric import Metric
 from edgescope.optim.momentum import COMPANION, Momentum
 from edgescope.optim.rule import Group, UpdateRule
@@ -116,13 +117,7 @@ class OneSided(Metric):
 
 def newton_schulz(group: Group, u: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
     """The iteration of ``torch.optim.Muon`` with the options of ``group``, in the dtype of ``u``."""
-    x = u if u.shape[0] <= u.shape[1] else u.T
-    x = x / u.norm().clamp(min=group["eps"])
-    for _ in range(group["ns_steps"]):
-        a, b, c = group["ns_coefficients"]
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if u.shape[0] <= u.shape[1] else x.T
+    return iterate(u / u.norm().clamp(min=group["eps"]), (group["ns_coefficients"],) * group["ns_steps"])
 
 
 def _blend(group: Group, buffer: Tensor, gradient: Tensor) -> Tensor:
