@@ -155,7 +155,7 @@ def test_verdicts_on_gradient_descent(ask: Any, here: Path, factor: float, verdi
 @pytest.mark.parametrize("decay", [0.0, 0.3])
 def test_the_verdict_on_adam_uses_the_state_in_the_checkpoint(ask: Any, here: Path, decay: float) -> None:
     model = network()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.02, weight_decay=decay)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02, weight_decay=0.5)  # not what is asked about
     generator = torch.Generator().manual_seed(5)
     inputs, targets = torch.randn(30, 3, generator=generator), torch.randint(0, 2, (30,), generator=generator)
     for _ in range(7):
