@@ -49,12 +49,20 @@ def eigenvalue_curves(
             title if place % columns == 0 else None,
             x_titled=place + columns >= len(lines.runs),
             legend=False,
+            worded=False,
         )
-        heading = alt.TitleParams(
-            f"{run} (× diverged)" if run in lines.diverged else run, fontSize=12, fontWeight="normal", offset=6
-        )
+        heading = alt.TitleParams(_heading(run, lines, edges), fontSize=12, fontWeight="normal", offset=6)
         panels.append(panel.properties(title=heading, width=look.PANEL_WIDTH, height=look.PANEL_HEIGHT))
     return alt.concat(*panels, columns=columns)
+
+
+def _heading(run: str, lines: Lines, edges: pl.DataFrame) -> str:
+    """The run, its threshold where that does not move, and whether it diverged."""
+    words = [f"{run} (× diverged)" if run in lines.diverged else run]
+    values = edges.filter(pl.col("run") == run)["threshold"].unique()
+    if len(values) == 1:
+        words.append(f"threshold {short(values[0])}")
+    return ", ".join(words)
 
 
 def _edges(lines: Lines, thresholds: pl.DataFrame | None, x: str) -> pl.DataFrame:
@@ -72,7 +80,14 @@ def _edges(lines: Lines, thresholds: pl.DataFrame | None, x: str) -> pl.DataFram
     return edges.select("run", x, "threshold").filter(pl.col("run").is_in(lines.runs))
 
 
-def _panel(lines: Lines, edges: pl.DataFrame, title: str | None, x_titled: bool = True, legend: bool = True) -> Chart:
+def _panel(
+    lines: Lines,
+    edges: pl.DataFrame,
+    title: str | None,
+    x_titled: bool = True,
+    legend: bool = True,
+    worded: bool = True,
+) -> Chart:
     scale, axis = linear_axis(title, [*lines.limits(), *edges["threshold"]])
     fade: dict[str, Any] = {}
     marked = None
@@ -85,11 +100,11 @@ def _panel(lines: Lines, edges: pl.DataFrame, title: str | None, x_titled: bool 
             pl.col("k") == order[0],
         )
     layers = lines.layers(scale, axis, x_titled=x_titled, legend=legend, line=fade, marked=marked)
-    return alt.layer(*layers, *_thresholds(edges, lines, scale))
+    return alt.layer(*layers, *_thresholds(edges, lines, scale, worded))
 
 
-def _thresholds(edges: pl.DataFrame, lines: Lines, scale: alt.Scale) -> list[Chart]:
-    """Dashed lines: labelled with their value beside a single run, in the colours of the runs beside several."""
+def _thresholds(edges: pl.DataFrame, lines: Lines, scale: alt.Scale, worded: bool) -> list[Chart]:
+    """Dashed lines: labelled with their value beside a single run (if ``worded``), else in the colours of the runs."""
     if edges.is_empty():
         return []
     x = alt.X(lines.x, type="quantitative")
@@ -106,6 +121,8 @@ def _thresholds(edges: pl.DataFrame, lines: Lines, scale: alt.Scale) -> list[Cha
         return [named.mark_line(strokeWidth=1.4, clip=True).encode(x=x, y=y, color=colour, strokeDash=dash)]
     line = alt.Chart(inline(edges)).mark_line(strokeWidth=1.4, clip=True)
     dashed = line.encode(x=x, y=y, color=alt.value(look.ALARM), strokeDash=alt.value(look.DASH))
+    if not worded:
+        return [dashed]
     # Written at the left, where sharpness is usually still below the threshold.
     first = edges.sort(lines.x).head(1)
     word = alt.Chart(inline(first)).mark_text(

@@ -83,7 +83,7 @@ def edge_tasks(preset: Preset, seed: int) -> list[TrainTask]:
     tasks = []
     for name, optimizer, lr, steps, cost in setting.runs:
         convolutional = name.startswith("CNN")
-        measures = (*MEASURES, f"sharpness:k={2 if convolutional else 1}")
+        measures: tuple[str, ...] = (*MEASURES, f"sharpness:k={2 if convolutional else 1}")
         if "GD" in name:
             measures += (f"directional_smoothness:method=products@{2 * setting.every}",)
         if name == setting.portrayed:
