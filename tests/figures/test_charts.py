@@ -140,8 +140,8 @@ def test_eigenvalues_apart_have_a_panel_and_a_dashed_threshold_each() -> None:
         assert {row["threshold"] for row in rows(chart, edge)} == {threshold}
         assert {row["step"] for row in rows(chart, edge)} == {0, STEPS - 1}
         assert edge["encoding"]["strokeDash"]["value"]
-    words = [p["mark"]["text"] for p in marks(chart, "text")]
-    assert words == ["threshold 1", "threshold 2"]
+    headings = [panel["title"]["text"] for panel in specification["concat"]]
+    assert headings == ["a, threshold 1", "b, threshold 2"]
     assert "sharpness λ (units of 1/η)" in titles(chart)
 
 
@@ -157,6 +157,12 @@ def test_eigenvalues_together_share_a_panel_and_colour_their_thresholds() -> Non
 def test_a_run_without_a_threshold_is_drawn_all_the_same() -> None:
     chart = figures.eigenvalue_curves(table("value"), pl.DataFrame({"run": ["a"], "threshold": [1.0]}))
     assert len(spec_of(chart)["concat"]) == 2
+    assert [panel["title"]["text"] for panel in spec_of(chart)["concat"]] == ["a, threshold 1", "b"]
+
+
+def test_a_single_run_has_its_threshold_written_beside_the_line() -> None:
+    one = table("value").filter(pl.col("run") == "a")
+    chart = figures.eigenvalue_curves(one, pl.DataFrame({"run": ["a"], "threshold": [1.0]}), layout="together")
     assert [p["mark"]["text"] for p in marks(chart, "text")] == ["threshold 1"]
 
 

@@ -176,9 +176,9 @@ def _non_monotone(runs: dict[str, Seen]) -> Finding:
         expected="more than 10% of the later steps raise the loss, and the last tenth lies 10% below the first",
         measured=measured,
         verdict=_together(verdicts),
-        why="Shares of steps that raise the loss: before arrival at the threshold, and in the second half of the steps "
-        "after it (oscillations grow from nothing and take a while); and the median loss of the last tenth of the steps "
-        "after arrival over that of the first tenth. The loss is recorded at every step.",
+        why="Shares of steps that raise the loss: before arrival at the threshold, and in the second half of "
+        "the steps after it (oscillations grow from nothing, which takes a while); and the median loss of the last "
+        "tenth of the steps after arrival over that of the first tenth. The loss is recorded at every step.",
         status="qualitative in the paper; the limits are ours",
     )
 
