@@ -8,15 +8,18 @@ from edgescope.optim.named import OPTIMIZERS
 from edgescope.optim.rmsprop import RMSPropRule
 from edgescope.optim.rule import Threshold, UpdateRule, add_rule, rule_for
 from edgescope.optim.sgd import SGDRule
+from edgescope.optim.steepest_descent import SteepestDescent, SteepestDescentRule
 
 add_rule(SGDRule)
 add_rule(RMSPropRule)
 add_rule(AdamRule)
 add_rule(MuonRule)
+add_rule(SteepestDescentRule)
 
 __all__ = [
     "OPTIMIZERS",
     "GradientFlow",
+    "SteepestDescent",
     "Threshold",
     "UpdateJacobian",
     "UpdateRule",

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from edgescope.errors import InputError
+from edgescope.geometry import as_geometry
 from edgescope.optim.gradient_flow import GradientFlow
+from edgescope.optim.steepest_descent import SteepestDescent
 from edgescope.registry import Registry
 
 
@@ -95,6 +97,24 @@ class Muon(NamedOptimizer):
 
 
 @dataclass(frozen=True)
+class Steepest(NamedOptimizer):
+    """Descent in a geometry, such as linf or ``geometry=mixed:matrices=spectral;vectors=linf`` (options joined by ;).
+
+    Sign descent is ``geometry=linf,normalized=true``.
+    """
+
+    kind: ClassVar[type[torch.optim.Optimizer]] = SteepestDescent
+    geometry: str = "euclidean"
+    normalized: bool = False
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "geometry", self.geometry.replace(";", ","))
+        as_geometry(self.geometry)
+
+
+@dataclass(frozen=True)
 class Flow(NamedOptimizer):
     """Gradient flow, integrated; the learning rate has no meaning here and is ignored, ``max_step`` is a time."""
 
@@ -115,4 +135,5 @@ OPTIMIZERS.add("rmsprop", RMSprop)
 OPTIMIZERS.add("adam", Adam)
 OPTIMIZERS.add("adamw", AdamW)
 OPTIMIZERS.add("muon", Muon)
+OPTIMIZERS.add("steepest", Steepest)
 OPTIMIZERS.add("gradient-flow", Flow)

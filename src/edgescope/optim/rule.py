@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.errors import InputError, NotKnownError
+from edgescope.geometry.geometry import Geometry
 from edgescope.linalg.metric import Diagonal, Metric
 from edgescope.linalg.operator import Operator
 from edgescope.optim.momentum import Momentum
@@ -23,14 +24,25 @@ Group = dict[str, Any]
 class Threshold:
     """The value of the effective sharpness at which an optimizer with these hyper-parameters turns unstable.
 
-    ``value`` is compared with the largest eigenvalue of the *effective* Hessian, which is the Hessian (plus what
-    coupled weight decay adds to it) in the optimizer's own ``metric`` (None: the plain Hessian). ``formula`` names it
-    in symbols, ``source`` says where it comes from.
+    Where ``geometry`` is None, ``value`` is compared with the largest eigenvalue of the *effective* Hessian, which is
+    the Hessian (plus what coupled weight decay adds to it) in the optimizer's own ``metric`` (None: the plain Hessian).
+    Otherwise it is compared with the generalized sharpness of the Hessian in that geometry, and with the directional
+    smoothness of a step in it; for a ``normalized`` optimizer with these over the dual norm of the gradient.
+    ``formula`` names the value in symbols, ``source`` says where it comes from.
     """
 
     value: float
     formula: str
     source: str
+    geometry: Geometry | None = None
+    normalized: bool = False
+
+    def at(self, gradient: Float[Tensor, " P"]) -> float:
+        """The threshold of the sharpness itself where the gradient is this: for a normalized one value * ||g||_*."""
+        if not self.normalized:
+            return self.value
+        assert self.geometry is not None
+        return self.value * float(self.geometry.dual_norm(gradient))
 
 
 class UpdateRule(ABC):
@@ -61,14 +73,15 @@ class UpdateRule(ABC):
     def vectors(self) -> tuple[str, ...]:
         """The names of the state vectors that the optimizer keeps with its present options."""
 
-    @abstractmethod
     def advance(
         self, group: Group, w: Tensor, state: dict[str, Tensor], gradient: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One step of one tensor, in the tensor's own shape: its new value and new state vectors.
 
-        ``state`` also has ``"step"``, the number of steps before this one (0-dim). Pure torch operations.
+        ``state`` also has ``"step"``, the number of steps before this one (0-dim). Pure torch operations. A rule whose
+        tensors do not step each for itself says ``update`` instead.
         """
+        raise NotImplementedError(f"{type(self).__name__} says neither advance nor update")
 
     @abstractmethod
     def momentum(self) -> Momentum:
@@ -152,9 +165,6 @@ class UpdateRule(ABC):
         state = self.state()
         if gradient is not None:
             state = self.update(torch.cat([t.detach().flatten() for t in self.tensors]), state, gradient)[1]
-        rates = self._rates()
-        uniform = all(rate == rates[0] for rate in rates)
-        scales = [1.0 if uniform else (1 - lr * decay / 2) / lr for lr, decay in rates]
         gradients = [None] * len(self.tensors) if gradient is None else self.split(gradient)
         pieces = [
             self.preconditioner(*each) for each in zip(self.groups(), self._split_state(state), gradients, strict=True)
@@ -165,7 +175,15 @@ class UpdateRule(ABC):
                 f"the preconditioner of {type(self.optimizer).__name__} is not known before its first step",
                 hint="measuring after a step, or giving the gradient at the present point",
             )
-        return self.assemble(scales, known) if known or not uniform else None
+        scales = self.scales()
+        return self.assemble(scales or [1.0] * len(self.tensors), known) if known or scales else None
+
+    def scales(self) -> list[float] | None:
+        """What learning rate and decoupled decay add to the preconditioner of each tensor; None where they agree."""
+        rates = self.rates()
+        if all(rate == rates[0] for rate in rates):
+            return None
+        return [(1 - lr * decay / 2) / lr for lr, decay in rates]
 
     def assemble(self, scales: list[float], pieces: list[Tensor]) -> Metric:
         """The metric made of the preconditioners of the tensors (none: identities), each times its scale."""
@@ -203,7 +221,7 @@ class UpdateRule(ABC):
         Raises :class:`NotKnownError` where none is known (parameter groups with different momentum), and
         :class:`InputError` for a learning rate that is zero, negative or infinite. Derivation: :class:`Momentum`.
         """
-        momentum, rates = self.momentum(), self._rates()
+        momentum, rates = self.momentum(), self.rates()
         if all(rate == rates[0] for rate in rates):
             return Threshold(*momentum.threshold(*rates[0]), momentum.source)
         value, formula = momentum.threshold(None)
@@ -214,15 +232,7 @@ class UpdateRule(ABC):
         pieces = flat.split([t.numel() for t in self.tensors])
         return [piece.view(t.shape) for piece, t in zip(pieces, self.tensors, strict=True)]
 
-    def _split_state(self, state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-        columns = {name: list(v.unbind()) if name == "step" else self.split(v) for name, v in state.items()}
-        return [{name: column[i] for name, column in columns.items()} for i in range(len(self.tensors))]
-
-    def _kept(self, tensor: Tensor) -> dict[str, Any]:
-        # Not optimizer.state[tensor]: that would create an entry, and a measurement leaves everything as it was.
-        return {name: value for name, value in self.optimizer.state.get(tensor, {}).items() if value is not None}
-
-    def _rates(self) -> list[tuple[float, float]]:
+    def rates(self) -> list[tuple[float, float]]:
         """Learning rate and decoupled decay of each tensor, checked."""
         rates = []
         for group in self.groups():
@@ -236,6 +246,14 @@ class UpdateRule(ABC):
                 )
             rates.append((lr, decay))
         return rates
+
+    def _split_state(self, state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        columns = {name: list(v.unbind()) if name == "step" else self.split(v) for name, v in state.items()}
+        return [{name: column[i] for name, column in columns.items()} for i in range(len(self.tensors))]
+
+    def _kept(self, tensor: Tensor) -> dict[str, Any]:
+        # Not optimizer.state[tensor]: that would create an entry, and a measurement leaves everything as it was.
+        return {name: value for name, value in self.optimizer.state.get(tensor, {}).items() if value is not None}
 
 
 RuleType = TypeVar("RuleType", bound=type[UpdateRule])
