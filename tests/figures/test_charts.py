@@ -131,7 +131,6 @@ def test_eigenvalues_apart_have_a_panel_and_a_dashed_threshold_each() -> None:
     values = pl.concat([table("value").with_columns(k=k, value=pl.col("value") / k) for k in (1, 2, 3)])
     chart = figures.eigenvalue_curves(values, pl.DataFrame({"run": ["a", "b"], "threshold": [1.0, 2.0]}))
     specification = spec_of(chart)
-    assert [panel["title"]["text"] for panel in specification["concat"]] == ["a", "b"]
     for panel, threshold in zip(specification["concat"], (1.0, 2.0), strict=True):
         eigenvalues, edge = (p for p in parts(panel) if p["mark"]["type"] == "line")
         fades = eigenvalues["encoding"]["opacity"]["scale"]
