@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -71,6 +72,13 @@ def test_a_reader_that_goes_away_is_no_fault() -> None:
     assert process.wait() == 141
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_a_terminal_without_our_letters_shows_question_marks() -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    said = subprocess.run([sys.executable, "-m", "edgescope", "η"], capture_output=True, env=environment)
+    assert said.returncode == 2
+    assert said.stderr.startswith(b"edgescope: unknown command '?'; ")
 
 
 def test_faults_of_the_user_and_of_ours(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.metadata
+import io
 import sys
 from collections.abc import Sequence
 from inspect import cleandoc
@@ -49,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done, whatever the verdicts; 1: a fault of our own; 2: something the user can mend, said in one line on stderr;
     130: Ctrl-C; 141: the reader of the output went away.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without η or ✓ shows ? and loses nothing else
     return guarded(lambda: _dispatch(list(sys.argv[1:] if arguments is None else arguments)))
 
 
