@@ -18,6 +18,7 @@ Progress = Callable[[int, float], None]
 
 _AUDIT_SHARE = 0.1  # of the products spent so far
 _AUDIT_LEAST = 4
+_GUARD = 0.05  # residual of a guard, as a share of its value
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Search:
 
     A pair is settled when its residual is at most tolerance * |value|; with ``crowd``, when the error of its value,
     residual^2 / (crowd * |value|), is. The limit is never below what the precision of the operator resolves.
+    ``guards`` more pairs next to the wanted ones are found roughly, to a twentieth of their value.
     """
 
     def __init__(
@@ -75,10 +77,10 @@ class Search:
         count: int,
         *,
         tolerance: float,
+        budget: int,
         generator: torch.Generator,
         crowd: float | None = None,
         block: int = 1,
-        budget: int | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.basis = basis
@@ -89,10 +91,15 @@ class Search:
         self.block = block
         self.budget = budget
         self.progress = progress
+        self.guards = 0
         self._generator = generator
         self._before = basis.operator.products
         self._epsilon = torch.finfo(basis.operator.dtype).eps
         self._tail = 0  # rows of the last Lanczos block; 0: expand by residuals
+
+    @property
+    def _ends(self) -> int:
+        return 2 if self.which == "both" else 1
 
     @property
     def spent(self) -> int:
@@ -117,11 +124,11 @@ class Search:
         basis, whole = self.basis, self.basis.operator.size
         while True:
             ritz = basis.ritz()
-            places = select(ritz.values, self.which, self.count)
+            places = select(ritz.values, self.which, self.count + self.guards)
             values, coordinates = ritz.values[places], ritz.coordinates[:, places]
-            limits = self._limits(values, ritz.magnitude)
+            limits = self._limits(values, ritz)
             floor = 10 * self._epsilon * ritz.magnitude
-            complete = places.shape[0] == min(whole, self.count * (2 if self.which == "both" else 1))
+            complete = places.shape[0] == min(whole, self._ends * (self.count + self.guards))
             residuals, explicit = None, None
             if self._tail and basis.size < whole:
                 last = slice(basis.size - self._tail, basis.size)
@@ -132,48 +139,52 @@ class Search:
                 residuals = torch.linalg.vector_norm(explicit, dim=1).double().cpu()
             measure = self._measure(values, residuals, ritz)
             settled = measure <= limits
+            excess = measure / limits.clamp(min=1e-300)
             if self.progress is not None:
-                self.progress(self.spent, float((measure / limits.clamp(min=1e-300)).max()) * self.tolerance)
+                self.progress(self.spent, float(excess.max()) * self.tolerance)
             if basis.size == whole or (complete and bool(settled.all())):
                 if audit and basis.size < whole and self._left() > 0:
-                    audit = self._audit(values, limits)
+                    audit = self._audit(ritz)
                     continue
-                return self._found(values, coordinates, ritz, explicit)
+                return self._found(ritz)
             if not self._tail and explicit is not None:
-                order = (measure / limits.clamp(min=1e-300)).argsort(descending=True)
+                order = excess.argsort(descending=True)
                 basis.propose(explicit[order[~settled[order]][: self.block].to(explicit.device)], floor=floor)
             if not basis.proposed:
                 self._propose_random(1)
             if basis.proposed > self._left():
-                return self._found(values, coordinates, ritz, explicit)
+                return self._found(ritz)
             if basis.room < basis.proposed:
                 self._restart(ritz)
             if self._tail:
                 self._tail = basis.proposed
             basis.commit()
 
-    def _audit(self, values: Tensor, limits: Tensor) -> bool:
-        """Whether a fresh direction moved a value (then there must be another audit)."""
+    def _audit(self, ritz: Ritz) -> bool:
+        """Whether a fresh direction moved a wanted value (then there must be another audit)."""
         basis = self.basis
+        values = ritz.values[select(ritz.values, self.which, self.count)]
         steps = max(_AUDIT_LEAST, math.ceil(_AUDIT_SHARE * self.spent))
-        steps = min(steps, int(self._left()), basis.operator.size - basis.size, basis.capacity - values.shape[0])
+        spare = basis.capacity - self._ends * (self.count + self.guards)
+        steps = min(steps, self._left(), basis.operator.size - basis.size, spare)
         self._tail, basis.proposed = 0, 0
         if basis.room < steps:
-            self._restart(basis.ritz(), free=steps)
+            self._restart(ritz, free=steps)
         for step in range(steps):
             if step:
-                floor = 10 * self._epsilon * max(basis.ritz().magnitude, 1e-300)
+                floor = 10 * self._epsilon * ritz.magnitude
                 basis.propose(basis.images[-1:], known=basis.projection[-1:], floor=floor)
             if not step or not basis.proposed:
                 self._propose_random(1)
             basis.commit()
         now = basis.ritz().values
-        return bool(((now[select(now, self.which, self.count)] - values).abs() > limits).any())
+        moved = (now[select(now, self.which, self.count)] - values).abs()
+        return bool((moved > self._limits(values, ritz)).any())
 
     def _restart(self, ritz: Ritz, free: int = 1) -> None:
-        ends = 2 if self.which == "both" else 1
-        spare = self.basis.capacity - ends * self.count
-        keep = self.count + max(0, min(spare // 2, spare - max(free, self.basis.proposed))) // ends
+        reach = self.count + self.guards
+        spare = self.basis.capacity - self._ends * reach
+        keep = reach + max(0, min(spare // 2, spare - max(free, self.basis.proposed))) // self._ends
         places = select(ritz.values, self.which, keep)
         self.basis.compress(ritz.values[places], ritz.coordinates[:, places])
 
@@ -183,21 +194,26 @@ class Search:
             fresh = torch.randn(rows, operator.size, generator=self._generator, dtype=operator.dtype)
             self.basis.propose(fresh.to(operator.device))
 
-    def _limits(self, values: Tensor, magnitude: float) -> Tensor:
-        scale = values.abs().clamp(min=self._epsilon ** (2 / 3) * magnitude)
-        return (self.tolerance * scale).clamp(min=10 * self._epsilon * magnitude)
+    def _limits(self, values: Tensor, ritz: Ritz) -> Tensor:
+        scale = values.abs().clamp(min=self._epsilon ** (2 / 3) * ritz.magnitude)
+        limits = (self.tolerance * scale).clamp(min=10 * self._epsilon * ritz.magnitude)
+        if values.shape[0] > self._ends * self.count:
+            places = select(ritz.values, self.which, self.count + self.guards)
+            wanted = torch.isin(places, select(ritz.values, self.which, self.count))
+            limits = torch.where(wanted, limits, torch.maximum(limits, _GUARD * scale))
+        return limits
 
     def _measure(self, values: Tensor, residuals: Tensor, ritz: Ritz) -> Tensor:
         return residuals if self.crowd is None else value_errors(values, residuals, ritz.values, self.crowd)
 
-    def _left(self) -> float:
-        return math.inf if self.budget is None else self.budget - self.spent
+    def _left(self) -> int:
+        return self.budget - self.spent
 
-    def _found(self, values: Tensor, coordinates: Tensor, ritz: Ritz, explicit: Tensor | None) -> Found:
-        if explicit is None:
-            explicit = self.basis.residuals(values, coordinates)
-        residuals = torch.linalg.vector_norm(explicit, dim=1).double().cpu()
-        settled = self._measure(values, residuals, ritz) <= self._limits(values, ritz.magnitude)
+    def _found(self, ritz: Ritz) -> Found:
+        places = select(ritz.values, self.which, self.count)
+        values, coordinates = ritz.values[places], ritz.coordinates[:, places]
+        residuals = torch.linalg.vector_norm(self.basis.residuals(values, coordinates), dim=1).double().cpu()
+        settled = self._measure(values, residuals, ritz) <= self._limits(values, ritz)
         errors = value_errors(values, residuals, ritz.values, self.crowd)
         errors = errors.clamp(min=10 * self._epsilon * ritz.magnitude)
         return Found(values, coordinates, residuals, errors, settled, self.spent)

@@ -15,13 +15,15 @@ from edgescope.linalg.basis import Basis
 from edgescope.linalg.eigenpairs import Eigenpairs, as_eigenpairs, check_request, seed_rows, whitened
 from edgescope.linalg.metric import Metric
 from edgescope.linalg.operator import Operator, as_operator
-from edgescope.linalg.search import Search, Which, select
+from edgescope.linalg.search import Found, Search, Which, select
 
 # Chosen on six small networks (tanh, relu, gelu; half-MSE, cross-entropy; on the edge and off it), 200 steps in a row,
-# k=1: at most 4.3 products a step and a worst relative error of 2.2e-4, where a crowd of 0.01 was 1.2e-3 off.
+# and on matrices with exact crossings, k=1. A crowd of 0.01 was 1.3e-3 off; without a guard exact crossings are missed.
 _HISTORY = 4  # updates remembered: at the edge the iterate has period two, and values cross within a few steps
 _DROP = 0.02  # a direction of the history with a smaller part of its own costs a product and brings nothing
-_CROWD = 0.002  # gap to the nearest value that is taken for granted, as a share of the value; a seen gap is not trusted
+_CROWD = 0.005  # gap to the nearest value that is taken for granted, as a share of the value; a seen gap is not trusted
+_CLOSE = 0.1  # a next value closer than this share of the last tracked one is followed roughly, as a guard
+_GUARD_HISTORY = 2  # updates of which guards are remembered
 _SPARE = 3  # vectors beyond k that the first update passes on, in place of the history that is missing
 _AUDIT_EVERY = 25  # updates between two looks for a missed value, 4 products each
 _NEAR, _FAR = 0.9, 0.8  # of the threshold: one more pair is tracked above the first, one fewer below the second
@@ -31,16 +33,17 @@ class EigenTracker:
     """Follows the ``k`` largest (or smallest, or both) eigenpairs of ``thing`` while it changes.
 
     ``update`` is a Rayleigh-Ritz step on the vectors of the last four updates, expanded by residuals only while the
-    estimated error of a value, residual^2 / (0.002 |value|), exceeds ``tol`` |value|; ``converged`` and ``error`` of
-    its result refer to that. The first update is cold, and audited for missed values like :func:`top_eigenpairs`;
-    so is every 25th. At the edge of stability of small networks 2 to 4 products an update suffice for k=1.
+    estimated error of a value, residual^2 / (0.005 |value|), exceeds ``tol`` |value|; ``converged`` and ``error`` of
+    its result refer to that. The next value, where it is within a tenth, is followed roughly, so that it can be seen to
+    cross. The first update is cold, and audited for missed values like :func:`top_eigenpairs`; so is every 25th. At
+    the edge of stability of small networks some 3 to 5 products an update suffice for k=1.
 
     Where there is a ``threshold`` and the lowest tracked value (of the largest) reaches 0.9 of it, one more pair is
     tracked, up to ``most`` (default k + 8); pairs are given up one by one when the lowest but one is below 0.8 of it.
     An update spends at most ``max_products`` (default 100 + 20 k); what did not converge by then says so.
 
     ``thing`` is asked for its operator anew at each update: an Objective follows its live model. Memory: the basis of
-    max(6 k + 24, 60) vectors is reserved once, but only what is used is touched; the history is 4 k vectors.
+    max(6 k + 24, 60) vectors is reserved once, but only what is used is touched; the history is 4 k + 2 vectors.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class EigenTracker:
         self._least, self._most = k, k + 8 if most is None else most
         self._tol, self._which, self._max_products, self._seed = tol, which, max_products, seed
         self._history: list[Float[Tensor, "j P"]] = []  # newest first
+        self._guards: list[Float[Tensor, "j P"]] = []
         self._updates = 0
         self._basis: Basis | None = None
 
@@ -100,15 +104,16 @@ class EigenTracker:
             budget=budget,
         )
         search.sow(seeds, _DROP)
-        found = search.run(audit=self._updates % _AUDIT_EVERY == 0)
+        audit = self._updates % _AUDIT_EVERY == 0
+        search.guards = int((audit and seeds is not None and wanted < operator.size) or self._crowded(self._basis))
+        found = search.run(audit=audit)
         near = math.inf if self.threshold is None else _NEAR * self.threshold
         while float(found.values[-1]) >= near and self.k < min(self._most, operator.size):
             self.k += 1
             search.count = self.k
             found = search.run(audit=False)
         pairs = as_eigenpairs(found, self._basis, self.metric, time.perf_counter() - began)
-        passed_on = pairs.vectors.T if self._history else self._leading(self._basis, self.k + _SPARE)
-        self._history = [passed_on.contiguous(), *self._history[: _HISTORY - 1]]
+        self._remember(self._basis, found)
         self._updates += 1
         if self.threshold is not None and self.k > self._least and float(pairs.values[-2]) < _FAR * self.threshold:
             self.k -= 1
@@ -123,17 +128,33 @@ class EigenTracker:
                 f"an operator of size {operator.size} for a tracker whose history has vectors of length {length}",
                 hint="a new tracker",
             )
-        return seed_rows(torch.cat(self._history).T, operator, self.metric)[:budget]
+        return seed_rows(torch.cat(self._history + self._guards).T, operator, self.metric)[:budget]
 
-    def _leading(self, basis: Basis, count: int) -> Float[Tensor, "j P"]:
+    def _crowded(self, basis: Basis) -> bool:
+        """Whether the value next to the tracked ones lies close, as far as the basis knows it."""
+        values, k = basis.ritz().values, self.k
+        ends = {"largest": [values], "smallest": [values.flip(0)], "both": [values, values.flip(0)]}[self._which]
+        if values.shape[0] <= k * len(ends):
+            return False
+        return any(float((end[k - 1] - end[k]).abs()) <= _CLOSE * float(end[k - 1].abs()) for end in ends)
+
+    def _remember(self, basis: Basis, found: Found) -> None:
         ritz = basis.ritz()
-        vectors = basis.combine(ritz.coordinates[:, select(ritz.values, self._which, count)]).T
-        return (vectors if self.metric is None else self.metric.inverse_root(vectors)).T
+        beyond = int(self._crowded(basis)) if self._history else _SPARE
+        places = select(ritz.values, self._which, self.k + beyond)
+        guards = places[~torch.isin(places, select(ritz.values, self._which, self.k))]
+        blocks = []
+        for coordinates in (found.coordinates, ritz.coordinates[:, guards]):
+            rows = basis.combine(coordinates)
+            blocks.append(rows if self.metric is None else self.metric.inverse_root(rows.T).T.contiguous())
+        self._history = [blocks[0], *self._history[: _HISTORY - 1]]
+        self._guards = [blocks[1], *self._guards[: _GUARD_HISTORY - 1]]
 
     def state(self) -> dict[str, Tensor]:
         """What a resumed run needs to continue bit for bit: the history and the number of pairs."""
         counts = {"k": torch.tensor(self.k), "updates": torch.tensor(self._updates)}
-        return counts | {f"history.{i}": block.clone() for i, block in enumerate(self._history)}
+        wanted = {f"history.{i}": rows.clone() for i, rows in enumerate(self._history)}
+        return counts | wanted | {f"guards.{i}": rows.clone() for i, rows in enumerate(self._guards)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Continue from a state that ``state()`` gave."""
@@ -141,5 +162,6 @@ class EigenTracker:
             self.k, self._updates = int(state["k"]), int(state["updates"])
         except KeyError as error:
             raise InputError(f"a tracker state without {error}", expected="what state() gave") from error
-        blocks = sum(name.startswith("history.") for name in state)
-        self._history = [state[f"history.{i}"].clone() for i in range(blocks)]
+        kinds = {kind: sum(name.startswith(kind) for name in state) for kind in ("history.", "guards.")}
+        self._history = [state[f"history.{i}"].clone() for i in range(kinds["history."])]
+        self._guards = [state[f"guards.{i}"].clone() for i in range(kinds["guards."])]
