@@ -1,0 +1,79 @@
+# The public names: read by type checkers and editors, and by `__init__.py`, which loads each on first use.
+from . import (
+    cost as cost,
+)
+from . import (
+    data as data,
+)
+from . import (
+    errors as errors,
+)
+from . import (
+    figures as figures,
+)
+from . import (
+    geometry as geometry,
+)
+from . import (
+    linalg as linalg,
+)
+from . import (
+    losses as losses,
+)
+from . import (
+    measures as measures,
+)
+from . import (
+    models as models,
+)
+from . import (
+    monitor as monitor,
+)
+from . import (
+    optim as optim,
+)
+from . import (
+    report as report,
+)
+from . import (
+    store as store,
+)
+from . import (
+    studies as studies,
+)
+from .data import DATA as DATA
+from .data import Dataset as Dataset
+from .geometry import GEOMETRIES as GEOMETRIES
+from .geometry import directional_smoothness as directional_smoothness
+from .linalg import (
+    Eigenpairs as Eigenpairs,
+)
+from .linalg import (
+    EigenTracker as EigenTracker,
+)
+from .linalg import (
+    Operator as Operator,
+)
+from .linalg import (
+    spectrum as spectrum,
+)
+from .linalg import (
+    top_eigenpairs as top_eigenpairs,
+)
+from .linalg import (
+    trace as trace,
+)
+from .losses import LOSSES as LOSSES
+from .losses import supervised as supervised
+from .measures import MEASURES as MEASURES
+from .measures import Measure as Measure
+from .measures import Moment as Moment
+from .measures import Reading as Reading
+from .models import MODELS as MODELS
+from .monitor import Monitor as Monitor
+from .objective import Objective as Objective
+from .optim import OPTIMIZERS as OPTIMIZERS
+from .optim import rule_for as rule_for
+from .store import Record as Record
+from .training import RunConfig as RunConfig
+from .training import train as train
