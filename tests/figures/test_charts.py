@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgescope import figures
 from edgescope.errors import InputError
+from edgescope.figures.axes import log_ticks
 
 STEPS = 60
 
@@ -277,3 +280,11 @@ def test_a_single_value_has_axes_too() -> None:
             for channel in ("x", "y"):
                 low, high = part["encoding"].get(channel, {}).get("scale", {}).get("domain", [0, 1])
                 assert low < high
+
+
+@given(low=st.floats(1e-6, 1e6), ratio=st.floats(1.001, 1e12))
+def test_a_logarithmic_axis_always_has_ticks_to_read(low: float, ratio: float) -> None:
+    ticks = log_ticks(low, low * ratio)
+    inside = [t for t in ticks if low <= t <= low * ratio]
+    assert 3 <= len(inside) <= 15
+    assert ticks == sorted(ticks)

@@ -30,15 +30,22 @@ def x_axis(x: str, values: Sequence[float], rows: int = 1, titled: bool = True) 
 
 
 def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Ticks of a logarithmic axis from ``low`` to ``high``: 1, 2, 5 over few decades, else powers of ten."""
+    """Ticks of a logarithmic axis from ``low`` to ``high``: even steps within a part of a decade, 1, 2, 5 over few
+    decades, else powers of ten."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     if last - first <= 3:
         ticks = [m * 10.0**e for e in range(first, last + 1) for m in (1, 2, 5)]
         inside = [t for t in ticks if low <= t <= high]
-        if len(inside) >= 2:
-            return inside
+        return inside if len(inside) >= 3 else _even_ticks(low, high)
     every = max(1, math.ceil((last - first) / most))
     return [10.0**e for e in range(first, last + 1) if e % every == 0]
+
+
+def _even_ticks(low: float, high: float) -> list[float]:
+    """Four to eight round numbers from ``low`` to ``high``, evenly spaced."""
+    unit = 10.0 ** math.floor(math.log10((high - low) / 4))
+    step = next(m * unit for m in (1, 2, 5, 10) if (high - low) / (m * unit) <= 8)
+    return [round(n * step, 15) for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def log_axis(
