@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edgescope.cost import Cost
 from edgescope.errors import InputError
-from edgescope.geometry.euclidean import Euclidean
+from edgescope.geometry.geometry import Geometry, as_geometry
 
 ROUNDINGS = 8  # units in the last place that a loss over many samples, or a gradient's inner product, may be off by
 ENOUGH = 0.01  # differences are trusted while their rounding error is below this share of the value
@@ -28,12 +28,6 @@ class Smooth(Protocol):
     def gradient(self, w: Float[Tensor, " P"]) -> Float[Tensor, " P"]: ...
 
     def hvp(self, V: Float[Tensor, " P"], w: Float[Tensor, " P"]) -> Float[Tensor, " P"]: ...
-
-
-class Norm(Protocol):
-    """What it needs of a geometry."""
-
-    def norm(self, vector: Float[Tensor, " P"]) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -54,16 +48,17 @@ def directional_smoothness(
     objective: Smooth,
     w: Float[Tensor, " P"],
     w_next: Float[Tensor, " P"],
-    geometry: Norm | None = None,
+    geometry: Geometry | str = "euclidean",
     *,
     loss_w: Tensor | float | None = None,
     gradient_w: Float[Tensor, " P"] | None = None,
     loss_next: Tensor | float | None = None,
     method: Literal["auto", "products"] = "auto",
 ) -> Smoothness:
-    """D = (L(y) - L(w) - <g, y - w>) / (||y - w||^2 / 2) from w to y = ``w_next``, in ``geometry`` (None: Euclidean).
+    """D = (L(y) - L(w) - <g, y - w>) / (||y - w||^2 / 2) from w to y = ``w_next``, in ``geometry``.
 
-    A step w - lr g of gradient descent changes the loss by -lr (1 - lr D / 2) ||g||^2 exactly: it rises iff D > 2/lr.
+    A step w - lr ||g||_* s of steepest descent changes the loss by -lr (1 - lr D / 2) ||g||_*^2 exactly: it rises iff
+    D > 2/lr. A normalized one, w - lr s, changes it by -lr (||g||_* - lr D / 2): it rises iff D > 2 ||g||_* / lr.
 
     Where the step is so small that rounding in the losses exceeds 1% of the value, and with ``method="products"``, it
     is computed from the same quantity without cancellation, D = 2 int_0^1 (1 - t) <d, H(w + t d) d> dt / ||d||^2 with
@@ -74,8 +69,8 @@ def directional_smoothness(
 
     Cost: two losses and one gradient, less whatever of ``loss_w``, ``gradient_w``, ``loss_next`` is given (none of them
     with ``method="products"``); three products at new points if the integral is needed. Raises :class:`InputError` for
-    vectors of different shapes, equal points, or figures that are not finite. Source: Mishkin et al. 2024, arXiv
-    2403.04081, without their absolute value.
+    vectors of different shapes, equal points, a geometry that does not fit, or figures that are not finite. Source:
+    Mishkin et al. 2024, arXiv 2403.04081, without their absolute value; Islamov et al. 2026, arXiv 2603.05002.
     """
     if w.ndim != 1 or w.shape != w_next.shape:
         raise InputError(
@@ -83,7 +78,8 @@ def directional_smoothness(
             expected="two flat vectors alike",
         )
     step = w_next.double() - w.double()
-    length = float((geometry or Euclidean()).norm(step))
+    norm, layout = as_geometry(geometry), getattr(objective, "layout", None)
+    length = float((norm if layout is None else norm.bind([slot.shape for slot in layout])).norm(step))
     if not math.isfinite(length):
         raise InputError("a step between points that are not finite (NaN or infinity)")
     if length == 0:
