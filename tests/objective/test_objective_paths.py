@@ -262,6 +262,21 @@ def test_products_are_symmetric_and_linear(
     assert torch.allclose(objective.hvp(V[:, 0]), products[:, 0], rtol=1e-8, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_padded_sequences_have_one_loss() -> None:
+    """Without gradients torch takes a fast path through its encoder that puts zeros where the padding is."""
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 4, dropout=0.0, batch_first=True), 1)
+    padding = torch.tensor([[False, False, True], [False, False, False]])
+    model = Net(lambda m, batch: m.encoder(batch["x"], src_key_padding_mask=batch["padding"]), encoder=encoder)
+    data = {"x": torch.randn(2, 3, 4), "padding": padding}
+    objective = Objective(model, lambda m, batch: (m(batch) - 1.0).square().mean(), data, dtype=torch.float64)
+    first = objective.loss()
+    objective.release()
+    objective.gradient()
+    assert relative(first, objective.loss()) < 1e-12
+
+
 def test_layout_and_sizes() -> None:
     case = build("frozen-and-unused")
     objective = Objective(case.model, case.loss_fn, case.batches)

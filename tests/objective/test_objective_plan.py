@@ -49,6 +49,9 @@ def test_what_is_timed_is_not_counted() -> None:
     o.loss(o.parameters() + 1)
     o.accuracy()
     assert o.spent.losses == 2
+    rebuilt = objective(path="rebuilt")  # where a product takes its gradient with it
+    rebuilt.hvp(torch.ones(o.size, 2))
+    assert (rebuilt.spent.gradients, rebuilt.spent.products) == (0, 2)
 
 
 def test_fixed_path_and_threads_are_respected_and_nothing_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:

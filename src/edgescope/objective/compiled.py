@@ -64,8 +64,8 @@ def _built(problem: Problem, point: Point, leaves: list[Any], form: Any) -> Prog
 
     example = [t.detach() for t in point.tensors]
     numbers = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    # Traced to elementary operations first, so that the compiler sees neither hooks nor a user's Python; with tensors
-    # that have no values, so that a branch taken on a value is an error and not frozen into the program.
-    trace = make_fx(torch.enable_grad()(product), tracing_mode="fake", _allow_non_fake_inputs=True)
+    # Traced to elementary operations first, so that the compiler sees neither hooks nor a user's Python. A branch that
+    # is taken on a value is an error there, and not frozen into the program.
+    trace = make_fx(torch.enable_grad()(product))
     vector = [torch.empty_like(t) for t in example]  # tensors of their own: the same ones would be taken for one
     return torch.compile(trace(example, list(point.constants.values()), numbers, vector), dynamic=False)

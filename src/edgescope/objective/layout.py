@@ -34,8 +34,8 @@ class Layout(list[Slot]):
 
     def split(self, rows: Float[Tensor, "*k P"]) -> list[Tensor]:
         """One view a tensor, with the leading dimensions of ``rows`` kept."""
-        pieces = rows.split(self._sizes, dim=-1)
-        return [piece.view(rows.shape[:-1] + slot.shape) for piece, slot in zip(pieces, self, strict=True)]
+        leading, pieces = rows.shape[:-1], rows.split_with_sizes(self._sizes, dim=-1)
+        return [piece.view(leading + slot.shape) for piece, slot in zip(pieces, self, strict=True)]
 
     def join(self, tensors: Tensors, leading: tuple[int, ...] = ()) -> Float[Tensor, "*k P"]:
         """The inverse of ``split`` for tensors with these leading dimensions."""

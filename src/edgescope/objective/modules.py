@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Literal, cast
 
 import torch
@@ -102,11 +102,12 @@ def measuring(model: nn.Module, mode: Mode, device: torch.device) -> Iterator[No
     forward pass wrote into them, and random generators are as before.
     """
     parts = list(model.modules())
-    kept = [(part.training, dict(part.__dict__), dict(part._buffers)) for part in parts]
+    kept = [(dict(part.__dict__), dict(part._buffers)) for part in parts]
     fast = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.enter_context(random_numbers_kept())
         stack.enter_context(plain_arithmetic(device))
+        stack.enter_context(torch.enable_grad())
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         if "torch._dynamo" in sys.modules:  # else nothing can have been compiled, and importing it takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -122,23 +123,21 @@ def measuring(model: nn.Module, mode: Mode, device: torch.device) -> Iterator[No
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
-            for part, (training, attributes, buffers) in zip(parts, kept, strict=True):
-                part.training = training
+            for part, (attributes, buffers) in zip(parts, kept, strict=True):
                 _put_back(part.__dict__, attributes)
                 _put_back(part._buffers, buffers)
 
 
-@contextmanager
-def plain_arithmetic(device: torch.device) -> Iterator[None]:
-    """Gradients on, inference mode and autocast off, also for backward passes, which autocast would round as well."""
-    with ExitStack() as stack:
-        if torch.is_inference_mode_enabled():
-            stack.enter_context(torch.inference_mode(False))
-        for kind in {"cpu", device.type}:
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        stack.enter_context(torch.enable_grad())
-        yield
+def plain_arithmetic(device: torch.device) -> AbstractContextManager[object]:
+    """Inference mode and autocast off, also for backward passes, which autocast would round as well."""
+    on = [kind for kind in {"cpu", device.type} if torch.is_autocast_enabled(kind)]
+    if not on and not torch.is_inference_mode_enabled():
+        return nullcontext()  # a product of a small model takes no longer than entering these
+    stack = ExitStack()
+    stack.enter_context(torch.inference_mode(False))
+    for kind in on:
+        stack.enter_context(torch.autocast(kind, enabled=False))
+    return stack
 
 
 @contextmanager

@@ -80,7 +80,7 @@ class DoubleBackward(Path):
         total: Tensor | None = None
         for graph in self._graphs(problem, point):
             found = [layout.join(graph.product(block, self.batched), leading) for block in blocks]
-            part = found[0] if self.batched else torch.stack(found)
+            part = found[0].view(rows.shape) if len(found) == 1 else torch.stack(found)
             total = part if total is None else total.add_(part)
         assert total is not None  # data without any chunk are refused
         return total
