@@ -1,0 +1,36 @@
+"""The wheel holds what a bare machine needs: the packed images with their licence, and the report's page and style."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path_factory.mktemp("dist")), versions=["standard"])
+    return zipfile.ZipFile(wheel).namelist()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "edgescope/data/files/fashion_5k.npz",
+        "edgescope/data/files/LICENSE.fashion-mnist",
+        "edgescope/report/report.html.j2",
+        "edgescope/report/report.css",
+        "edgescope/__init__.pyi",
+    ],
+)
+def test_the_wheel_contains(files: list[str], name: str) -> None:
+    assert name in files
+
+
+def test_the_wheel_contains_nothing_but_the_package(files: list[str]) -> None:
+    assert {name.split("/")[0] for name in files} == {"edgescope", "edgescope-0.1.0.dist-info"}
+    assert any(name.endswith("licenses/LICENSE") for name in files)
