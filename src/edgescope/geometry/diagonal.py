@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -103,8 +104,8 @@ def _fan_in(geometry: Diagonal, shapes: Shapes) -> Tensor:
 
 def _log_uniform(geometry: Diagonal, shapes: Shapes) -> Tensor:
     size = sum(math.prod(shape) for shape in shapes)
-    draw = torch.rand(size, dtype=torch.float64, generator=torch.Generator().manual_seed(geometry.seed))
-    return geometry.spread ** (2 * draw - 1)
+    draw = np.random.default_rng(geometry.seed).random(size)  # not torch's, which vmap refuses
+    return torch.from_numpy(geometry.spread ** (2 * draw - 1))
 
 
 RULES: dict[str, Callable[[Diagonal, Shapes], Tensor]] = {"fan-in": _fan_in, "log-uniform": _log_uniform}
