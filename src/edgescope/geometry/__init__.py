@@ -5,6 +5,7 @@ from edgescope.geometry.diagonal import Diagonal
 from edgescope.geometry.euclidean import Euclidean
 from edgescope.geometry.geometry import GEOMETRIES, Geometry, as_geometry
 from edgescope.geometry.linf import Linf
+from edgescope.geometry.of_tensors import OfTensors
 from edgescope.geometry.product import Mixed, Part, Product
 from edgescope.geometry.scaled import Scaled
 from edgescope.geometry.smoothness import Smoothness, directional_smoothness
@@ -25,6 +26,7 @@ __all__ = [
     "Geometry",
     "Linf",
     "Mixed",
+    "OfTensors",
     "Part",
     "Product",
     "Scaled",
