@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -48,19 +51,49 @@ def test_the_estimate_is_what_the_graphs_save() -> None:
     assert abs(4 * estimate.largest_chunk - counted) < 0.05 * counted
 
 
+PEAK = """
+import resource, torch
+from edgescope.losses import supervised
+from edgescope.objective import Objective
+from edgescope.objective.paths import DoubleBackward
+torch.set_num_threads(1)
+first, second, third = torch.nn.Linear(20, 400), torch.nn.Linear(400, 400), torch.nn.Linear(400, 3)
+model = torch.nn.Sequential(first, torch.nn.Tanh(), second, torch.nn.Tanh(), third)
+x, y = torch.randn(8000, 20), torch.randint(3, (8000,))
+loss = supervised(torch.nn.functional.cross_entropy)
+Objective(model, loss, (x[:50], y[:50]), path="{path}").hvp(torch.ones(170003))  # loads what is loaded late
+objective = Objective(model, loss, (x, y), path="{path}", check=False)
+objective.plan()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+objective.hvp(torch.ones(objective.size))
+grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(grown / objective._planner._room.needed(DoubleBackward(keep="{path}" == "kept"), 1))
+"""
+
+
+@pytest.mark.parametrize("path", ["kept", "rebuilt"])
+def test_the_estimate_is_the_peak_of_a_product(path: str) -> None:
+    program = PEAK.replace("{path}", path)
+    # Every large tensor goes back to the system at once: what the allocator hoards is not the question here.
+    direct = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=direct)
+    assert float(ended.stdout) == pytest.approx(1.0, abs=0.15)
+
+
 def test_what_cannot_be_kept_is_rebuilt_and_then_cut() -> None:
     free = objective()
     needs, V = room(free), torch.randn(free.size, 3, generator=torch.Generator().manual_seed(1))
     wanted = free.hvp(V)
     assert free.plan(3).path.startswith("kept")
 
-    tight = objective(int(needs.vectors + 1.5 * needs.largest_chunk))
+    tight = objective(int(needs.vectors + 2.5 * needs.largest_chunk))
     assert relative(tight.hvp(V), wanted) < 1e-5
     assert not tight.plan(3).path.startswith("kept")
     assert tight._problem.batches.cut is None
     assert tight._problem.point(None).graphs is None
 
-    tighter = objective(int(needs.vectors + 0.3 * needs.largest_chunk))
+    tighter = objective(int(needs.vectors + 0.6 * needs.largest_chunk))
     assert relative(tighter.hvp(V), wanted) < 1e-5
     assert relative(tighter.gnvp(V), free.gnvp(V)) < 1e-5
     cut = tighter._problem.batches.cut
@@ -83,7 +116,7 @@ def test_too_little_for_one_sample_is_refused_with_both_figures() -> None:
 
 def test_a_path_that_was_asked_for_and_does_not_fit_is_refused_with_both_figures() -> None:
     needs = room(objective())
-    limit = int(needs.vectors + 2 * needs.largest_chunk)
+    limit = int(needs.vectors + 3 * needs.largest_chunk)
     tight = objective(limit, path="kept")
     with pytest.raises(MemoryBudgetError, match=r"path='kept'.*'rebuilt'") as caught:
         tight.hvp(torch.ones(tight.size))
@@ -98,7 +131,7 @@ def test_batches_are_not_cut_where_the_loss_is_no_mean_over_samples() -> None:
     model, batches = wide()
     contrast = lambda m, b: (m(b[0]) - m(b[0]).mean(0)).square().mean()  # noqa: E731
     needs = room(Objective(model, contrast, batches, threads=1))
-    tight = Objective(model, contrast, batches, memory_limit=int(needs.vectors + 0.3 * needs.largest_chunk), threads=1)
+    tight = Objective(model, contrast, batches, memory_limit=int(needs.vectors + 0.6 * needs.largest_chunk), threads=1)
     with pytest.raises(InputError, match=r"must be cut to \d+ samples.*not a mean over samples"):
         tight.hvp(torch.ones(tight.size))
 
@@ -108,7 +141,7 @@ def test_batches_with_batch_statistics_are_never_cut() -> None:
     model = nn.Sequential(nn.Linear(8, 64), nn.BatchNorm1d(64), nn.Tanh(), nn.Linear(64, 3))
     data = labelled(256, 8)
     needs = room(Objective(model, LOSS, data, mode="train", threads=1))
-    limit = int(needs.vectors + 0.5 * needs.largest_chunk)
+    limit = int(needs.vectors + 1.0 * needs.largest_chunk)
     tight = Objective(model, LOSS, data, mode="train", memory_limit=limit, threads=1)
     with pytest.raises(MemoryBudgetError, match="256 samples") as caught:
         tight.hvp(torch.ones(tight.size))

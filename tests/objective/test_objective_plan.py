@@ -157,7 +157,7 @@ def test_a_faster_path_with_another_product_is_not_taken(monkeypatch: pytest.Mon
 
 
 def rivals(seconds: float, width: int = 1, keep: bool = True, room: Room = SMALL, **options: Any) -> list[str]:
-    planner = objective(threads=1, **options)._planner
+    planner = objective(threads=1, check=False, **options)._planner
     return [path.name for path in planner._rivals(seconds, width, keep, room)]
 
 
@@ -167,7 +167,8 @@ def test_rivals_are_timed_only_where_they_can_win(monkeypatch: pytest.MonkeyPatc
     assert rivals(1e-3, width=4, keep=False) == ["rebuilt-batched", "forward"]
     assert rivals(1.0, width=4, keep=False) == []  # a slow product: no rival, whatever the width
     big = Room(all_chunks=100, largest_chunk=100, vectors=10)
-    assert rivals(1e-3, width=4, room=big, memory_limit=300) == []  # four vectors at once do not fit
+    assert rivals(1e-3, width=4, room=big, memory_limit=500) == []  # four vectors at once do not fit
+    assert rivals(1e-3, width=4, room=big, memory_limit=510) == ["kept-batched"]
     monkeypatch.setattr(Compiled, "possible", staticmethod(lambda: True))
     assert rivals(1.0) == []
     assert rivals(1.0, expected_products=100) == []  # 100 s do not repay a minute of compiling

@@ -326,7 +326,8 @@ class Objective:
         supervised = self._supervised("Gauss-Newton products")
         with self._ready(point):
             room = self._planner.prepare(point)
-            keep = point.output_graphs is not None or self._planner.keeps(room, 1 if point.graphs is None else 2)
+            beside = 0 if point.graphs is None else room.all_chunks
+            keep = point.output_graphs is not None or self._planner.keeps(room, beside)
             built = point.output_graphs is None
             try:
                 result = gauss_newton_products(self._problem, point, rows, supervised, keep)

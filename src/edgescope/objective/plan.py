@@ -121,11 +121,11 @@ class Planner:
             self._settle_threads(point)
         return self._room
 
-    def keeps(self, room: Room, kinds: int = 1) -> bool:
-        """Whether so many kinds of graphs of all data may stay: the path wants it, and half of the memory is left."""
+    def keeps(self, room: Room, beside: int = 0) -> bool:
+        """Whether graphs of all data may stay, beside so many bytes: the path wants it, and there is memory."""
         if self._fixed is not None and not self._fixed.keep:
             return False
-        return kinds * room.all_chunks + room.vectors <= budget(self.problem.device, self.memory_limit) // 2
+        return beside + room.needed(DoubleBackward(keep=True), 1) <= budget(self.problem.device, self.memory_limit)
 
     def _settle_threads(self, point: Point) -> None:
         """Choose one thread or as many as are set, whichever computes a gradient faster now; set them, too.
