@@ -6,10 +6,46 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgescope.errors import EdgescopeError, InputError, NotDeterministicError
+
+
+def refuse_options(
+    model: object, loss_fn: object, *, mode: str, l2: float, chunk: int | None, dtype: torch.dtype | None
+) -> None:
+    """Refuse options of an objective that mean nothing, whatever the data."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"a model of type {type(model).__name__}", expected="a torch.nn.Module")
+    if not callable(loss_fn):
+        raise InputError(f"a loss of type {type(loss_fn).__name__}", expected="a function loss_fn(model, batch)")
+    if mode not in ("eval", "train"):
+        raise InputError(f"mode '{mode}'", expected="'eval' or 'train'")
+    if not 0 <= l2 < math.inf:
+        raise InputError(f"l2 = {l2}", expected="a finite number, not negative")
+    if chunk is not None and chunk < 1:
+        raise InputError(f"chunk = {chunk}", expected="at least one sample")
+    if dtype is not None and not dtype.is_floating_point:
+        raise InputError(f"dtype = {dtype}", expected="a real floating-point type")
+
+
+def refuse_loss(evaluate: Callable[[], Tensor], tensors: Sequence[Tensor]) -> None:
+    """Refuse a loss that is no finite scalar, that depends on none of the tensors, or on more than them.
+
+    Cost: two losses and a gradient.
+    """
+    loss = evaluated(evaluate)
+    _refuse_independent(loss, tensors)
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise InputError(
+            f"the loss is {value} at these parameters",
+            expected="a finite loss",
+            hint="a checkpoint from before the run diverged, or a smaller learning rate",
+        )
+    with torch.no_grad():
+        _refuse_random(evaluate, value, loss.dtype)
 
 
 def evaluated(work: Callable[[], Tensor]) -> Tensor:
@@ -38,18 +74,7 @@ def evaluated(work: Callable[[], Tensor]) -> Tensor:
     return loss
 
 
-def refuse_not_finite(loss: Tensor) -> None:
-    """Refuse a loss that is NaN or infinite."""
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise InputError(
-            f"the loss is {value} at these parameters",
-            expected="a finite loss",
-            hint="a checkpoint from before the run diverged, or a smaller learning rate",
-        )
-
-
-def refuse_independent(loss: Tensor, tensors: Sequence[Tensor]) -> None:
+def _refuse_independent(loss: Tensor, tensors: Sequence[Tensor]) -> None:
     """Refuse a loss that depends on none of the tensors."""
     if loss.requires_grad:
         try:
@@ -63,11 +88,10 @@ def refuse_independent(loss: Tensor, tensors: Sequence[Tensor]) -> None:
     )
 
 
-def refuse_random(evaluate: Callable[[], Tensor]) -> None:
-    """Evaluate the loss twice; when the two differ, do it again and name the random operations that run."""
-    value = evaluate()
-    first, second = float(value), float(evaluate())
-    slack = 1e-10 if value.dtype == torch.float64 else 1e-5
+def _refuse_random(evaluate: Callable[[], Tensor], first: float, dtype: torch.dtype) -> None:
+    """Evaluate the loss again; when it differs, do it once more and name the random operations that run."""
+    second = float(evaluate())
+    slack = 1e-10 if dtype == torch.float64 else 1e-5
     if abs(first - second) <= slack * max(abs(first), abs(second), 1e-12):
         return
     with _RandomOperations() as seen:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
@@ -48,6 +49,11 @@ def owned_tensors(model: nn.Module) -> tuple[list[Owned], list[Owned]]:
         else:
             constant.append((name, owner._buffers, key))
     return trainable, constant
+
+
+def own_precision(tensors: Iterable[Tensor]) -> torch.dtype:
+    """The widest type among the tensors, and at least float32: curvature in half precision is noise."""
+    return functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
 
 
 def refuse_parameters(model: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -16,12 +16,13 @@ from edgescope.errors import InputError, NotKnownError
 from edgescope.linalg.operator import Operator
 from edgescope.losses import accuracy_counts
 from edgescope.objective.batches import Batches, Count, leading_size, piece_of
-from edgescope.objective.checks import evaluated, refuse_independent, refuse_not_finite, refuse_random
+from edgescope.objective.checks import refuse_loss, refuse_options
 from edgescope.objective.gauss_newton import gauss_newton_products
 from edgescope.objective.layout import Layout
 from edgescope.objective.modules import (
     Mode,
     measuring,
+    own_precision,
     plain_arithmetic,
     refuse_dropout,
     refuse_parameters,
@@ -95,18 +96,7 @@ class Objective:
         group: distributed.ProcessGroup | None = None,
         check: bool = True,
     ) -> None:
-        if not isinstance(model, nn.Module):
-            raise InputError(f"a model of type {type(model).__name__}", expected="a torch.nn.Module")
-        if not callable(loss_fn):
-            raise InputError(f"a loss of type {type(loss_fn).__name__}", expected="a function loss_fn(model, batch)")
-        if mode not in ("eval", "train"):
-            raise InputError(f"mode '{mode}'", expected="'eval' or 'train'")
-        if not 0 <= l2 < float("inf"):
-            raise InputError(f"l2 = {l2}", expected="a finite number, not negative")
-        if chunk is not None and chunk < 1:
-            raise InputError(f"chunk = {chunk}", expected="at least one sample")
-        if dtype is not None and not dtype.is_floating_point:
-            raise InputError(f"dtype = {dtype}", expected="a real floating-point type")
+        refuse_options(model, loss_fn, mode=mode, l2=l2, chunk=chunk, dtype=dtype)
         self.model = unwrapped(model)
         self.loss_fn = loss_fn
         self.mode: Mode = mode
@@ -123,7 +113,7 @@ class Objective:
                 "chunk= with batch statistics would change the loss", hint="mode='eval', or smaller batches in the data"
             )
         own = [p for p in self.model.parameters() if p.requires_grad]
-        self.dtype = dtype or _own_precision(own)
+        self.dtype = dtype or own_precision(own)
         self.device = torch.device(device) if device is not None else own[0].device
         try:
             batches = Batches(data, count=count, dtype=self.dtype, device=self.device, check=check)
@@ -371,26 +361,10 @@ class Objective:
                 batch = self._problem.batches.heaviest
                 if not whole_batches:
                     batch = piece_of(batch, 0, min(leading_size(batch), 256))
-
-                def evaluate() -> Tensor:
-                    return self._problem.loss_of(point.tensors, point.constants, batch)
-
-                loss = evaluated(evaluate)
-                refuse_independent(loss, point.tensors)
-                refuse_not_finite(loss)
-                with torch.no_grad():
-                    refuse_random(evaluate)
+                refuse_loss(lambda: self._problem.loss_of(point.tensors, point.constants, batch), point.tensors)
             if chunk is not None:
                 self._problem.cut(chunk, point, f"chunk={chunk} would cut the batches")
 
 
 def _form(thing: Any) -> str:
     return f"shape {tuple(thing.shape)}" if isinstance(thing, Tensor) else f"type {type(thing).__name__}"
-
-
-def _own_precision(tensors: Sequence[Tensor]) -> torch.dtype:
-    """The widest type among the parameters, and at least float32: curvature in half precision is noise."""
-    widest = torch.float32
-    for tensor in tensors:
-        widest = torch.promote_types(widest, tensor.dtype)
-    return widest
