@@ -77,6 +77,19 @@ def test_a_restart_keeps_the_ritz_pairs_and_the_proposed_row() -> None:
     assert torch.equal(basis.pending, pending)
 
 
+def test_float32_stays_orthonormal_over_very_long_vectors() -> None:
+    diagonal = torch.linspace(0, 1, 600_001) ** 8
+    basis = Basis(Operator(600_001, lambda block: diagonal[:, None] * block, dtype=torch.float32), 8)
+    basis.propose(torch.randn(1, 600_001, generator=torch.Generator().manual_seed(0)))
+    basis.commit()
+    for _ in range(7):
+        basis.propose(basis.images[-1:], known=basis.projection[-1:])
+        basis.commit()
+    rows = basis.rows.double()
+    assert (rows @ rows.T - torch.eye(8)).abs().max() < 3e-6
+    assert (basis.projection - (rows * diagonal) @ rows.T).abs().max() < 3e-6
+
+
 @given(st.integers(0, 10_000), st.integers(1, 12), st.floats(-8, 0))
 @settings(max_examples=40, deadline=None)
 def test_nearly_parallel_blocks_come_out_orthonormal(seed: int, count: int, exponent: float) -> None:

@@ -168,6 +168,13 @@ def test_a_budget_too_small_is_kept_and_confessed() -> None:
     check_pairs(pairs, matrix, 1e-6)
 
 
+def test_a_tolerance_below_the_precision_ends_at_rounding() -> None:
+    matrix = with_spectrum(like_a_hessian(300, 0), 0, torch.float32)
+    fine, strict = top_eigenpairs(matrix, 3, tol=1e-5), top_eigenpairs(matrix, 3, tol=1e-12)
+    assert strict.products < fine.products + 30
+    assert float(strict.residuals.max()) < 3e-5 * float(strict.values[0])
+
+
 def test_same_seed_same_bits_and_progress_is_told() -> None:
     matrix = with_spectrum(like_a_hessian(200, 0), 0, torch.float32)
     told: list[tuple[int, float]] = []

@@ -17,6 +17,7 @@ def test_covers_the_exact_trace_and_is_unbiased(dtype: torch.dtype) -> None:
     scores = np.array([(e.value - exact) / e.standard_error for e in estimates])
     assert all(e.products == 60 and e.method == "hutch++" for e in estimates)
     assert np.mean(np.abs(scores) < 2.3) > 0.9
+    assert 0.7 < np.std(scores) < 1.5
     assert abs(np.mean([e.value for e in estimates]) - exact) < 4 * np.std([e.value for e in estimates]) / 60**0.5
 
 

@@ -13,6 +13,7 @@ from edgescope.errors import MemoryBudgetError
 from edgescope.linalg.operator import Operator
 
 _CHUNK = 16384  # columns rotated at a time in a restart, so that no second (m, P) array is needed
+_STRETCH = 2048  # terms summed in the operator's precision; the sums of stretches are added in float64
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,12 @@ class Basis:
         epsilon = torch.finfo(slot.dtype).eps
         for again in (False, True):
             if self.size:
-                coefficients = slot @ self.rows.T if again or known is None else known.to(slot)
-                slot.addmm_(coefficients, self.rows, alpha=-1)
-            lengths = torch.linalg.vector_norm(slot, dim=1).double().cpu()
+                coefficients = inner(slot, self.rows) if again or known is None else known
+                slot.addmm_(coefficients.to(slot), self.rows, alpha=-1)
+            gram = inner(slot, slot)
+            lengths = gram.diagonal().sqrt()
             inverse = torch.where(lengths > (0.5 if again else floor), 1 / lengths, 0.0)
-            gram = inverse[:, None] * (slot @ slot.T).double().cpu() * inverse
+            gram = inverse[:, None] * gram * inverse
             squares, turn = torch.linalg.eigh((gram + gram.T) / 2)
             kept = squares > (0.25 if again else max(drop**2, 16 * epsilon))
             # a slot longer than its rank is rewritten in its first rows only
@@ -127,7 +129,7 @@ class Basis:
             images = (self.operator @ self.pending.T).T
         if self._images.shape[0]:
             self._images[old:new] = images
-        columns = (self._rows[:new] @ images.T).double().cpu()
+        columns = inner(images, self._rows[:new]).T
         self._projection[:new, old:new] = columns
         self._projection[old:new, :old] = columns[:old].T
         self._projection[old:new, old:new] = (columns[old:] + columns[old:].T) / 2
@@ -171,3 +173,14 @@ def check_memory(vectors: int, operator: Operator) -> None:
             f"{vectors} vectors of length {operator.size} need {needed / 2**30:.2f} GiB, {free / 2**30:.2f} are free",
             hint="a smaller basis, fewer probes or steps, or float32",
         )
+
+
+def inner(few: Float[Tensor, "j P"], many: Float[Tensor, "m P"]) -> Float[Tensor, "j m"]:
+    """Inner products of rows, in float64 on the CPU. A plain float32 product over 10^6 terms was seen 5e-4 off."""
+    length = few.shape[1]
+    stretch = min(_STRETCH, length)
+    whole = length - length % stretch
+    left = few[:, :whole].unflatten(1, (-1, stretch)).transpose(0, 1)
+    right = many[:, :whole].unflatten(1, (-1, stretch)).permute(1, 2, 0)
+    total = torch.bmm(left, right).sum(0, dtype=torch.float64)
+    return (total + (few[:, whole:] @ many[:, whole:].T)).cpu()

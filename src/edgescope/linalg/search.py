@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from edgescope.linalg.basis import Basis, Ritz
+from edgescope.linalg.basis import Basis, Ritz, inner
 
 Which = Literal["largest", "smallest", "both"]
 Progress = Callable[[int, float], None]
 
 _AUDIT_SHARE = 0.1  # of the products spent so far
 _AUDIT_LEAST = 4
+_MARGIN = 0.95  # of the limits is aimed at, so that the part of a residual that is rounding does not tip it over
 _GUARD = 0.05  # residual of a guard, as a share of its value
 
 
@@ -120,6 +121,9 @@ class Search:
         ``audit``: once they are settled, a Lanczos run from a fresh random direction orthogonal to the basis, for a
         tenth of the products spent (at least 4), looks for a value that was missed; if it moves any, the search goes
         on, and is audited again.
+
+        What is compared with the limits on the way is the residual's part outside of the basis: the part inside is the
+        rounding of products and sums, which no expansion lowers. The flags that are returned mean the whole residual.
         """
         basis, whole = self.basis, self.basis.operator.size
         while True:
@@ -129,17 +133,16 @@ class Search:
             limits = self._limits(values, ritz)
             floor = 10 * self._epsilon * ritz.magnitude
             complete = places.shape[0] == min(whole, self._ends * (self.count + self.guards))
-            residuals, explicit = None, None
             if self._tail and basis.size < whole:
                 last = slice(basis.size - self._tail, basis.size)
                 coupling = basis.propose(basis.images[last], known=basis.projection[last], floor=floor)
-                residuals = torch.linalg.vector_norm(coupling.T @ coordinates[last], dim=0)
-            if residuals is None or (complete and bool((self._measure(values, residuals, ritz) <= limits).all())):
-                explicit = basis.residuals(values, coordinates)
-                residuals = torch.linalg.vector_norm(explicit, dim=1).double().cpu()
-            measure = self._measure(values, residuals, ritz)
-            settled = measure <= limits
-            excess = measure / limits.clamp(min=1e-300)
+                outside = torch.linalg.vector_norm(coupling.T @ coordinates[last], dim=0)
+            else:
+                residuals = basis.residuals(values, coordinates)
+                inside = inner(residuals, basis.rows)
+                outside = (inner(residuals, residuals).diagonal() - inside.square().sum(1)).clamp(min=0).sqrt()
+            excess = self._measure(values, outside, ritz) / (_MARGIN * limits).clamp(min=1e-300)
+            settled = excess <= 1
             if self.progress is not None:
                 self.progress(self.spent, float(excess.max()) * self.tolerance)
             if basis.size == whole or (complete and bool(settled.all())):
@@ -147,9 +150,9 @@ class Search:
                     audit = self._audit(ritz)
                     continue
                 return self._found(ritz)
-            if not self._tail and explicit is not None:
-                order = excess.argsort(descending=True)
-                basis.propose(explicit[order[~settled[order]][: self.block].to(explicit.device)], floor=floor)
+            if not self._tail:
+                worst = excess.argsort(descending=True)[: min(self.block, int((~settled).sum()))]
+                basis.propose(residuals[worst.to(residuals.device)], known=inside[worst], floor=floor)
             if not basis.proposed:
                 self._propose_random(1)
             if basis.proposed > self._left():
