@@ -45,6 +45,7 @@ from .data import DATA as DATA
 from .data import Dataset as Dataset
 from .geometry import GEOMETRIES as GEOMETRIES
 from .geometry import directional_smoothness as directional_smoothness
+from .geometry import generalized_sharpness as generalized_sharpness
 from .linalg import (
     Eigenpairs as Eigenpairs,
 )

@@ -1,6 +1,7 @@
 """Norms on parameter space, by name, and the directional smoothness of a step."""
 
 from edgescope.geometry.blocks import Blocks
+from edgescope.geometry.bracket import GeneralizedSharpness
 from edgescope.geometry.diagonal import Diagonal
 from edgescope.geometry.euclidean import Euclidean
 from edgescope.geometry.geometry import GEOMETRIES, Geometry, as_geometry
@@ -8,6 +9,7 @@ from edgescope.geometry.linf import Linf
 from edgescope.geometry.of_tensors import OfTensors
 from edgescope.geometry.product import Mixed, Part, Product
 from edgescope.geometry.scaled import Scaled
+from edgescope.geometry.sharpness import generalized_sharpness
 from edgescope.geometry.smoothness import Smoothness, directional_smoothness
 from edgescope.geometry.spectral import Spectral
 
@@ -23,6 +25,7 @@ __all__ = [
     "Blocks",
     "Diagonal",
     "Euclidean",
+    "GeneralizedSharpness",
     "Geometry",
     "Linf",
     "Mixed",
@@ -34,4 +37,5 @@ __all__ = [
     "Spectral",
     "as_geometry",
     "directional_smoothness",
+    "generalized_sharpness",
 ]

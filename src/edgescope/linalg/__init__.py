@@ -1,5 +1,6 @@
 """Matrix-free numerics that know nothing of networks."""
 
+from edgescope.linalg.bound import EigenvalueBound
 from edgescope.linalg.eigenpairs import Eigenpairs, top_eigenpairs
 from edgescope.linalg.metric import Diagonal, Metric
 from edgescope.linalg.operator import Operator, as_operator, from_matrix, to_matrix
@@ -11,6 +12,7 @@ __all__ = [
     "Diagonal",
     "EigenTracker",
     "Eigenpairs",
+    "EigenvalueBound",
     "Metric",
     "Operator",
     "Spectrum",

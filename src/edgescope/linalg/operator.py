@@ -18,7 +18,8 @@ class Operator:
 
     ``apply`` takes a block ``(size, k)`` whose columns are the vectors and returns the same shape. ``products`` counts
     the columns multiplied so far. ``shapes``, where known, are the shapes of the parameter tensors that lie one after
-    the other in a vector (geometries of matrices need them).
+    the other in a vector (geometries of matrices need them). ``matrix`` is the dense matrix where it is at hand, so that
+    what needs its entries does not pay products for them.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class Operator:
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
         shapes: Sequence[tuple[int, ...]] | None = None,
+        matrix: Float[Tensor, "P P"] | None = None,
     ) -> None:
         if size < 1:
             raise InputError(f"an operator of size {size}", expected="a size of at least 1")
@@ -36,6 +38,7 @@ class Operator:
         self.dtype = dtype
         self.device = torch.device(device)
         self.shapes = None if shapes is None else [tuple(s) for s in shapes]
+        self.matrix = matrix
         self.products = 0
         self._apply = apply
 
@@ -89,6 +92,7 @@ def from_matrix(matrix: Float[Tensor, "P P"], shapes: Sequence[tuple[int, ...]] 
         dtype=matrix.dtype,
         device=matrix.device,
         shapes=shapes,
+        matrix=matrix,
     )
 
 

@@ -1,0 +1,85 @@
+"""The value from below: steps of the linear maximisation oracle that climb d'Hd, many starts as one block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from edgescope.geometry.geometry import Geometry
+from edgescope.linalg import Operator
+
+
+@dataclass(frozen=True)
+class Climb:
+    """Where each start ended: a point of the sphere, H times it, its d'Hd, and whether its last step gained little."""
+
+    points: Float[Tensor, "P k"]
+    images: Float[Tensor, "P k"]
+    values: Float[Tensor, " k"]
+    settled: Bool[Tensor, " k"]
+
+    def best(self) -> int:
+        return int(self.values.argmax())
+
+
+def inner(left: Float[Tensor, "P k"], right: Float[Tensor, "P k"]) -> Float[Tensor, " k"]:
+    """Inner products of columns, summed in float64."""
+    return torch.einsum("pk,pk->k", left.double(), right.double())
+
+
+def best_share(start: Tensor, cross: Tensor, end: Tensor) -> Tensor:
+    """The share t in [0, 1] that maximises (1-t)^2 start + 2 t (1-t) cross + t^2 end, elementwise."""
+    bend = start - 2 * cross + end
+    concave = (cross - start) / torch.where(bend < 0, -bend, 1.0)
+    return torch.where(bend < 0, concave.clamp(0, 1), (end > start).to(start))
+
+
+def climb(operator: Operator, geometry: Geometry, starts: Float[Tensor, "P k"], iterations: int, tol: float) -> Climb:
+    """Frank-Wolfe with exact line search from every column; a column rests once a step gains no more than tol |value|.
+
+    The oracle is asked at the gradient Hd; where H curves upwards along the segment the step goes all the way (a power
+    step), where it curves downwards, to the top of the parabola; and back to the sphere if that raises the value. The
+    value never falls, and one product a step and start suffices, for H is linear. Source: Frank and Wolfe 1956; the
+    fixed steps of Islamov et al. 2026 are :func:`frank_wolfe`.
+    """
+    points = geometry.to_sphere(starts)
+    images = operator @ points
+    values = inner(points, images)
+    settled = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
+    for _ in range(iterations):
+        moving = (~settled).nonzero()[:, 0]
+        if not len(moving):
+            break
+        here, image = points[:, moving], images[:, moving]
+        target = geometry.steepest(image)
+        far = operator @ target
+        share = best_share(values[moving], inner(target, image), inner(target, far)).to(here)
+        here, image = here.lerp(target, share), image.lerp(far, share)
+        norm = geometry.norm(here)
+        back = torch.where((inner(here, image) > 0) & (norm > 0), norm, 1.0).to(here)
+        points[:, moving], images[:, moving] = here / back, image / back
+        gained = inner(points[:, moving], images[:, moving])
+        settled[moving] = gained - values[moving] <= tol * gained.abs()
+        values[moving] = gained
+    return on_sphere(geometry, points, images, settled)
+
+
+def frank_wolfe(operator: Operator, geometry: Geometry, starts: Float[Tensor, "P k"], iterations: int) -> Climb:
+    """Islamov et al. 2026: v <- (1 - c) v + c s, s the oracle at Hv, c = 2/(2 + step), scaled at the end."""
+    points = geometry.to_sphere(starts)
+    for step in range(iterations):
+        points = points.lerp(geometry.steepest(operator @ points), 2 / (2 + step))
+    points = geometry.to_sphere(points)
+    settled = torch.ones(points.shape[1], dtype=torch.bool, device=points.device)
+    return on_sphere(geometry, points, operator @ points, settled)
+
+
+def on_sphere(geometry: Geometry, points: Tensor, images: Tensor, settled: Tensor) -> Climb:
+    """A climb's end, scaled to norm 1."""
+    norm = geometry.norm(points)
+    norm = torch.where(norm > 0, norm, 1.0)
+    points, images = points / norm, images / norm
+    return Climb(points, images, inner(points, images), settled)
