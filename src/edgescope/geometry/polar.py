@@ -32,13 +32,25 @@ def polar_factor(matrices: Float[Tensor, "*k m n"], method: Method = "svd", step
     if min(matrices.shape[-2:]) == 1:
         factor = sound / _or_one(torch.linalg.vector_norm(sound, dim=(-2, -1), keepdim=True))
     elif method == "svd":
-        U, s, Vh = torch.linalg.svd(sound, full_matrices=False)
+        wide = matrices.shape[-2] < matrices.shape[-1]
+        U, s, Vh = torch.linalg.svd(sound.mT if wide else sound, full_matrices=False)  # wide ones take twice as long
         cut = max(matrices.shape[-2:]) * torch.finfo(s.dtype).eps * s[..., :1]
         factor = (U * (s > cut).to(s.dtype)[..., None, :]) @ Vh
+        factor = factor.mT if wide else factor
     else:
         scaled = sound / _or_one(torch.linalg.vector_norm(sound, dim=(-2, -1), keepdim=True))
         factor = iterate(scaled, quintics(method, steps)) / _range(method, steps)[1]
     return torch.where(finite, factor, torch.nan)
+
+
+def singular_values(matrices: Float[Tensor, "*k m n"]) -> Float[Tensor, "*k r"]:
+    """The r = min(m, n) singular values of each matrix, the largest first; not finite where the matrix is not."""
+    if min(matrices.shape[-2:]) == 1:
+        return torch.linalg.vector_norm(matrices, dim=(-2, -1))[..., None]
+    finite = torch.isfinite(matrices).all(dim=-1).all(dim=-1)[..., None]
+    sound = torch.where(finite[..., None], matrices, 0.0)
+    wide = matrices.shape[-2] < matrices.shape[-1]
+    return torch.where(finite, torch.linalg.svdvals(sound.mT if wide else sound), torch.nan)
 
 
 def iterate(matrices: Float[Tensor, "*k m n"], polynomials: tuple[Quintic, ...]) -> Float[Tensor, "*k m n"]:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.geometry.of_tensors import OfTensors
-from edgescope.geometry.polar import Method, check_polar, polar_factor, polar_share
+from edgescope.geometry.polar import Method, check_polar, polar_factor, polar_share, singular_values
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Spectral(OfTensors):
         return [torch.movedim(piece.unflatten(0, side), (0, 1), (-2, -1)) for piece, side in pieces]
 
     def norm(self, vectors: Float[Tensor, " P *k"]) -> Float[Tensor, "*k"]:
-        return torch.stack([_singular_values(matrix).amax(-1) for matrix in self.matrices(vectors)]).amax(0)
+        return torch.stack([singular_values(matrix).amax(-1) for matrix in self.matrices(vectors)]).amax(0)
 
     def dual_norm(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, "*k"]:
-        return torch.stack([_singular_values(matrix).sum(-1) for matrix in self.matrices(gradients)]).sum(0)
+        return torch.stack([singular_values(matrix).sum(-1) for matrix in self.matrices(gradients)]).sum(0)
 
     def steepest(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, " P *k"]:
         factors = [polar_factor(matrix, self.polar, self.steps) for matrix in self.matrices(gradients)]
@@ -60,10 +60,3 @@ class Spectral(OfTensors):
 
     def longest_square(self, size: int) -> float:
         return float(sum(min(side) for side in self.sides()))
-
-
-def _singular_values(matrices: Float[Tensor, "*k m n"]) -> Float[Tensor, "*k r"]:
-    if min(matrices.shape[-2:]) == 1:
-        return torch.linalg.vector_norm(matrices, dim=(-2, -1))[..., None]
-    finite = torch.isfinite(matrices).all(dim=-1).all(dim=-1)[..., None]
-    return torch.where(finite, torch.linalg.svdvals(torch.where(finite[..., None], matrices, 0.0)), torch.nan)
