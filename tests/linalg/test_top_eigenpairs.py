@@ -175,6 +175,17 @@ def test_a_tolerance_below_the_precision_ends_at_rounding() -> None:
     assert float(strict.residuals.max()) < 3e-5 * float(strict.values[0])
 
 
+def test_products_that_are_not_symmetric_are_confessed_at_no_great_cost() -> None:
+    values = like_a_hessian(300, 0)
+    matrix = with_spectrum(values, 0)
+    frame = torch.linalg.eigh(matrix).eigenvectors.flip(1)
+    skewed = matrix + 1e-2 * (torch.outer(frame[:, 0], frame[:, 1]) - torch.outer(frame[:, 1], frame[:, 0]))
+    pairs = top_eigenpairs(Operator(300, lambda block: skewed @ block), 2, tol=1e-6)
+    assert pairs.products < 100
+    assert not bool(pairs.converged.any())
+    assert float(pairs.residuals.max()) == pytest.approx(1e-2, rel=0.1)
+
+
 def test_same_seed_same_bits_and_progress_is_told() -> None:
     matrix = with_spectrum(like_a_hessian(200, 0), 0, torch.float32)
     told: list[tuple[int, float]] = []
