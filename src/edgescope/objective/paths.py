@@ -98,7 +98,7 @@ class DoubleBackward(Path):
             if self.keep:
                 kept.append(graph)
             yield graph
-        point.loss, point.gradient = loss, gradient
+        point.loss, point.graph_gradient = loss, gradient
         if self.keep:
             point.graphs = kept
 

@@ -23,8 +23,10 @@ LossFunction = Callable[[nn.Module, Batch], Tensor]
 class Point:
     """A place in parameter space, with what has been worked out there on this process's share of the data.
 
-    ``constants`` are the buffers and the frozen parameters. ``graphs`` and ``output_graphs`` are those of
-    :class:`paths.GradientGraph` and :class:`gauss_newton.GaussNewtonGraph`, one a chunk, where they are kept.
+    ``constants`` are the buffers and the frozen parameters. ``graph_gradient`` is the gradient as graphs that can be
+    differentiated again have it, which some kernels round otherwise than a plain backward pass. ``graphs`` and
+    ``output_graphs`` are those of :class:`paths.GradientGraph` and :class:`gauss_newton.GaussNewtonGraph`, one a chunk,
+    where they are kept.
     """
 
     flat: Float[Tensor, " P"]
@@ -32,6 +34,7 @@ class Point:
     constants: dict[str, Tensor]
     loss: Tensor | None = None
     gradient: Float[Tensor, " P"] | None = None
+    graph_gradient: Float[Tensor, " P"] | None = None
     graphs: list[Any] | None = None
     output_graphs: list[Any] | None = None
 
