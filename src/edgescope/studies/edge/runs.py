@@ -94,7 +94,7 @@ def edge_tasks(preset: Preset, seed: int) -> list[TrainTask]:
             optimizer=optimizer,
             lr=lr,
             steps=steps,
-            every=setting.every,
+            every=10 if convolutional else setting.every,  # fewer and longer steps than the other
             measures=measures,
             seed=seed,
             checkpoint_every=max(200, steps // 4),
