@@ -24,22 +24,22 @@ class Setting:
 
 QUICK = Setting(
     mlp_data="fashion-5k:train=1000,test=1000,pool=2",
-    cnn_data="fashion-5k:train=500,test=500,pool=2",
+    cnn_data="fashion-5k:train=300,test=500,pool=2",
     mlp="mlp:widths=100x100,activation=tanh",
     cnn="cnn:channels=8x8,activation=tanh",
     every=10,
     portrayed="GD-0.07",
     runs=(
-        ("GD-0.15", "sgd", 0.15, 1000, 1.0),
-        ("GD-0.10", "sgd", 0.10, 1200, 1.0),
+        ("GD-0.15", "sgd", 0.15, 800, 1.0),
+        ("GD-0.10", "sgd", 0.10, 1100, 1.0),
         ("GD-0.07", "sgd", 0.07, 1600, 1.0),
-        ("flow", "gradient-flow:safety=2", 0.07, 1200, 3.0),
+        ("flow", "gradient-flow:safety=2", 0.07, 1100, 3.0),
         ("Polyak", "sgd:momentum=0.9", 0.1, 800, 1.0),
         ("Nesterov", "sgd:momentum=0.9,nesterov=true", 0.03, 1000, 1.0),
         ("RMSProp", "rmsprop:alpha=0.99,eps=1e-7", 1e-4, 800, 1.2),
         ("Adam", "adam:eps=1e-7", 1e-3, 1000, 1.2),
-        ("CNN-GD-0.20", "sgd", 0.2, 500, 4.0),
-        ("CNN-GD-0.15", "sgd", 0.15, 600, 4.0),
+        ("CNN-GD-0.20", "sgd", 0.2, 500, 3.0),
+        ("CNN-GD-0.15", "sgd", 0.15, 700, 3.0),
     ),
 )
 
