@@ -76,6 +76,9 @@ MEASURES = (
     "norms@100",
 )
 
+ADAPTIVE = ("RMSProp", "Adam")
+"""Their threshold is one of the effective sharpness; the plain one is followed from afar."""
+
 
 def edge_tasks(preset: Preset, seed: int) -> list[TrainTask]:
     """One training run for each optimizer and learning rate of the preset."""
@@ -83,7 +86,8 @@ def edge_tasks(preset: Preset, seed: int) -> list[TrainTask]:
     tasks = []
     for name, optimizer, lr, steps, cost in setting.runs:
         convolutional = name.startswith("CNN")
-        measures: tuple[str, ...] = (*MEASURES, f"sharpness:k={2 if convolutional else 1}")
+        raw = "sharpness@50" if name in ADAPTIVE else "sharpness:k=2" if convolutional else "sharpness"
+        measures: tuple[str, ...] = (*MEASURES, raw)
         if "GD" in name:
             measures += (f"directional_smoothness:method=products@{2 * setting.every}",)
         if name == setting.portrayed:
