@@ -177,7 +177,9 @@ def test_numpy_scalars_become_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    "thing", [object(), lambda: None, torch.float32, {1, 2}, 1j, np.array(["a"]), np.array([None])], ids=repr
+    "thing",
+    [object(), lambda: None, torch.float32, {1, 2}, 1j, np.array(["a"]), np.array([None])],
+    ids=["object", "function", "dtype", "set", "complex", "text array", "object array"],
 )
 def test_what_cannot_be_kept_is_refused_and_named(thing: Any) -> None:
     with pytest.raises(InputError, match=r"state 'opt\.groups\.0\.lr' is an? ") as caught:
