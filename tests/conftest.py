@@ -1,0 +1,14 @@
+"""What every test can rely on, however the suite was started."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+# Before anybody imports torch: several test processes share the cores, and a process with a pool of threads cannot be
+# forked safely.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ[variable] = "1"
+
+# A shell starts what runs in its background with Ctrl-C ignored, and everything below would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
