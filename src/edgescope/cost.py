@@ -18,14 +18,10 @@ class Cost:
     products: int = 0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(
-            self.losses + other.losses, self.gradients + other.gradients, self.products + other.products
-        )
+        return Cost(self.losses + other.losses, self.gradients + other.gradients, self.products + other.products)
 
     def __sub__(self, other: Cost) -> Cost:
-        return Cost(
-            self.losses - other.losses, self.gradients - other.gradients, self.products - other.products
-        )
+        return Cost(self.losses - other.losses, self.gradients - other.gradients, self.products - other.products)
 
     def in_gradients(self, product_cost: float = 2.0, loss_cost: float = 1 / 3) -> float:
         """The same in gradient evaluations, given what one product and one loss cost in that unit."""
