@@ -183,7 +183,8 @@ def test_products_that_are_not_symmetric_are_confessed_at_no_great_cost() -> Non
     pairs = top_eigenpairs(Operator(300, lambda block: skewed @ block), 2, tol=1e-6)
     assert pairs.products < 100
     assert not bool(pairs.converged.any())
-    assert float(pairs.residuals.max()) == pytest.approx(1e-2, rel=0.1)
+    # The search takes H from one side of the diagonal or the other: the skew part shows once, or doubled.
+    assert 0.9e-2 <= float(pairs.residuals.max()) <= 2.1e-2
 
 
 def test_same_seed_same_bits_and_progress_is_told() -> None:
