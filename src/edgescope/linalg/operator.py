@@ -18,8 +18,8 @@ class Operator:
 
     ``apply`` takes a block ``(size, k)`` whose columns are the vectors and returns the same shape. ``products`` counts
     the columns multiplied so far. ``shapes``, where known, are the shapes of the parameter tensors that lie one after
-    the other in a vector (geometries of matrices need them). ``matrix`` is the dense matrix where it is at hand, so that
-    what needs its entries does not pay products for them.
+    the other in a vector (geometries of matrices need them). ``matrix`` is the dense matrix where it is at hand, so
+    that what needs its entries does not pay products for them.
     """
 
     def __init__(
