@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peers import METHODS, quality
+from peers import METHODS, TOLERANCE, quality
 from problems import Problem, cnn, mlp, transformer
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
@@ -74,7 +74,7 @@ def product_costs(rounds: int, quick: bool) -> list[str]:
 def following(quick: bool) -> list[str]:
     """(b) The leading eigenvalue at every one of 200 consecutive steps at the edge, against float64 ARPACK."""
     problem = mlp(300 if quick else 1000)
-    lr, steps = 0.07, 40 if quick else 200
+    lr, steps = 0.35, 40 if quick else 200
     problem.descend(lr, 50 if quick else 500)
     objective = problem.objective(threads=None, path="kept")
     exact = problem.objective(dtype=torch.float64, threads=None, path="kept")
@@ -110,7 +110,7 @@ def following(quick: bool) -> list[str]:
 def six_pairs(rounds: int, quick: bool) -> list[str]:
     """(c) Six eigenpairs from nothing, to a relative residual of 1e-3, by everyone in turn."""
     lines = []
-    for problem, lr in ((mlp(500 if quick else 5000), 0.05), (cnn(100 if quick else 1000), 0.1)):
+    for problem, lr in ((mlp(500 if quick else 5000), 0.25), (cnn(100 if quick else 300), 0.5)):
         problem.descend(lr, 20 if quick else 150)
         problem.model.eval()
         parameters = list(problem.model.parameters())
@@ -128,7 +128,10 @@ def six_pairs(rounds: int, quick: bool) -> list[str]:
                 if number == 0:
                     found[name] = quality(problem, box[0], reference)
         medians = {name: statistics.median(times) for name, times in seconds.items()}
-        best = min(value for name, value in medians.items() if name != "Edgescope")
+        peers = [name for name in medians if name != "Edgescope"]
+        right = [name for name in peers if found[name][0] <= 2 * TOLERANCE]
+        best = min(medians[name] for name in peers)
+        equal = min((medians[name] for name in right), default=float("nan"))
         base = statistics.median(gradients)
         lines += [
             f"{problem.name}",
@@ -141,9 +144,11 @@ def six_pairs(rounds: int, quick: bool) -> list[str]:
             lines.append(
                 f"| {name} | {value / medians['Edgescope']:.2f} | {value / base:.0f} | {residual:.1e} | {error:.1e} |"
             )
+        ours = medians["Edgescope"]
         lines += [
             "",
-            f"Edgescope over the fastest peer: {medians['Edgescope'] / best:.2f} (target 0.50, aim 0.33).",
+            f"Edgescope over the fastest peer that reached the residual: {ours / equal:.2f} (target 0.50, aim 0.33);",
+            f"over the fastest of all, whatever its accuracy: {ours / best:.2f}.",
             "",
         ]
     return lines
@@ -167,9 +172,18 @@ def one_memory(name: str, quick: bool) -> None:
     print(round((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
 
 
+SECTIONS = {
+    "a": ("Cost of a Hessian product, in gradient evaluations", lambda quick: product_costs(2 if quick else 5, quick)),
+    "b": ("Following the leading eigenvalue at the edge", lambda quick: following(quick)),
+    "c": ("Six eigenpairs, cold, to a residual of 1e-3", lambda quick: six_pairs(1 if quick else 3, quick)),
+    "d": ("Peak memory of (c) on the MLP", lambda quick: memory(quick)),
+}
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true", help="small problems, few rounds, nothing written")
+    options.add_argument("--only", choices=SECTIONS, nargs="+", default=list(SECTIONS), help="sections to measure")
     options.add_argument("--memory", metavar="METHOD", help=argparse.SUPPRESS)
     given = options.parse_args()
     torch.set_num_threads(1)
@@ -177,24 +191,21 @@ def main() -> None:
         one_memory(given.memory, given.quick)
         return
     keep_freed_memory()
-    rounds = 2 if given.quick else 5
-    sections = {
-        "(a) Cost of a Hessian product, in gradient evaluations": lambda: product_costs(4 * rounds, given.quick),
-        "(b) Following the leading eigenvalue at the edge": lambda: following(given.quick),
-        "(c) Six eigenpairs, cold, to a residual of 1e-3": lambda: six_pairs(rounds, given.quick),
-        "(d) Peak memory of (c) on the MLP": lambda: memory(given.quick),
-    }
-    text = []
-    for title, section in sections.items():
-        print(f"\n## {title}", flush=True)
-        lines = section()
-        print("\n".join(lines), flush=True)
-        text += [f"## {title}", "", *lines, ""]
-    if not given.quick:
-        head, _, tail = PAGE.read_text().partition("<!-- measured -->\n")
-        tail = tail.partition("<!-- end -->")[2]
-        machine = f"Measured with torch {torch.__version__}, Python {platform.python_version()}, one thread, float32."
-        PAGE.write_text(f"{head}<!-- measured -->\n{machine}\n\n" + "\n".join(text) + f"<!-- end -->{tail}")
+    for letter in given.only:
+        title, section = SECTIONS[letter]
+        lines = [f"## ({letter}) {title}", "", *section(given.quick)]
+        print("\n".join(["", *lines]), flush=True)
+        if not given.quick:
+            write(letter, lines)
+
+
+def write(letter: str, lines: list[str]) -> None:
+    """Put a section in its place on the page."""
+    head, _, rest = PAGE.read_text(encoding="utf-8").partition(f"<!-- {letter} -->\n")
+    tail = rest.partition(f"<!-- end {letter} -->")[2]
+    machine = f"torch {torch.__version__}, Python {platform.python_version()}, one thread, float32."
+    body = "\n".join([*lines, "", machine])
+    PAGE.write_text(f"{head}<!-- {letter} -->\n{body}\n<!-- end {letter} -->{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":
