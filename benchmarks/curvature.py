@@ -21,6 +21,7 @@ import torch
 from peers import METHODS, TOLERANCE, quality
 from problems import Problem, cnn, mlp, transformer
 from scipy.sparse.linalg import LinearOperator, eigsh
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 import edgescope as es
@@ -187,6 +188,7 @@ def main() -> None:
     options.add_argument("--memory", metavar="METHOD", help=argparse.SUPPRESS)
     given = options.parse_args()
     torch.set_num_threads(1)
+    threadpool_limits(1)  # and that of NumPy and SciPy
     if given.memory:
         one_memory(given.memory, given.quick)
         return
