@@ -79,10 +79,7 @@ def _compared(problem: Problem, point: Point, dtype: torch.dtype) -> bool | list
     batch = problem.batches.heaviest
     batch = pytree.tree_map(convert, piece_of(batch, 0, min(leading_size(batch), SAMPLES)))
     constants = {name: c.to(dtype) if c.is_floating_point() else c for name, c in point.constants.items()}
-    # A little beside the point: a network may start exactly on a kink (constant pixels, biases of zero), where the
-    # gradient jumps and differences say nothing.
     flat, layout = point.flat.to(dtype), problem.layout
-    flat = flat + 1e-3 * float(flat.norm()) * torch.nn.functional.normalize(torch.randn_like(flat), dim=0)
 
     def loss_at(place: Tensor) -> tuple[Tensor, list[Tensor]]:
         tensors = [piece.clone().requires_grad_() for piece in layout.split(place)]
