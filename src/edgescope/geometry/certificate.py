@@ -14,7 +14,6 @@ from edgescope.linalg import EigenvalueBound, Operator
 
 _SHARES = (0.0, 0.01, 0.03, 0.1, 0.3)  # of the mean added to the multipliers, where trying costs no products
 _SHARE = 0.05  # and where it does: near the best for networks, and within 2% of it for random matrices
-_ESCAPE = 0.05  # of the budget, given to a direction that the relaxation missed
 
 
 @dataclass(frozen=True)
@@ -50,30 +49,14 @@ def certify(
     products a step. At its maximum H <= M and the budget is <V, HV>; short of it the eigenvalue makes up for the rest.
     """
     form, points, images = _relax(operator, form, points, steps, tol)
-    best, confidence, escape = torch.inf, 1.0, points[:, :0]
+    best, confidence = torch.inf, 1.0
     for share in _SHARES if operator.matrix is not None else (_SHARE,):
         eased = form.eased(share)
         bound = EigenvalueBound(operator, metric=eased, most=lanczos, failure=failure, seed=seed).extend(lanczos)
         if eased.budget * max(0.0, bound.upper) < best:
             best, confidence = eased.budget * max(0.0, bound.upper), bound.confidence
-            escape = eased.inverse_root(bound.vectors(1).to(points.dtype))
     relaxed = float((points.double() * images.double()).sum())
-    return Certificate(best, confidence, relaxed, _escaped(form, points, escape), form.multipliers())
-
-
-def _escaped(form: Majorant, points: Float[Tensor, "P r"], escape: Float[Tensor, "P j"]) -> Float[Tensor, "P r"]:
-    """The points with their weakest columns, after a turn to principal axes, replaced by what H raises above the form.
-
-    A row of few numbers cannot leave a saddle by itself; the eigenvector that breaks the bound shows the way out.
-    """
-    rank = points.shape[1]
-    if not escape.shape[1] or rank < 2:
-        return points
-    rooted = form.root(points).double()
-    turned = points @ torch.linalg.eigh(rooted.T @ rooted).eigenvectors.flip(1).to(points)
-    turned[:, rank - escape.shape[1] :] = escape * (_ESCAPE * form.budget) ** 0.5
-    gradients = form.power(turned, 1.0)
-    return form.fitted(gradients).power(gradients, -1.0)
+    return Certificate(best, confidence, relaxed, points, form.multipliers())
 
 
 def _relax(
