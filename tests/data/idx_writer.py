@@ -23,5 +23,5 @@ def write_idx(folder: Path, seed: int = 0, per_class: int = 4, compress: bool = 
         arrays[f"{part}-labels-idx1-ubyte"] = rng.permutation(np.arange(count, dtype=np.uint8) % 10)
     for name, array in arrays.items():
         data = idx_bytes(array)
-        (folder / (f"{name}.gz" if compress else name)).write_bytes(gzip.compress(data) if compress else data)
+        (folder / (f"{name}.gz" if compress else name)).write_bytes(gzip.compress(data, mtime=0) if compress else data)
     return arrays
