@@ -55,7 +55,7 @@ def test_one_file_reads_back(tmp_path: Path) -> None:
         (GOOD[:-1], r"holds 23 bytes of data; expected 24.*2 x 3 x 4"),
         (GOOD + b"x", "holds 25 bytes of data"),
         (gzip.compress(GOOD, mtime=0)[:-9], "cannot be read"),
-        (gzip.compress(GOOD, mtime=0)[:12] + b"\xff\xff\xff" + gzip.compress(GOOD)[15:], "cannot be read"),
+        (gzip.compress(GOOD, mtime=0)[:12] + b"\xff\xff\xff" + gzip.compress(GOOD, mtime=0)[15:], "cannot be read"),
     ],
 )
 def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, data: bytes, fault: str) -> None:
