@@ -322,6 +322,17 @@ def test_the_comparison_with_differences_refuses_no_sound_model(model: str) -> N
         assert objective.hvp(torch.ones(objective.size)).isfinite().all()
 
 
+def test_a_network_exactly_on_a_kink_is_not_refused() -> None:
+    """An empty sample under zero biases puts every ReLU at its kink, where the gradient jumps."""
+    net = nn.Sequential(nn.Linear(4, 20), nn.ReLU(), nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 3)).double()
+    for layer in (net[0], net[2], net[4]):
+        nn.init.zeros_(layer.bias)
+    inputs = torch.randn(6, 4, dtype=torch.float64)
+    inputs[:5] = 0.0
+    objective = Objective(net, LOSS, (inputs, torch.randint(3, (6,))))
+    assert objective.hvp(torch.ones(objective.size, dtype=torch.float64)).isfinite().all()
+
+
 def bag() -> Objective:
     net = Net(lambda m, x: m.head(m.bag(x)), bag=nn.EmbeddingBag(7, 4), head=nn.Linear(4, 3))
     return Objective(net, LOSS, (torch.randint(7, (6, 2)), pair()[1]))
