@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import importlib.metadata
 import io
+import re
 import sys
 from collections.abc import Sequence
 from inspect import cleandoc
 from typing import Final
 
 from edgescope.cli.failure import guarded
-from edgescope.errors import UnknownNameError
+from edgescope.errors import InputError, UnknownNameError
 
 COMMANDS: Final = {
     "list": "what there is: studies, data, models, optimizers, geometries, losses, measures",
@@ -77,14 +79,26 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
     import_modules(rest)
     command = getattr(importlib.import_module(f"edgescope.cli.{name}"), name.capitalize())
+    complaint = io.StringIO()
     try:
-        chosen = tyro.cli(
-            command,
-            prog=f"edgescope {name}",
-            description=cleandoc(command.__doc__ or ""),  # tyro alone would leave out the examples
-            args=rest,
-            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone),
-        )
-    except SystemExit as ending:  # --help, or arguments that tyro has already complained about
-        return ending.code if isinstance(ending.code, int) else int(ending.code is not None)
+        with contextlib.redirect_stderr(complaint):
+            chosen = tyro.cli(
+                command,
+                prog=f"edgescope {name}",
+                description=cleandoc(command.__doc__ or ""),  # tyro alone would leave out the examples
+                args=rest,
+                config=(tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone),
+            )
+    except SystemExit as ending:
+        if not ending.code:  # --help
+            return 0
+        raise _refusal(name, complaint.getvalue()) from ending
     return chosen.run()
+
+
+def _refusal(command: str, box: str) -> InputError:
+    """What tyro says in a box of several lines (drawn in ASCII where the terminal knows no other), as one line."""
+    lines = [line.strip("│| ") for line in box.splitlines() if not line.startswith(("╭", "╰", "+"))]
+    fault, *more = (" ".join(part.split()).rstrip(".:") for part in re.split("─+|-{4,}", " ".join(lines)))
+    near = [name for part in more if part.startswith("Perhaps you meant") for name in re.findall(r"--[\w-]+", part)]
+    return InputError(fault[:1].lower() + fault[1:], hint=near[0] if near else f"'edgescope {command} --help'")
