@@ -97,8 +97,9 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 
 def _refusal(command: str, box: str) -> InputError:
-    """What tyro says in a box of several lines (drawn in ASCII where the terminal knows no other), as one line."""
-    lines = [line.strip("│| ") for line in box.splitlines() if not line.startswith(("╭", "╰", "+"))]
-    fault, *more = (" ".join(part.split()).rstrip(".:") for part in re.split("─+|-{4,}", " ".join(lines)))
-    near = [name for part in more if part.startswith("Perhaps you meant") for name in re.findall(r"--[\w-]+", part)]
+    """What tyro says below a title, in a box of several lines or between ASCII rules, as one line."""
+    lines = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
+    parts = [" ".join(part.split()).rstrip(".:") for part in re.split("─+|-{4,}", " ".join(lines))]
+    fault = parts[0 if "╭" in box else 1]
+    near = [name for part in parts if part.startswith("Perhaps you meant") for name in re.findall(r"--[\w-]+", part)]
     return InputError(fault[:1].lower() + fault[1:], hint=near[0] if near else f"'edgescope {command} --help'")
