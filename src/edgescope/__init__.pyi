@@ -36,6 +36,9 @@ from . import (
     report as report,
 )
 from . import (
+    statistics as statistics,
+)
+from . import (
     store as store,
 )
 from . import (

@@ -1,0 +1,16 @@
+"""Statistics of numbers and of point clouds, which know nothing of networks."""
+
+from edgescope.statistics.kendall import Granulated, RankCorrelation, granulated_kendall, kendall
+from edgescope.statistics.partial import partial_rank_correlation
+from edgescope.statistics.persistence import Persistence, lifetimes, persistence
+
+__all__ = [
+    "Granulated",
+    "Persistence",
+    "RankCorrelation",
+    "granulated_kendall",
+    "kendall",
+    "lifetimes",
+    "partial_rank_correlation",
+    "persistence",
+]
