@@ -44,6 +44,9 @@ from . import (
 from . import (
     studies as studies,
 )
+from . import (
+    theory as theory,
+)
 from .data import DATA as DATA
 from .data import Dataset as Dataset
 from .geometry import GEOMETRIES as GEOMETRIES

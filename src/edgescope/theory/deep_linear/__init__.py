@@ -1,0 +1,5 @@
+"""Phases of deep linear networks under weight decay: one mode in closed form, and several together."""
+
+from edgescope.theory.deep_linear.mode import Mode
+
+__all__ = ["Mode"]
