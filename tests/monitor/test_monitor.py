@@ -81,7 +81,7 @@ def test_training_with_a_monitor_gives_the_same_weights_bit_for_bit(mode: str) -
     assert watched.monitor is not None
     assert watched.monitor.steps == 12
     table = watched.monitor.table()
-    missing = table.filter(table["value"].is_null(), table["step"] > 0)
+    missing = table.filter(table["value"].is_null(), table["step"] > 2)  # some compare with readings before
     assert missing.is_empty(), "everything was really measured"
     for (name, a), b in zip(plain.model.state_dict().items(), watched.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), name

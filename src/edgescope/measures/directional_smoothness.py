@@ -7,54 +7,84 @@ from typing import ClassVar, Literal
 
 import torch
 
-from edgescope.errors import NotKnownError
+from edgescope.errors import EdgescopeError, NotKnownError
+from edgescope.geometry import Euclidean, Geometry, as_geometry
 from edgescope.geometry.smoothness import ROUNDINGS, directional_smoothness
 from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.measures.optimizer_geometry import geometry_of, threshold_of_steps
 
 
 @dataclass
 class DirectionalSmoothness(Measure):
-    """The Euclidean directional smoothness D of the last step d, and the loss change of that step.
+    """The directional smoothness D of the last step d, and the loss change of that step.
 
-    Parts: "" is D; "predicted" is <g, d> + D ||d||^2 / 2, which for gradient descent is -lr (1 - lr D / 2) ||g||^2;
-    "actual" is the difference of the losses, its error their rounding. By differences of losses the two agree by
-    definition; with ``method="products"`` D comes from Hessian products along the step alone, so that "predicted" is a
-    prediction. The note names the method.
+    In the optimizer's geometry (the Euclidean one where it has none, as the note says), or in the one that ``geometry``
+    names. Parts: "" is D; "predicted" is <g, d> + D ||d||^2 / 2, which for descent is -lr (1 - lr D / 2) ||g||_*^2;
+    "actual" is the difference of the losses, its error their rounding. In the optimizer's own geometry, without
+    momentum and weight decay, also "dual_norm", ||g||_* where the step began; "threshold", the value of D above which
+    the step raised the loss (2/lr; for normalized methods 2 ||g||_*/lr); and "ratio", D over it.
+
+    By differences of losses predicted and actual agree by definition; with ``method="products"`` D comes from Hessian
+    products along the step alone, so that "predicted" is a prediction. The note names the method.
 
     Cost: one gradient at the point before the step, where training itself did not just compute it, and three products
     at new points where differences are too coarse, or with ``method="products"``.
     """
 
     method: Literal["auto", "products"] = "auto"
+    geometry: str = ""
 
     name: ClassVar[str] = "directional_smoothness"
     title: ClassVar[str] = "Directional smoothness of the last step"
-    unit: ClassVar[str] = "loss / parameter²"
-    source: ClassVar[str] = "Mishkin et al. 2024 (arXiv 2403.04081)"
+    unit: ClassVar[str] = "loss / squared norm"
+    source: ClassVar[str] = "Mishkin et al. 2024 (arXiv 2403.04081); Islamov et al. 2026 (arXiv 2603.05002)"
     needs: ClassVar[Needs] = "other points"
     needs_previous: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        self.geometry = self.geometry.replace(";", ",")
+        if self.geometry:
+            as_geometry(self.geometry)
 
     def read(self, moment: Moment) -> Reading:
         before = moment.previous
         if before is None:
             raise NotKnownError("there is no step before the first, or none that could be seen")
+        geometry, remark = self._geometry(moment)
+        geometry = geometry.bind(moment.objective.shapes)
         loss = float(moment.objective.loss())
         found = directional_smoothness(
             moment.objective,
             before.parameters,
             moment.parameters,
+            geometry,
             loss_w=before.loss,
             gradient_w=before.gradient,
             loss_next=loss,
             method=self.method,
         )
-        step = moment.parameters.double() - before.parameters.double()
-        half = float(step @ step) / 2
+        step, gradient = moment.parameters.double() - before.parameters.double(), before.gradient.double()
+        half = float(geometry.norm(step)) ** 2 / 2
         values = {
             "": found.value,
-            "predicted": float(before.gradient.double() @ step) + found.value * half,
+            "predicted": float(gradient @ step) + found.value * half,
             "actual": loss - float(before.loss),
         }
         rounding = ROUNDINGS * torch.finfo(moment.parameters.dtype).eps * (abs(loss) + abs(float(before.loss)))
         errors = {"": found.error, "predicted": found.error * half, "actual": rounding}
-        return Reading(self.name, values, errors, note=f"by {found.method}")
+        threshold = None if self.geometry or moment.rule is None or remark else threshold_of_steps(moment.rule)
+        if threshold is not None:
+            dual = float(geometry.dual_norm(gradient))
+            limit = threshold.value * (dual if threshold.normalized else 1.0)
+            values |= {"dual_norm": dual, "threshold": limit, "ratio": found.value / limit}
+            errors["ratio"] = found.error / limit
+        return Reading(self.name, values, errors, note=f"by {found.method}{remark}")
+
+    def _geometry(self, moment: Moment) -> tuple[Geometry, str]:
+        """The geometry, and a remark where it is not the optimizer's own."""
+        if self.geometry or moment.optimizer is None:
+            return as_geometry(self.geometry or "euclidean"), ""
+        try:
+            return geometry_of(moment.known_rule()), ""
+        except EdgescopeError as error:
+            return Euclidean(), f", in the Euclidean geometry ({error})"

@@ -22,7 +22,7 @@ class Ratio(Measure):
     unit: ClassVar[str] = "1"
     source: ClassVar[str] = "Cohen et al. 2021 (arXiv 2103.00065) and 2022 (arXiv 2207.14484)"
     needs: ClassVar[Needs] = "products"
-    uses: ClassVar[tuple[str, ...]] = ("sharpness", "effective_sharpness")
+    uses: ClassVar[tuple[str, ...]] = ("sharpness", "generalized_sharpness", "effective_sharpness")
 
     def __post_init__(self) -> None:
         self._effective = EffectiveSharpness(tol=self.tol)

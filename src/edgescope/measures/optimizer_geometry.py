@@ -1,0 +1,46 @@
+"""The geometry in which an optimizer descends, and where the loss of one of its steps turns from falling to rising."""
+
+from __future__ import annotations
+
+from edgescope.errors import NotKnownError
+from edgescope.geometry import Diagonal, Euclidean, Geometry
+from edgescope.linalg import metric
+from edgescope.optim.rule import Threshold, UpdateRule
+
+
+def geometry_of(rule: UpdateRule) -> Geometry:
+    """The norm in which the optimizer's threshold is one of generalized sharpness, bound to its tensors.
+
+    That of steepest descent, the norm of a preconditioner (frozen, of the step just taken), or the Euclidean one.
+    Raises :class:`NotKnownError` where no norm or no preconditioner is known.
+    """
+    own = rule.threshold().geometry
+    if own is not None:
+        return own
+    preconditioner = rule.metric()
+    if preconditioner is None:
+        return Euclidean()
+    if isinstance(preconditioner, metric.Diagonal):
+        return Diagonal(preconditioner.entries).bind([tuple(tensor.shape) for tensor in rule.tensors])
+    raise NotKnownError(
+        f"the preconditioner of {type(rule.optimizer).__name__} is not one number a parameter",
+        hint="the measure effective_sharpness, or naming a geometry",
+    )
+
+
+def is_of_geometry(rule: UpdateRule) -> bool:
+    """Whether no eigenvalue decides on stability but the generalized sharpness, or its ratio to the gradient."""
+    try:
+        threshold = rule.threshold()
+    except NotKnownError:
+        return False
+    return threshold.normalized or not isinstance(threshold.geometry, Euclidean | Diagonal | None)
+
+
+def threshold_of_steps(rule: UpdateRule) -> Threshold | None:
+    """The threshold above which the directional smoothness of a step says that it raised the loss.
+
+    None where steps are not those of steepest descent from the gradient alone: with momentum or weight decay.
+    """
+    decays = [rule.coupled_decay(group) or rule.decoupled_decay(group) for group in rule.groups()]
+    return None if any(decays) or rule.momentum().memory else rule.threshold()
