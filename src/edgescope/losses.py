@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,9 +93,56 @@ class CrossEntropy(Loss):
         return cross_entropy(outputs, targets, self.smoothing)
 
 
+@dataclass(frozen=True)
+class SquaredError(Loss):
+    """The squared distance to the targets **without** the factor 1/2: twice :func:`half_mse`, as Wen et al. (2023)."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, ""]:
+        return 2 * half_mse(outputs, targets)
+
+
+@dataclass(frozen=True)
+class Logistic(Loss):
+    """The logistic loss, in nats, of one output and targets of -1 and 1 that are wrong with probability ``smoothing``.
+
+    (1 - p) log(1 + exp(-y f)) + p log(1 + exp(y f)), outputs and targets (N, 1). For p > 0 it is least at
+    f = y ``target``, where its second derivative in f is ``curvature`` (Wen, Li, Ma 2023, section on logistic loss).
+    """
+
+    smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 0.5:
+            raise InputError(f"label smoothing of {self.smoothing}", expected="at least 0 and below 0.5")
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, ""]:
+        _check(outputs, targets)
+        if not targets.is_floating_point() or outputs.shape[-1] != 1:
+            raise InputError(
+                f"the logistic loss of outputs of shape {tuple(outputs.shape)} with targets of type {targets.dtype}",
+                expected="one output, and float targets of -1 and 1",
+                hint="cross-entropy",
+            )
+        margins = targets * outputs
+        smooth = nn.functional.softplus
+        return ((1 - self.smoothing) * smooth(-margins) + self.smoothing * smooth(margins)).mean()
+
+    @property
+    def target(self) -> float:
+        """The output at which the loss of a sample with y = 1 is least: log((1 - p)/p)."""
+        return math.log((1 - self.smoothing) / self.smoothing) if self.smoothing else math.inf
+
+    @property
+    def curvature(self) -> float:
+        """The second derivative of the loss in the output where it is least: p (1 - p)."""
+        return self.smoothing * (1 - self.smoothing)
+
+
 LOSSES: Registry[Loss] = Registry("loss")
 LOSSES.add("mse", HalfMSE)
 LOSSES.add("cross-entropy", CrossEntropy)
+LOSSES.add("squared", SquaredError)
+LOSSES.add("logistic", Logistic)
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,9 @@ def test_losses_agree_with_numpy_and_scipy(batch: int, length: int, classes: int
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_dtypes_are_kept(dtype: torch.dtype) -> None:
     labels = torch.tensor([0, 2], dtype=torch.int32)
-    for name in LOSSES:
+    for name in ("mse", "squared", "cross-entropy"):
         assert LOSSES.build(name)(logits((2, 3), dtype=dtype), labels).dtype == dtype
+    assert LOSSES.build("logistic")(logits((2, 1), dtype=dtype), torch.tensor([[-1.0], [1.0]])).dtype == dtype
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -7,6 +7,7 @@ from edgescope.models.gpt import GPT
 from edgescope.models.mlp import MLP
 from edgescope.models.model import ModelConfig, parameter_count
 from edgescope.models.resnet import ResNet
+from edgescope.models.shallow import Shallow, ShallowNetwork
 from edgescope.models.vit import ViT
 from edgescope.registry import Registry
 
@@ -16,5 +17,17 @@ MODELS.add("cnn", CNN)
 MODELS.add("resnet", ResNet)
 MODELS.add("vit", ViT)
 MODELS.add("gpt", GPT)
+MODELS.add("shallow", Shallow)
 
-__all__ = ["CNN", "GPT", "MLP", "MODELS", "ModelConfig", "ResNet", "ViT", "parameter_count"]
+__all__ = [
+    "CNN",
+    "GPT",
+    "MLP",
+    "MODELS",
+    "ModelConfig",
+    "ResNet",
+    "Shallow",
+    "ShallowNetwork",
+    "ViT",
+    "parameter_count",
+]
