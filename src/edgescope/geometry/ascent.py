@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float
@@ -37,20 +37,31 @@ def best_share(start: Tensor, cross: Tensor, end: Tensor) -> Tensor:
     return torch.where(bend < 0, concave.clamp(0, 1), (end > start).to(start))
 
 
-def climb(operator: Operator, geometry: Geometry, starts: Float[Tensor, "P k"], iterations: int, tol: float) -> Climb:
+def climb(
+    operator: Operator,
+    geometry: Geometry,
+    starts: Float[Tensor, "P k"],
+    iterations: int,
+    tol: float,
+    heat: int | None = None,
+) -> Climb:
     """Frank-Wolfe with exact line search from every column; a column rests once a step gains no more than tol |value|.
 
-    The oracle is asked at the gradient Hd; where H curves upwards along the segment the step goes all the way (a power
-    step), where it curves downwards, to the top of the parabola; and back to the sphere if that raises the value. The
-    value never falls, and one product a step and start suffices, for H is linear. Source: Frank and Wolfe 1956; the
-    fixed steps of Islamov et al. 2026 are :func:`frank_wolfe`.
+    After ``heat`` steps the best goes on alone. The oracle is asked at the gradient Hd; where H curves upwards along
+    the segment the step goes all the way (a power step), where it curves downwards, to the top of the parabola; and
+    back to the sphere if that raises the value. The value never falls, and one product a step and start suffices, for H
+    is linear. Where it ends below 0 inside the ball, the start may lie higher once that end is back on the sphere: then
+    the start is given. Source: Frank and Wolfe 1956; the fixed steps of Islamov et al. 2026 are :func:`frank_wolfe`.
     """
     points = geometry.to_sphere(starts)
     images = operator @ points
     values = inner(points, images)
+    start = Climb(points.clone(), images.clone(), values.clone(), torch.ones_like(values, dtype=torch.bool))
     settled = torch.zeros(values.shape, dtype=torch.bool, device=values.device)
-    for _ in range(iterations):
+    for step in range(iterations):
         moving = (~settled).nonzero()[:, 0]
+        if heat is not None and step >= heat:
+            moving = moving[moving == values.argmax()]
         if not len(moving):
             break
         here, image = points[:, moving], images[:, moving]
@@ -64,22 +75,25 @@ def climb(operator: Operator, geometry: Geometry, starts: Float[Tensor, "P k"], 
         gained = inner(points[:, moving], images[:, moving])
         settled[moving] = gained - values[moving] <= tol * gained.abs()
         values[moving] = gained
-    return on_sphere(geometry, points, images, settled)
+    end = on_sphere(geometry, points, images, settled)
+    fell = start.values > end.values
+    return Climb(*(torch.where(fell, getattr(start, f.name), getattr(end, f.name)) for f in fields(Climb)))
 
 
 def frank_wolfe(operator: Operator, geometry: Geometry, starts: Float[Tensor, "P k"], iterations: int) -> Climb:
     """Islamov et al. 2026: v <- (1 - c) v + c s, s the oracle at Hv, c = 2/(2 + step), scaled at the end."""
     points = geometry.to_sphere(starts)
     for step in range(iterations):
-        points = points.lerp(geometry.steepest(operator @ points), 2 / (2 + step))
+        target = geometry.steepest(operator @ points)
+        points = points.lerp(torch.where(target.any(0), target, points), 2 / (2 + step))
     points = geometry.to_sphere(points)
     settled = torch.ones(points.shape[1], dtype=torch.bool, device=points.device)
     return on_sphere(geometry, points, operator @ points, settled)
 
 
 def on_sphere(geometry: Geometry, points: Tensor, images: Tensor, settled: Tensor) -> Climb:
-    """A climb's end, scaled to norm 1."""
+    """A climb's end, scaled to norm 1; a point at 0 has no direction, and counts as lowest."""
     norm = geometry.norm(points)
-    norm = torch.where(norm > 0, norm, 1.0)
-    points, images = points / norm, images / norm
-    return Climb(points, images, inner(points, images), settled)
+    scale = torch.where(norm > 0, norm, 1.0)
+    points, images = points / scale, images / scale
+    return Climb(points, images, torch.where(norm > 0, inner(points, images), -torch.inf), settled)

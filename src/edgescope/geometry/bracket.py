@@ -21,8 +21,8 @@ FAILURE = 1e-3  # the chance that a bound may fail with
 class GeneralizedSharpness:
     """``lower <= S <= upper``, S the maximum of d'Hd over ||d|| = 1, in the unit of loss over squared norm.
 
-    ``lower`` is d'Hd at ``direction``, a point of the sphere. ``upper`` bounds the maximum over the ball, hence over
-    the sphere too; the two differ only where S < 0, for the ball holds 0. It holds with a chance of at least
+    ``lower`` is d'Hd at ``direction``, a point of the sphere. ``upper`` bounds the maximum over the ball: S, or 0 where
+    S < 0, for the ball holds 0 (Euclidean and Diagonal bound a negative S itself). It holds with a chance of at least
     ``confidence`` over the random start of its eigenvalues (1 where a matrix was decomposed), and is infinite where no
     certificate was asked for or none is known.
 

@@ -12,8 +12,9 @@ _LEAST_GAIN = 1e-12  # of the value
 def polish(matrix: Float[Tensor, "P P"], points: Float[Tensor, "P k"], moves: int) -> Float[Tensor, "P k"]:
     """Each column moved, coordinate by coordinate and best first, to where no single one raises d'Hd in the cube.
 
-    A coordinate goes to -1 or 1, or between them where the diagonal is negative; when none is left, the best pair of
-    signs is flipped. At most ``moves`` moves. Cost: O(P k) a move, O(P^2 k) where pairs are looked at; no products.
+    A coordinate goes to -1 or 1, or between them where the diagonal is negative and another one is at an end; when none
+    is left, the best pair of signs is flipped. At most ``moves`` moves. Cost: O(P k) a move, O(P^2 k) where pairs are
+    looked at; no products.
     """
     points = points.clone()
     images = matrix @ points
@@ -23,6 +24,10 @@ def polish(matrix: Float[Tensor, "P P"], points: Float[Tensor, "P k"], moves: in
         rest = images - diagonal * points  # the slope in a coordinate, without its own part
         ends = torch.where(rest == 0, 1.0, rest.sign())
         inside = torch.where(diagonal < 0, (rest / torch.where(diagonal < 0, -diagonal, 1.0)).clamp(-1, 1), ends)
+        edge = points.abs() >= 1
+        inside = torch.where(
+            edge & (edge.sum(0) == 1), ends, inside
+        )  # the last at an end holds the point on the sphere
         gains = 2 * rest * (inside - points) + diagonal * (inside**2 - points**2)
         gain, row = gains.max(dim=0)
         values = torch.einsum("pk,pk->k", points, images).abs()

@@ -31,10 +31,6 @@ class EigenvalueBound:
     largest eigenvalue lies no further out than where sum_j p_j(x)^2 = 1/t^2: p_j are the orthonormal polynomials of the
     run, and their sum of squares bounds the weight of any spectrum with the same moments at x. No gap is presumed.
 
-    ``start`` holds vectors near the top eigenvectors (one product each). Lanczos then runs on the complement of their
-    span W, bounded by some beta, and the whole is bounded by the top of [[W H W, R'], [R, beta]], where R'R is the Gram
-    matrix of what H moves out of W. Good vectors make the interval tight early; bad ones loosen it, and no more.
-
     Rounding in the products is allowed for by 10 eps ||H||. Sources: van Dorsselaer, Hochstenbach and van der Vorst,
     SIAM J. Matrix Anal. Appl. 22 (2000) 837; Kuczynski and Wozniakowski, ibid. 13 (1992) 1094. Memory: two vectors a
     step. Raises :class:`MemoryBudgetError` where ``most`` steps would not fit.
@@ -49,7 +45,6 @@ class EigenvalueBound:
         thing: Any,
         *,
         metric: Metric | None = None,
-        start: Float[Tensor, "P j"] | None = None,
         most: int = 60,
         failure: float = 1e-3,
         seed: int = 0,
@@ -69,13 +64,7 @@ class EigenvalueBound:
         self._epsilon = torch.finfo(white.dtype).eps
         self.confidence = 1 - failure
         self.lower, self.upper = -math.inf, math.inf
-        planned = 0 if start is None else min(start.shape[1], operator.size)
-        self._basis = Basis(white, planned + most, max(planned, 1))
-        if start is not None:
-            self._basis.propose(start.T.to(white.dtype), drop=1e-3)
-            self._basis.commit()
-        self._seeds = self._basis.size
-        self._inside, self._outside = self._seed_block()
+        self._basis = Basis(white, most)
         self._weight = math.sqrt(2 * operator.size / math.pi) / failure
         fresh = torch.randn(1, operator.size, generator=torch.Generator().manual_seed(seed), dtype=white.dtype)
         self._basis.propose(fresh.to(operator.device))
@@ -112,26 +101,11 @@ class EigenvalueBound:
         return self._basis.combine(ritz.coordinates[:, :count]).T
 
     def _judge(self) -> None:
-        basis, ritz = self._basis, self._basis.ritz()
+        ritz, projection = self._basis.ritz(), self._basis.projection
         rounding = 10 * self._epsilon * ritz.magnitude
+        above = _beyond(projection.diagonal().tolist(), [*projection.diagonal(1).tolist(), self._last], self._weight)
         self.lower = max(self.lower, float(ritz.values[0]) - rounding)
-        if basis.size == self._seeds:  # the seeds span the whole space
-            self.upper = float(ritz.values[0]) + rounding
-            return
-        rest = basis.projection[self._seeds :, self._seeds :]
-        above = _beyond(rest.diagonal().tolist(), [*rest.diagonal(1).tolist(), self._last], self._weight)
-        if self._seeds:
-            corner = torch.eye(self._seeds, dtype=torch.float64) * above
-            whole = torch.cat([torch.cat([self._inside, self._outside.T]), torch.cat([self._outside, corner])], dim=1)
-            above = float(torch.linalg.eigvalsh(whole)[-1])
-        self.upper = min(self.upper, max(above, self.lower) + rounding)
-
-    def _seed_block(self) -> tuple[Tensor, Tensor]:
-        """W H W of the seeds, and a symmetric root R of the Gram matrix of what H moves out of their span."""
-        inside = self._basis.projection.clone()
-        outside = (self._basis.images - inside.to(self._basis.rows) @ self._basis.rows).double().cpu()
-        squares, turn = torch.linalg.eigh(outside @ outside.T)
-        return inside, (turn * squares.clamp(min=0).sqrt()) @ turn.T
+        self.upper = min(self.upper, above + rounding)
 
     def _decompose(self, matrix: Tensor, metric: Metric | None) -> None:
         if metric is not None:
