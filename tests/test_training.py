@@ -132,10 +132,11 @@ def test_measuring_changes_no_bit_of_training(tmp_path: Path) -> None:
 
 
 def test_a_gradient_that_a_measurement_worked_out_is_not_paid_again(tmp_path: Path) -> None:
-    from edgescope.training.run import _Parts, _Run
+    from edgescope.training.parts import Parts
+    from edgescope.training.run import _Run
 
     with Record.create(tmp_path) as record:
-        run = _Run(_Parts(small(every=1, measures=("loss", "sharpness"))), record, None)
+        run = _Run(Parts(small(every=1, measures=("loss", "sharpness"))), record, None)
         run.monitor.start()
         for _ in range(5):
             before = run.objective.spent

@@ -7,6 +7,7 @@ from edgescope.data.dataset import Dataset
 from edgescope.data.digits import Digits
 from edgescope.data.fashion_5k import Fashion5k
 from edgescope.data.images import ImageSource
+from edgescope.data.licence import Licence
 from edgescope.data.mnist import MNIST, FashionMNIST
 from edgescope.data.source import DataSource
 from edgescope.data.text import Text
@@ -20,5 +21,6 @@ DATA.add("fashion-mnist", FashionMNIST)
 DATA.add("cifar10", CIFAR10)
 DATA.add("cifar10-5k", CIFAR10First5k)
 DATA.add("text", Text)
+DATA.add("licence", Licence)
 
 __all__ = ["DATA", "DataSource", "Dataset", "ImageSource"]

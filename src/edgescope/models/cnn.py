@@ -18,17 +18,19 @@ PoolName = Literal["average", "max"]
 class CNN(ModelConfig):
     """Padded 3x3 convolutions, the activation and a 2x2 pooling after each, and a linear head.
 
-    The layout of Cohen et al. (2021) with its two layers of 32 channels. Pooling averages unless told to take the
-    maximum; an odd row or column at the edge is dropped by it. PyTorch default initialisation.
+    The layout of Cohen et al. (2021) with its two layers of 32 channels; ``dense`` puts fully connected layers before
+    the head (Chen et al. 2026: ``channels=32x64,dense=128``). Pooling averages unless told to take the maximum; an odd
+    row or column at the edge is dropped by it. PyTorch default initialisation.
     """
 
     channels: tuple[int, ...] = (32, 32)
     activation: ActivationName = "relu"
     pool: PoolName = "average"
+    dense: tuple[int, ...] = ()
 
     def assemble(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         channels, height, width = require_image(input_shape, "cnn")
-        require_positive("cnn", channels=self.channels)
+        require_positive("cnn", channels=self.channels, dense=self.dense)
         shrink = 2 ** len(self.channels)
         if min(height, width) < shrink:
             raise InputError(
@@ -42,4 +44,8 @@ class CNN(ModelConfig):
             layers += [nn.Conv2d(channels, filters, 3, padding=1), activation(self.activation), pool]
             channels = filters
         features = channels * (height // shrink) * (width // shrink)
-        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, outputs))
+        layers.append(nn.Flatten())
+        for width in self.dense:
+            layers += [nn.Linear(features, width), activation(self.activation)]
+            features = width
+        return nn.Sequential(*layers, nn.Linear(features, outputs))

@@ -17,14 +17,9 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from edgescope.data import DATA
 from edgescope.errors import InputError, RecordError
-from edgescope.losses import LOSSES, supervised
-from edgescope.models import MODELS
 from edgescope.monitor import Monitor
-from edgescope.objective import Objective
-from edgescope.objective.modules import Mode
-from edgescope.optim import OPTIMIZERS, GradientFlow
+from edgescope.optim import GradientFlow
 from edgescope.store import (
     Checkpoint,
     Record,
@@ -37,7 +32,8 @@ from edgescope.store import (
 )
 from edgescope.store.record import FILE, Status
 from edgescope.training.config import RunConfig
-from edgescope.training.gradients import FromBatches, FromObjective, Gradients, has_batch_statistics, has_dropout
+from edgescope.training.gradients import FromBatches, FromObjective, Gradients
+from edgescope.training.parts import Parts
 
 DIVERGED: Final = 1e4
 """A run whose training loss exceeds this many times the first one has diverged, finite or not."""
@@ -75,7 +71,7 @@ def train(
     another configuration, and :class:`RecordError` for a folder that is taken or cannot be written.
     """
     folder = Path(folder)
-    parts = _Parts(config)  # first of all: what does not fit together leaves no folder behind
+    parts = Parts(config)  # first of all: what does not fit together leaves no folder behind
     before = torch.get_num_threads(), rng_state()
     continued = resume and (folder / FILE).exists()
     with Record.open(folder) if continued else Record.create(folder, config=config.as_dict()) as record:
@@ -99,33 +95,8 @@ def train(
             set_rng_state(before[1])
 
 
-class _Parts:
-    """Data, model, loss and optimizer of a configuration, that fit together."""
-
-    def __init__(self, config: RunConfig) -> None:
-        self.config = config
-        dtype = getattr(torch, config.dtype)
-        data = DATA.build(config.data, train=config.train, test=config.test).load()
-        inputs, test_inputs = (x.to(dtype) if x.is_floating_point() else x for x in (data.inputs, data.test_inputs))
-        self.samples, self.test_samples = (inputs, data.targets), (test_inputs, data.test_targets)
-        self.model = MODELS.build(config.model).build(data.input_shape, data.classes, config.seed).to(dtype)
-        self.loss_fn = supervised(LOSSES.build(config.loss))
-        self.optimizer = OPTIMIZERS.build(config.optimizer).build(self.model.parameters(), lr=config.lr)
-        statistics, dropout = has_batch_statistics(self.model), has_dropout(self.model)
-        self.from_objective = config.batch is None and not statistics and not dropout
-        self.mode: Mode = "train" if config.batch is None and statistics and not dropout else "eval"
-        if isinstance(self.optimizer, GradientFlow) and not self.from_objective:
-            raise InputError(
-                "gradient flow with mini-batches, dropout or batch statistics",
-                expected="the full batch of a model that is the same function in training",
-            )
-
-    def objective(self, samples: tuple[torch.Tensor, torch.Tensor], mode: Mode, **how: Any) -> Objective:
-        return Objective(self.model, self.loss_fn, samples, mode=mode, **how)
-
-
 class _Run:
-    def __init__(self, parts: _Parts, record: Record, checkpoint: Checkpoint | None) -> None:
+    def __init__(self, parts: Parts, record: Record, checkpoint: Checkpoint | None) -> None:
         self.config, self.record = parts.config, record
         self.model, self.optimizer = parts.model, parts.optimizer
         self.started = time.perf_counter()
@@ -227,7 +198,7 @@ class _Run:
     def _seconds(self) -> float:
         return self.seconds_before + time.perf_counter() - self.started
 
-    def _path_and_threads(self, parts: _Parts) -> dict[str, Any]:
+    def _path_and_threads(self, parts: Parts) -> dict[str, Any]:
         """How products are computed: as configured, as at the first start, or as timed now; kept in the record."""
         how: dict[str, Any] = {"path": self.config.path, "threads": self.config.threads}
         how |= self.record.info.get("plan", {})

@@ -2,54 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 import polars as pl
 from scipy.stats import kendalltau
 
 from edgescope.report import Finding, Verdict
 from edgescope.store import Record
+from edgescope.studies.seen import ENOUGH, Seen, together
+from edgescope.studies.tables import steps_of
 
 COHEN_2021 = "Cohen et al. 2021 (arXiv 2103.00065)"
 COHEN_2022 = "Cohen et al. 2022 (arXiv 2207.14484)"
 
 SETTLED = 0.10
 """How far the time-mean of sharpness over threshold may lie from 1 (Matveev et al. 2025, claim 2: 10%)."""
-
-ENOUGH = 20
-"""Measurements after the first arrival at the threshold that a time-mean needs to say something."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One run as the claims look at it: series by step, and the measurements from its arrival at the threshold on."""
-
-    name: str
-    record: Record
-    steps: np.ndarray
-    ratio: np.ndarray
-
-    @classmethod
-    def of(cls, name: str, record: Record) -> Seen:
-        steps, ratio = record.series("ratio")
-        known = np.isfinite(ratio)
-        return cls(name, record, steps[known], ratio[known])
-
-    @property
-    def arrival(self) -> int | None:
-        """The index of the first measurement at or above the threshold."""
-        above = np.flatnonzero(self.ratio >= 1.0)
-        return int(above[0]) if above.size else None
-
-    @property
-    def after(self) -> np.ndarray:
-        return self.ratio[self.arrival :] if self.arrival is not None else np.array([])
-
-    @property
-    def sharpness(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.record.series("sharpness", "1")
 
 
 def edge_findings(runs: dict[str, Record]) -> list[Finding]:
@@ -101,7 +67,7 @@ def _sharpening(runs: dict[str, Seen]) -> Finding:
         source=COHEN_2021,
         expected="from the early minimum to arrival at 2/η: rise by more than 20%, Kendall τ with the step above 0.5",
         measured=measured,
-        verdict=_together(verdicts),
+        verdict=together(verdicts),
         why="Each run is judged between its lowest sharpness before arrival and arrival; one that begins too "
         "near its threshold to have such a span cannot tell.",
         status="qualitative in the paper; the limits are ours",
@@ -112,7 +78,7 @@ def _settling(runs: dict[str, Seen], claim: str, source: str) -> Finding:
     measured: dict[str, float] = {}
     verdicts = []
     for name, run in runs.items():
-        mean = float(run.after.mean()) if run.after.size else np.nan
+        mean = run.mean
         prefix = f"{name}: " if len(runs) > 1 else ""
         measured[f"{prefix}mean"] = mean
         if len(runs) == 1 and run.after.size:
@@ -124,7 +90,7 @@ def _settling(runs: dict[str, Seen], claim: str, source: str) -> Finding:
         source=source,
         expected=f"sharpness / threshold, time-mean after first arrival, within {SETTLED:.0%} of 1",
         measured=measured,
-        verdict=_together(verdicts),
+        verdict=together(verdicts),
         why=f"{reached} of {len(verdicts)} runs arrived and stayed long enough to tell ({ENOUGH} measurements).",
         status="from the paper; for gradient descent its plateau is 0.98 to 1.10",
     )
@@ -145,7 +111,7 @@ def _flow(flow: Record, descent: dict[str, Seen]) -> Finding:
         source=COHEN_2021,
         expected="the flow's sharpness exceeds every 2/η by more than 10%",
         measured=measured,
-        verdict=_together(verdicts),
+        verdict=together(verdicts),
         why="The flow starts from the same parameters; an adaptive Runge-Kutta method integrates it, its step "
         "bounded by the sharpness.",
         status="from the paper",
@@ -178,7 +144,7 @@ def _non_monotone(runs: dict[str, Seen]) -> Finding:
         source=COHEN_2021,
         expected="more than 10% of the later steps raise the loss, and the last tenth lies 10% below the first",
         measured=measured,
-        verdict=_together(verdicts),
+        verdict=together(verdicts),
         why="Shares of steps that raise the loss: before arrival at the threshold, and in the second half of "
         "the steps after it (oscillations grow from nothing, which takes a while); and the median loss of the last "
         "tenth of the steps after arrival over that of the first tenth. The loss is recorded at every step.",
@@ -218,30 +184,11 @@ def _predicted_changes(runs: dict[str, Seen]) -> Finding:
 
 def changes(runs: dict[str, Seen]) -> pl.DataFrame:
     """Loss changes of single steps, predicted and measured, one row a step: run, step, lr, smoothness, rounding."""
-    rows = []
-    for name, run in runs.items():
-        wide = run.record.table().filter(pl.col("measure") == "directional_smoothness")
-        if wide.is_empty():
-            continue
-        values = wide.pivot(on="part", index="step", values="value")
-        rounding = wide.filter(pl.col("part") == "actual").select("step", rounding="error")
-        if "predicted" in values.columns:
-            rows.append(
-                values.join(rounding, on="step").select(
-                    run=pl.lit(name),
-                    step="step",
-                    predicted="predicted",
-                    measured="actual",
-                    smoothness=pl.col(""),
-                    rounding="rounding",
-                    lr=pl.lit(float(run.record.config["lr"])),
-                )
-            )
-    return pl.concat(rows).drop_nulls() if rows else pl.DataFrame()
-
-
-def _together(verdicts: Sequence[str]) -> Verdict:
-    """One verdict over several runs: a single counter-example fails a claim, one that cannot tell leaves it open."""
-    if "fails" in verdicts:
-        return "fails"
-    return "holds" if verdicts and all(v == "holds" for v in verdicts) else "inconclusive"
+    table = steps_of({name: run.record for name, run in runs.items()})
+    if "predicted" not in table.columns:
+        return pl.DataFrame()
+    rates = {name: float(run.record.config["lr"]) for name, run in runs.items()}
+    lr = pl.col("run").replace_strict(rates, return_dtype=pl.Float64)
+    return table.select(
+        "run", "step", "predicted", "smoothness", "rounding", measured=pl.col("actual"), lr=lr
+    ).drop_nulls()

@@ -17,7 +17,9 @@ from edgescope.figures import (
     spectral_density,
 )
 from edgescope.store import Record
-from edgescope.studies.edge.claims import SETTLED, Seen, changes
+from edgescope.studies.edge.claims import SETTLED, changes
+from edgescope.studies.seen import Seen
+from edgescope.studies.tables import intervals, series, times
 
 
 def edge_figures(runs: dict[str, Record]) -> list[Figure]:
@@ -36,7 +38,7 @@ def edge_figures(runs: dict[str, Record]) -> list[Figure]:
                 "that gradient flow and runs with different rates lie over each other. Dashed: 2/η of each run. The "
                 "fully connected network.",
                 eigenvalue_curves(
-                    _table(runs, mlp + flow, "sharpness", "1"),
+                    _over_time(runs, mlp + flow, "sharpness", "1"),
                     _thresholds(runs, mlp),
                     x="time",
                     layout="together",
@@ -66,16 +68,17 @@ def edge_figures(runs: dict[str, Record]) -> list[Figure]:
                 "Every optimizer arrives at its own threshold",
                 "Effective sharpness, in the optimizer's own metric, over the threshold of the optimizer with its "
                 "hyper-parameters. The band is 10% around 1.",
-                ratio_curves(_table(runs, rest, "ratio", "").rename({"value": "ratio"}), diverged=diverged),
+                ratio_curves(_over_time(runs, rest, "ratio", "").rename({"value": "ratio"}), diverged=diverged),
             )
         )
+    seen = [Seen.of(name, record) for name, record in runs.items() if name != "flow"]
     figures.append(
         Figure(
             "settled",
             "Where the runs settle",
             f"Sharpness over threshold from the first arrival on: mean, and the range of the middle 80%. Shaded: the "
             f"{SETTLED:.0%} that the claims allow.",
-            interval_dots(_intervals(runs), expected=1.0, near=SETTLED),
+            interval_dots(intervals(seen), expected=1.0, near=SETTLED),
         )
     )
     compared = changes({name: Seen.of(name, runs[name]) for name in mlp + cnn})
@@ -102,19 +105,10 @@ def edge_figures(runs: dict[str, Record]) -> list[Figure]:
     return figures
 
 
-def _times(record: Record) -> pl.DataFrame:
-    steps, times = record.series("time")
-    return pl.DataFrame({"step": steps, "time": times})
-
-
-def _table(runs: dict[str, Record], names: Sequence[str], measure: str, part: str) -> pl.DataFrame:
+def _over_time(runs: dict[str, Record], names: Sequence[str], measure: str, part: str) -> pl.DataFrame:
     """One series of several runs: run, step, time, value."""
-    parts = []
-    for name in names:
-        steps, values = runs[name].series(measure, part)
-        table = pl.DataFrame({"run": [name] * len(steps), "step": steps, "value": values})
-        parts.append(table.join(_times(runs[name]), on="step"))
-    return pl.concat(parts)
+    clocks = pl.concat([times(runs[name]).with_columns(run=pl.lit(name)) for name in names])
+    return series(runs, names, measure, part).join(clocks, on=["run", "step"])
 
 
 def _eigenvalues(runs: dict[str, Record], names: Sequence[str]) -> pl.DataFrame:
@@ -132,7 +126,7 @@ def _losses(runs: dict[str, Record], names: Sequence[str]) -> pl.DataFrame:
     parts = []
     for name in names:
         steps, loss = runs[name].series("training_loss")
-        known = _times(runs[name])
+        known = times(runs[name])
         time = np.interp(steps, known["step"].to_numpy(), known["time"].to_numpy())
         parts.append(pl.DataFrame({"run": [name] * len(steps), "time": time, "loss": loss}))
     return pl.concat(parts)
@@ -140,17 +134,6 @@ def _losses(runs: dict[str, Record], names: Sequence[str]) -> pl.DataFrame:
 
 def _thresholds(runs: dict[str, Record], names: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame({"run": list(names), "threshold": [2.0 / float(runs[n].config["lr"]) for n in names]})
-
-
-def _intervals(runs: dict[str, Record]) -> pl.DataFrame:
-    rows = []
-    for name, record in runs.items():
-        if name == "flow":
-            continue
-        after = Seen.of(name, record).after
-        low, high = np.quantile(after, [0.1, 0.9]) if after.size else (np.nan, np.nan)
-        rows.append((name, low, after.mean() if after.size else np.nan, high))
-    return pl.DataFrame(rows, schema=["run", "low", "middle", "high"], orient="row")
 
 
 def _spectra(record: Record) -> pl.DataFrame:
