@@ -44,7 +44,7 @@ class EffectiveSharpness(Measure):
 
     def __post_init__(self) -> None:
         self._raw = Sharpness(k=1, tol=self.tol)
-        self._general = GeneralizedSharpness(certificate=False, tol=self.tol)
+        self._general = GeneralizedSharpness(certificate=0, tol=self.tol)
 
     def read(self, moment: Moment) -> Reading:
         rule = moment.known_rule()

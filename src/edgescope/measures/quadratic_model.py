@@ -23,10 +23,10 @@ LOST = 1e6
 class QuadraticModel(Measure):
     """``steps`` steps of the optimizer, on the network and on the quadratic model of its loss at the present point.
 
-    Arrays "network" and "model" are the losses from this point on, ``steps + 1`` of them, infinite once beyond a
-    million times the first. Parts of the same names are the largest size of the loss on the way over the loss here.
-    Training itself is left as it is. Cost: ``steps`` products and as many gradients, so it is for a few moments of a
-    run: ``"quadratic_model@500"``.
+    Arrays "network" and "model" are the losses from this point on, ``steps + 1`` of them, infinite from where their
+    size exceeds a million times the first (negative curvature sends a model to minus infinity). Parts of the same names
+    are the largest loss on the way over the loss here. Training itself is left as it is. Cost: ``steps`` products and
+    as many gradients, so it is for a few moments of a run: ``"quadratic_model@500"``.
     """
 
     steps: int = 100
@@ -56,16 +56,17 @@ class QuadraticModel(Measure):
 
         ahead = {"model": self._follow(rule, origin, model), "network": self._follow(rule, origin, network)}
         return Reading(
-            self.name, {part: float(np.abs(losses).max() / abs(loss)) for part, losses in ahead.items()}, arrays=ahead
+            self.name, {part: float(losses.max() / abs(loss)) for part, losses in ahead.items()}, arrays=ahead
         )
 
     def _follow(
         self, rule: UpdateRule, w: Float[Tensor, " P"], at: Callable[[Tensor], tuple[float, Tensor]]
     ) -> np.ndarray:
-        losses, state = np.full(self.steps + 1, np.inf), rule.state()
+        losses, state = np.empty(self.steps + 1), rule.state()
         for step in range(self.steps + 1):
             loss, slope = at(w)
             if not math.isfinite(loss) or (step and abs(loss) > LOST * abs(losses[0])):
+                losses[step:] = math.copysign(math.inf, loss)
                 break
             losses[step] = loss
             w, state = rule.update(w, state, slope)
