@@ -3,10 +3,12 @@
 from edgescope.optim.adam import AdamRule
 from edgescope.optim.gradient_flow import GradientFlow
 from edgescope.optim.jacobian import UpdateJacobian, update_jacobian
+from edgescope.optim.label_noise import LabelNoiseSGD
 from edgescope.optim.muon import MuonRule
 from edgescope.optim.named import OPTIMIZERS
 from edgescope.optim.rmsprop import RMSPropRule
 from edgescope.optim.rule import Threshold, UpdateRule, add_rule, rule_for
+from edgescope.optim.sam import SAM
 from edgescope.optim.sgd import SGDRule
 from edgescope.optim.steepest_descent import SteepestDescent, SteepestDescentRule
 
@@ -18,7 +20,9 @@ add_rule(SteepestDescentRule)
 
 __all__ = [
     "OPTIMIZERS",
+    "SAM",
     "GradientFlow",
+    "LabelNoiseSGD",
     "SteepestDescent",
     "Threshold",
     "UpdateJacobian",

@@ -1,0 +1,80 @@
+"""SGD on targets with fresh noise at every step, which minimises the trace of the Hessian among interpolators."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edgescope.errors import InputError
+
+
+class LabelNoiseSGD(torch.optim.SGD):
+    """``torch.optim.SGD`` that also makes the noise: train on ``optimizer.noisy(targets)`` in place of ``targets``.
+
+    One of two kinds of noise. ``sigma``: +-sigma with equal chances is added to real targets. ``flip``: with this
+    probability a target is replaced: a class index by another one of ``classes``, all equally likely, a real target
+    (such as -1 or 1) by its negative. ``generator`` draws it (torch's global one otherwise).
+
+    With batches of b samples it converges to a stationary point of L + lr sigma^2/b R, where R tends to 1/4 Tr H for
+    lr -> 0 (L with the factor 1/2; Damian, Ma, Lee 2021, arXiv 2106.06530; Blanc et al. 2020, arXiv 1904.09080).
+
+    Raises :class:`InputError` for none or both kinds of noise, or noise out of range. Cost: that of SGD.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        lr: float = 1e-3,
+        *,
+        sigma: float | None = None,
+        flip: float | None = None,
+        classes: int | None = None,
+        generator: torch.Generator | None = None,
+        **options: Any,
+    ) -> None:
+        if (sigma is None) == (flip is None):
+            raise InputError(
+                f"label noise with sigma={sigma} and flip={flip}",
+                expected="one of the two",
+                hint="sigma=1.0 for real targets, flip=0.1 for classes",
+            )
+        if sigma is not None and not (math.isfinite(sigma) and sigma > 0):
+            raise InputError(f"label noise with sigma={sigma:g}", expected="a positive finite number")
+        if flip is not None and not 0 < flip < 1:
+            raise InputError(f"label noise with flip={flip:g}", expected="a probability above 0 and below 1")
+        if classes is not None and classes < 2:
+            raise InputError(f"label noise among {classes} classes", expected="at least 2")
+        super().__init__(params, lr=lr, **options)
+        self.sigma, self.flip, self.classes, self.generator = sigma, flip, classes, generator
+
+    def noisy(self, targets: Tensor) -> Tensor:
+        """``targets`` with fresh noise, of the same shape and type; a new draw at every call."""
+        if self.sigma is not None:
+            if not targets.is_floating_point():
+                raise InputError(
+                    f"label noise sigma on targets of type {targets.dtype}", expected="real targets", hint="flip="
+                )
+            signs = 2.0 * self._below(2, targets) - 1
+            return targets + self.sigma * signs.to(targets.dtype)
+        assert self.flip is not None
+        chances = torch.rand(targets.shape, generator=self.generator, device=self._device(targets)).to(targets.device)
+        replaced = chances < self.flip
+        if targets.is_floating_point():
+            return torch.where(replaced, -targets, targets)
+        if self.classes is None:
+            raise InputError("flipped class indices without their number", expected="classes=")
+        if targets.numel() and not 0 <= int(targets.min()) <= int(targets.max()) < self.classes:
+            raise InputError(f"targets outside 0 to {self.classes - 1}", expected=f"indices of {self.classes} classes")
+        others = (targets + 1 + self._below(self.classes - 1, targets)) % self.classes
+        return torch.where(replaced, others, targets)
+
+    def _below(self, count: int, like: Tensor) -> Tensor:
+        drawn = torch.randint(count, like.shape, generator=self.generator, device=self._device(like))
+        return drawn.to(like.device)
+
+    def _device(self, like: Tensor) -> torch.device:
+        return like.device if self.generator is None else self.generator.device
