@@ -6,6 +6,9 @@ from . import (
     data as data,
 )
 from . import (
+    dimension as dimension,
+)
+from . import (
     errors as errors,
 )
 from . import (
@@ -49,6 +52,8 @@ from . import (
 )
 from .data import DATA as DATA
 from .data import Dataset as Dataset
+from .dimension import kaplan_yorke as kaplan_yorke
+from .dimension import sharpness_dimension as sharpness_dimension
 from .geometry import GEOMETRIES as GEOMETRIES
 from .geometry import directional_smoothness as directional_smoothness
 from .geometry import generalized_sharpness as generalized_sharpness
@@ -60,6 +65,9 @@ from .linalg import (
 )
 from .linalg import (
     Operator as Operator,
+)
+from .linalg import (
+    Spectrum as Spectrum,
 )
 from .linalg import (
     spectrum as spectrum,

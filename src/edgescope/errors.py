@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 
 class EdgescopeError(Exception):
     """Base of every error that Edgescope raises on purpose; the command line prints it as one line, exit code 2."""
@@ -41,3 +44,12 @@ class NotKnownError(EdgescopeError):
 
 class RecordError(EdgescopeError):
     """A run's record cannot be written, or what lies on disk is not a readable record."""
+
+
+def one_of(value: object, known: Sequence[str], what: str) -> None:
+    """Raise :class:`UnknownNameError`, which suggests the nearest, unless ``value`` is one of the ``known`` words."""
+    if value not in known:
+        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.5)
+        raise UnknownNameError(
+            f"unknown {what} {value!r}", expected=f"one of {', '.join(known)}", hint=f"'{near[0]}'" if near else None
+        )

@@ -17,10 +17,14 @@ DTYPES = [torch.float64, torch.float32]
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_exact_spectrum_is_the_dense_one(dtype: torch.dtype) -> None:
     values = like_a_hessian(150, 0)
-    found = spectrum(with_spectrum(values, 0, dtype), method="exact")
+    matrix = with_spectrum(values, 0, dtype)
+    found = spectrum(Operator(150, lambda block: matrix @ block, dtype=dtype), method="exact")
     np.testing.assert_allclose(found.nodes.numpy(), np.sort(values), atol=1e-4 if dtype == torch.float32 else 1e-11)
     assert found.trace == pytest.approx(values.sum(), rel=1e-5)
     assert (found.products, found.trace_error, found.size) == (150, 0.0, 150)
+    at_hand = spectrum(matrix, method="exact")
+    assert at_hand.products == 0
+    torch.testing.assert_close(at_hand.nodes, found.nodes, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.weights, torch.full((150,), 1 / 150, dtype=torch.float64))
 
 
@@ -106,10 +110,10 @@ def test_dense_matrix_from_products() -> None:
 @pytest.mark.parametrize(
     ("call", "word"),
     [
-        (lambda: spectrum(torch.eye(3), method="guess"), "guess"),
+        (lambda: spectrum(torch.eye(3), method="exac"), "unknown method 'exac'.*try 'exact'"),
         (lambda: spectrum(torch.eye(3), probes=0), "probes=0"),
         (lambda: spectrum(torch.eye(3), steps=0), "steps=0"),
-        (lambda: spectrum(torch.eye(3)).density(torch.zeros(2), width=-1.0), "width of -1"),
+        (lambda: spectrum(torch.eye(3)).density(torch.zeros(2), broadening=-1.0), "broadening of -1"),
     ],
 )
 def test_bad_spectrum_input_is_one_clear_line(call: object, word: str) -> None:

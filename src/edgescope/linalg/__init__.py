@@ -4,7 +4,8 @@ from edgescope.linalg.bound import EigenvalueBound
 from edgescope.linalg.eigenpairs import Eigenpairs, top_eigenpairs
 from edgescope.linalg.metric import Diagonal, Metric
 from edgescope.linalg.operator import Operator, as_operator, from_matrix, to_matrix
-from edgescope.linalg.quadrature import Spectrum, spectrum
+from edgescope.linalg.quadrature import spectrum
+from edgescope.linalg.spectral import SpectralSum, Spectrum
 from edgescope.linalg.trace import TraceEstimate, trace
 from edgescope.linalg.tracker import EigenTracker
 
@@ -15,6 +16,7 @@ __all__ = [
     "EigenvalueBound",
     "Metric",
     "Operator",
+    "SpectralSum",
     "Spectrum",
     "TraceEstimate",
     "as_operator",

@@ -2,132 +2,167 @@
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.cost import Cost
-from edgescope.errors import InputError
+from edgescope.errors import InputError, one_of
 from edgescope.linalg.basis import Basis, check_memory
+from edgescope.linalg.eigenpairs import Eigenpairs, top_eigenpairs
 from edgescope.linalg.operator import Operator, as_operator, to_matrix
+from edgescope.linalg.spectral import Method, Spectrum, from_measures
 from edgescope.linalg.trace import rademacher
+from edgescope.memory import require
 
 _TOGETHER = 2**30  # bytes of bases that advance side by side; more probes than fit go in turns
 
-
-@dataclass(frozen=True)
-class Spectrum:
-    """A spectral distribution: n ``nodes`` in ascending order, and ``weights`` that sum to 1.
-
-    The number of eigenvalues in a region is ``size`` times the weight there. ``probe`` tells which random vector each
-    node comes from (all 0 for an exact spectrum, whose nodes are the eigenvalues). ``trace_error`` is the standard
-    error of ``trace`` over probes: 0 when exact, infinite for a single probe.
-    """
-
-    nodes: Float[Tensor, " n"]
-    weights: Float[Tensor, " n"]
-    probe: Int[Tensor, " n"]
-    size: int
-    trace: float
-    trace_error: float
-    method: Literal["exact", "slq"]
-    probes: int
-    steps: int
-    products: int
-    cost: Cost
-    seconds: float
-
-    def density(self, x: Float[Tensor, " x"], width: float | None = None) -> Float[Tensor, " x"]:
-        """The density at the points ``x``, smoothed by a Gaussian of standard deviation ``width``; integrates to 1.
-
-        ``width`` has the unit of the eigenvalues; by default a hundredth of the range of the nodes.
-        """
-        if width is None:
-            reach = float(self.nodes[-1] - self.nodes[0])
-            width = 0.01 * (reach or abs(float(self.nodes[0])) or 1.0)
-        if not 0 < width < math.inf:
-            raise InputError(f"a width of {width} for a density", expected="a positive number")
-        points = torch.as_tensor(x, dtype=torch.float64)
-        bells = torch.exp(-0.5 * ((points[:, None] - self.nodes) / width) ** 2) / (width * math.sqrt(2 * math.pi))
-        return bells @ self.weights
+Measures = list[tuple[Float[Tensor, " m"], Float[Tensor, " m"]]]
+"""Nodes and weights of each probe; the weights of one sum to 1."""
 
 
 def spectrum(
-    thing: Any, *, method: Literal["slq", "exact"] = "slq", probes: int = 4, steps: int = 64, seed: int = 0
+    thing: Any,
+    *,
+    method: Method = "slq",
+    probes: int = 4,
+    steps: int = 64,
+    deflate: int = 0,
+    seed: int = 0,
+    max_steps: int | None = None,
+    enough: Callable[[Spectrum], bool] | None = None,
 ) -> Spectrum:
     """The spectrum of an Objective's Hessian, an operator or a symmetric matrix.
 
     ``"slq"``: from each of ``probes`` Rademacher vectors ``steps`` Lanczos steps with full reorthogonalisation; nodes
     are the Ritz values, weights the squared first components. ``probes * steps`` products, the probes side by side in
-    one block. Exact for moments up to degree 2 steps - 1 of each probe's own spectral measure.
-    ``"exact"``: all eigenvalues of the dense float64 matrix from P products; for P up to some 10,000.
+    one block; ``probes * steps`` vectors of length P are held, of as many probes as fit into 1 GiB at a time. Exact for
+    moments up to degree 2 steps - 1 of each probe's own spectral measure.
+
+    ``deflate=k`` first finds the k largest eigenpairs (some 10 k products more), counts them exactly, and samples the
+    rest: where a few large eigenvalues carry a sum, its standard error shrinks by far.
+
+    ``enough`` is asked of the spectrum of the probes that advance together: while it says no, they double their depth,
+    up to ``max_steps``, and keep the products they have; probes of later turns go to the depth that was reached.
+
+    ``"exact"``: all eigenvalues of the dense float64 matrix, from P products in blocks; P^2 numbers are held, so for P
+    up to some 10,000. The products themselves have the operator's precision: null and tiny eigenvalues need an
+    Objective in float64 (``dtype=torch.float64``).
 
     Raises :class:`InputError` for arguments that cannot be used, :class:`MemoryBudgetError` where it does not fit.
     Sources: Golub and Meurant, Matrices, Moments and Quadrature, 2010, ch. 6; Ubaru, Chen and Saad, SIAM J. Matrix
     Anal. Appl. 38 (2017) 1075.
     """
     began = time.perf_counter()
+    one_of(method, get_args(Method), "method")
+    for name, value, least in (("probes", probes, 1), ("steps", steps, 1), ("deflate", deflate, 0)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise InputError(f"{name}={value}", expected=f"a whole number of at least {least}")
     operator = as_operator(thing)
     before = operator.products
     if method == "exact":
-        measures = [_exact(operator)]
-    elif method == "slq":
-        if probes < 1 or steps < 1:
-            raise InputError(f"probes={probes}, steps={steps}", expected="at least 1 of each")
-        measures = _slq(operator, probes, min(steps, operator.size), torch.Generator().manual_seed(seed))
+        found = _exact(operator)
     else:
-        raise InputError(f"method='{method}'", expected="'slq' or 'exact'")
-    count = len(measures)
-    traces = torch.stack([operator.size * (nodes @ weights) for nodes, weights in measures])
-    nodes, order = torch.cat([nodes for nodes, _ in measures]).sort()
-    error = float(traces.std() / count**0.5) if count > 1 else math.inf
-    spent = operator.products - before
-    return Spectrum(
-        nodes=nodes,
-        weights=torch.cat([weights for _, weights in measures])[order] / count,
-        probe=torch.cat([torch.full((len(m[0]),), i) for i, m in enumerate(measures)])[order],
-        size=operator.size,
-        trace=float(traces.mean()),
-        trace_error=0.0 if method == "exact" else error,
-        method=method,
-        probes=count,
-        steps=operator.size if method == "exact" else min(steps, operator.size),
-        products=spent,
-        cost=Cost(products=spent),
-        seconds=time.perf_counter() - began,
+        generator = torch.Generator().manual_seed(seed)
+        deepest = min(max(steps, max_steps or steps), operator.size)
+        found = _slq(_Sampled(operator, deflate, seed), probes, steps, deepest, generator, enough or (lambda _: True))
+    spent, seconds = operator.products - before, time.perf_counter() - began
+    return replace(found, products=spent, cost=Cost(products=spent), seconds=seconds)
+
+
+def _exact(operator: Operator) -> Spectrum:
+    require(
+        4 * 8 * operator.size**2,  # the matrix, its symmetric part, and what the eigensolver copies
+        f"a dense matrix of size {operator.size}",
+        hint='method="slq" or a smaller model',
     )
+    matrix = operator.matrix
+    nodes = torch.linalg.eigvalsh(to_matrix(operator) if matrix is None else _symmetric(matrix))
+    return from_measures([(nodes, torch.full_like(nodes, 1 / operator.size))], operator.size, "exact", operator.size)
 
 
-def _exact(operator: Operator) -> tuple[Tensor, Tensor]:
-    nodes = torch.linalg.eigvalsh(to_matrix(operator))
-    return nodes, torch.full_like(nodes, 1 / operator.size)
+def _symmetric(matrix: Float[Tensor, "P P"]) -> Float[Tensor, "P P"]:
+    matrix = matrix.double().cpu()
+    return (matrix + matrix.T) / 2
 
 
-def _slq(operator: Operator, probes: int, steps: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
-    each = steps * operator.size * torch.finfo(operator.dtype).bits // 8
+class _Sampled:
+    """What the probes see of an operator: all of it, or what is left beside its ``deflate`` largest eigenpairs."""
+
+    def __init__(self, operator: Operator, deflate: int, seed: int) -> None:
+        self.operator = operator
+        if deflate >= operator.size:
+            raise InputError(f"deflate={deflate} for an operator of size {operator.size}", expected="fewer than that")
+        self.known: Eigenpairs | None = top_eigenpairs(operator, deflate, seed=seed) if deflate else None
+
+    def beside(self, block: Float[Tensor, "P k"]) -> Float[Tensor, "P k"]:
+        """The part of the columns that is orthogonal to the deflated eigenvectors."""
+        if self.known is None:
+            return block
+        return block - self.known.vectors @ (self.known.vectors.T @ block)
+
+    def measure(self, basis: Basis, depth: int) -> tuple[Tensor, Tensor]:
+        """Nodes and weights of one probe from the first ``depth`` steps, with the deflated eigenvalues."""
+        nodes, coordinates = torch.linalg.eigh(basis.projection[:depth, :depth])
+        weights = coordinates[0] ** 2
+        if self.known is None:
+            return nodes, weights
+        size, values = self.operator.size, self.known.values.double().cpu()
+        shares = torch.full_like(values, 1 / size)
+        return torch.cat([nodes, values]), torch.cat([weights * (1 - len(values) / size), shares])
+
+
+def _slq(
+    sampled: _Sampled,
+    probes: int,
+    steps: int,
+    deepest: int,
+    generator: torch.Generator,
+    enough: Callable[[Spectrum], bool],
+) -> Spectrum:
+    operator = sampled.operator
+    steps = min(steps, deepest)
+    each = deepest * operator.size * torch.finfo(operator.dtype).bits // 8
     together = max(1, min(probes, _TOGETHER // each))
-    check_memory(together * (steps + 1), operator)
-    measures = []
+    check_memory(together * (deepest + 1), operator)
+    full: Measures = []
+    half: Measures = []
+
+    def gathered(bases: list[Basis], depth: int) -> Spectrum:
+        coarse = half + [sampled.measure(basis, -(-depth // 2)) for basis in bases]
+        fine = full + [sampled.measure(basis, depth) for basis in bases]
+        shallow = from_measures(coarse, operator.size, "slq", -(-depth // 2))
+        return replace(from_measures(fine, operator.size, "slq", depth), half=shallow)
+
     for first in range(0, probes, together):
-        signs = rademacher(operator, min(together, probes - first), generator)
-        bases = [Basis(operator, steps, keep_images=False) for _ in range(signs.shape[1])]
+        signs = sampled.beside(rademacher(operator, min(together, probes - first), generator))
+        bases = [Basis(operator, deepest, keep_images=False) for _ in range(signs.shape[1])]
         for basis, start in zip(bases, signs.T, strict=True):
             basis.propose(start[None])
-        growing = bases
-        while growing:
-            images = (operator @ torch.cat([basis.pending for basis in growing]).T).T
-            for basis, image in zip(growing, images.split(1), strict=True):
-                basis.commit(image)
-                floor = 10 * torch.finfo(operator.dtype).eps * basis.ritz().magnitude
-                if basis.room:
-                    basis.propose(image, known=basis.projection[-1:], floor=floor)
-            growing = [basis for basis in growing if basis.proposed]
-        for basis in bases:
-            ritz = basis.ritz()
-            measures.append((ritz.values, ritz.coordinates[0] ** 2))
-    return measures
+        _advance(sampled, bases, steps)
+        while not first and steps < deepest and not enough(gathered(bases, steps)):
+            steps = min(2 * steps, deepest)
+            _advance(sampled, bases, steps)
+        found = gathered(bases, steps)
+        full += [sampled.measure(basis, steps) for basis in bases]
+        half += [sampled.measure(basis, -(-steps // 2)) for basis in bases]
+    return found
+
+
+def _advance(sampled: _Sampled, bases: list[Basis], depth: int) -> None:
+    """Lanczos steps of all bases side by side, until each has ``depth`` rows or has nowhere to go."""
+    growing = [basis for basis in bases if basis.proposed and basis.size < depth]
+    while growing:
+        images = sampled.beside(sampled.operator @ torch.cat([basis.pending for basis in growing]).T).T
+        for basis, image in zip(growing, images.split(1), strict=True):
+            basis.commit(image)
+            if basis.room:
+                norm = float(basis.projection.abs().sum(0).max())  # at least the largest modulus, and near it
+                floor = 10 * torch.finfo(sampled.operator.dtype).eps * norm
+                basis.propose(image, known=basis.projection[-1:], floor=floor)
+        growing = [basis for basis in growing if basis.proposed and basis.size < depth]

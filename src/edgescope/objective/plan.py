@@ -56,7 +56,7 @@ class Planner:
         self,
         problem: Problem,
         *,
-        path: str,
+        path: PathName | Literal["auto"],
         threads: int | str | None,
         expected_products: int | None,
         memory_limit: int | None,
@@ -77,14 +77,20 @@ class Planner:
         self.problem = problem
         self.memory_limit = memory_limit
         self.threads = threads if isinstance(threads, int) else None
+        self.path = path
         self._fixed = None if path == "auto" else _path(path)
         self._threads_open = threads == "auto"
         self._expected_products = expected_products
         self._whole_batches = whole_batches
-        self._check = check
+        self.checks = check
         self._gradient_seconds = math.nan
         self._room: Room | None = None
         self._chosen: dict[int, tuple[Path, Plan]] = {}
+
+    def follow(self, other: Planner) -> None:
+        """Do from now on as ``other`` does, whose problem has the same sizes and other samples."""
+        self.threads, self._threads_open = other.threads, other._threads_open
+        self._room, self._chosen, self._gradient_seconds = other._room, other._chosen, other._gradient_seconds
 
     def known(self, width: int) -> tuple[Path, Plan] | None:
         """The path for blocks of ``width`` vectors if it has been chosen before."""
@@ -98,7 +104,7 @@ class Planner:
             if self._fixed is not None:
                 path, seconds = self._fixed, math.nan
                 self._require(room, path, width)
-                if self._check:
+                if self.checks:
                     self._compare(path, point, width)
             else:
                 if math.isnan(self._gradient_seconds):
