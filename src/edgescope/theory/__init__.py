@@ -1,5 +1,5 @@
 """Closed forms: diagonal networks, deep linear phases, flattest ReLU networks."""
 
-from edgescope.theory import deep_linear, relu
+from edgescope.theory import deep_linear, diagonal, relu
 
-__all__ = ["deep_linear", "relu"]
+__all__ = ["deep_linear", "diagonal", "relu"]

@@ -1,0 +1,7 @@
+"""Diagonal linear networks f(x) = <w*w, x>: minimisers of norm and sharpness, and what the learning rate trades."""
+
+from edgescope.theory.diagonal.descent import Descent
+from edgescope.theory.diagonal.flow import Flow
+from edgescope.theory.diagonal.problem import Optimum, Problem
+
+__all__ = ["Descent", "Flow", "Optimum", "Problem"]
