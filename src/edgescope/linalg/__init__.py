@@ -2,6 +2,7 @@
 
 from edgescope.linalg.bound import EigenvalueBound
 from edgescope.linalg.eigenpairs import Eigenpairs, top_eigenpairs
+from edgescope.linalg.frobenius import FrobeniusEstimate, frobenius
 from edgescope.linalg.metric import Diagonal, Metric
 from edgescope.linalg.operator import Operator, as_operator, from_matrix, to_matrix
 from edgescope.linalg.quadrature import spectrum
@@ -14,12 +15,14 @@ __all__ = [
     "EigenTracker",
     "Eigenpairs",
     "EigenvalueBound",
+    "FrobeniusEstimate",
     "Metric",
     "Operator",
     "SpectralSum",
     "Spectrum",
     "TraceEstimate",
     "as_operator",
+    "frobenius",
     "from_matrix",
     "spectrum",
     "to_matrix",

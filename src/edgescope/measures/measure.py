@@ -93,7 +93,8 @@ class Measure(ABC):
     there are known too), the ``"gradient"``, the ``"loss"``, ``"nothing"``, or something at ``"other points"``.
     Measures are taken in this order, so that each finds what those before it left. ``uses`` names measures whose
     readings this one takes from ``moment.shared`` where they are there. ``needs_previous`` asks for
-    ``moment.previous``.
+    ``moment.previous``. One that has to see all steps of a run, and not those alone at which it is taken, has a
+    method ``follow``.
 
     A measure may keep state between calls (a warm start): it then gives it away in ``state()`` so that a resumed run
     continues bit for bit.
@@ -106,6 +107,9 @@ class Measure(ABC):
     needs: ClassVar[Needs]
     uses: ClassVar[tuple[str, ...]] = ()
     needs_previous: ClassVar[bool] = False
+
+    def follow(self, step: int, objective: Objective) -> None:  # noqa: B027
+        """Called by the monitor at step 0 and after every step, before any ``take`` there; must not raise."""
 
     def take(self, moment: Moment) -> Reading:
         """Read the quantity at this moment, with its cost and seconds. Leaves model, gradients and RNG untouched.

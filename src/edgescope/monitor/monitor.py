@@ -102,12 +102,16 @@ class Monitor:
 
     def start(self) -> dict[str, Reading] | None:
         """Measure step 0 now; called by the optimizer's first step where nobody did before."""
-        return self._measure(self._due_at(0)) if self._initial is None else None
+        if self._initial is not None:
+            return None
+        self._follow()
+        return self._measure(self._due_at(0))
 
     def step(self) -> dict[str, Reading] | None:
         """Count one optimizer step; the readings by name where this step is one to measure at, else None."""
         self.start()
         self.steps += 1
+        self._follow()
         due = self._due_at(self.steps) if self._due is None else self._due
         self._due = None
         return self._measure(due) if due else None
@@ -172,6 +176,11 @@ class Monitor:
             gradient = self.objective.gradient()
             self._previous = Previous(self.objective.parameters(), self.objective.loss(), gradient)
             self._paid_before = (self.objective.spent - before, time.perf_counter() - began)
+
+    def _follow(self) -> None:
+        if not self.diverged:
+            for measure in self.measures:
+                measure.follow(self.steps, self.objective)
 
     def _due_at(self, step: int) -> set[str]:
         """The measures to take at this step. Each schedule is asked once a step, as a budget needs it."""

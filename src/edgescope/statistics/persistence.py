@@ -22,7 +22,8 @@ _SETS = 4  # random subsets of each size but the whole, whose sums are averaged
 class Persistence:
     """What the components of a point cloud tell.
 
-    ``dimension`` is the persistent-homology dimension (PH^0) with the standard error of its regression;
+    ``dimension`` is the persistent-homology dimension (PH^0) with the standard error of its regression, both infinite
+    where the sums grow as fast as the number of points, as those of no finite dimension do;
     ``lifetime_sum`` is E_alpha over all points, in (unit of the distance)^alpha. ``sizes`` and ``sums`` are what the
     regression saw: the numbers of points in the subsets, and the mean E_alpha of each.
     """
@@ -69,7 +70,7 @@ def persistence(distances: Float[np.ndarray, "n n"], *, alpha: float = 1.0, seed
 
     Cost: 29 calls of :func:`lifetimes`, most of them on few points; some 1.5 s for 1,000 points.
     Raises :class:`InputError` for fewer than 20 points and alpha that is not positive, :class:`NotKnownError` where
-    all points coincide or the sums grow as fast as n or faster, which no dimension explains.
+    all or most points coincide.
     Sources: Schweinhart 2021 (arXiv 1808.02196), Birdal et al. 2021 (arXiv 2111.13171), Algorithm 1; lifetime sums:
     Andreeva et al. 2024 (arXiv 2407.08723).
     """
@@ -89,13 +90,10 @@ def persistence(distances: Float[np.ndarray, "n n"], *, alpha: float = 1.0, seed
     if min(sums) <= 0:
         raise NotKnownError("most points coincide, so that subsets of them have no extent", hint="a larger stride")
     line = stats.linregress(np.log(sizes), np.log(sums))
-    if line.slope >= 1:
-        raise NotKnownError(
-            f"lifetime sums grow as n^{line.slope:.3g}", expected="a power below 1, which a dimension explains"
-        )
+    finite = line.slope < 1
     return Persistence(
-        dimension=float(alpha / (1 - line.slope)),
-        dimension_error=float(alpha / (1 - line.slope) ** 2 * line.stderr),
+        dimension=float(alpha / (1 - line.slope)) if finite else math.inf,
+        dimension_error=float(alpha / (1 - line.slope) ** 2 * line.stderr) if finite else math.inf,
         lifetime_sum=total,
         alpha=alpha,
         sizes=sizes,

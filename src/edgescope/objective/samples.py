@@ -1,0 +1,129 @@
+"""Losses and gradients of single samples, where the loss of an objective is a mean over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from edgescope.cost import Cost
+from edgescope.errors import InputError, NotKnownError
+from edgescope.objective.batches import Batch, leading_size, piece_of
+from edgescope.objective.layout import Tensors
+from edgescope.objective.modules import uses_batch_statistics
+from edgescope.objective.objective import Objective
+from edgescope.objective.problem import Point, Problem
+
+_TOGETHER = 2**27  # bytes of gradients that are worked out side by side
+
+OfOne = Callable[..., Tensor | list[Tensor]]
+
+
+def sample_losses(objective: Objective) -> Float[Tensor, " n"]:
+    """The loss of each sample at the model's own parameters, float64, without the l2 term.
+
+    Cost: one loss. Raises :class:`NotKnownError` where the loss is not a mean over samples (batch statistics, samples
+    of unequal weight), and for data that are sharded over processes.
+    """
+    problem, point = _separable(objective), objective._at(None)
+    found: list[Tensor] = []
+    with objective._ready(point, derivatives=False), torch.no_grad():
+        for chunk in problem.chunks():
+            losses = _each(problem, point, chunk.batch, lambda one: one).double()
+            if not found:
+                _refuse_other_mean(losses, problem.loss_of(point.tensors, point.constants, chunk.batch))
+            found.append(losses)
+    objective.spent += Cost(losses=1)
+    return torch.cat(found)
+
+
+def sample_gradients(objective: Objective, count: int | None = None, seed: int = 0) -> Iterator[Float[Tensor, "b P"]]:
+    """The gradients of single samples at the model's own parameters, in blocks of rows, without the l2 term.
+
+    ``count`` samples drawn without replacement from ``seed`` (None: all, in order). At most 128 MiB of gradients, or
+    one, are held at a time. Cost: one gradient for all samples, of some 1 to 4 times the seconds. Raises as
+    :func:`sample_losses` does.
+    """
+    problem, point = _separable(objective), objective._at(None)
+    rows = problem.batches.rows
+    chosen = None
+    if count is not None and count < rows:
+        chosen = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[:count].sort().values
+    each = max(1, _TOGETHER // (point.flat.element_size() * objective.size))
+    start, checked = 0, False
+    for chunk in problem.chunks():
+        batch, size = chunk.batch, leading_size(chunk.batch)
+        if chosen is not None:
+            batch = _members(batch, chosen[(chosen >= start) & (chosen < start + size)] - start)
+        start += size
+        for piece in problem.batches.pieces(batch, each) if leading_size(batch) else []:
+            with objective._ready(point):
+                if not checked:
+                    with torch.no_grad():
+                        losses = _each(problem, point, piece, lambda one: one).double()
+                        _refuse_other_mean(losses, problem.loss_of(point.tensors, point.constants, piece))
+                    checked = True
+                found = _each(problem, point, piece, torch.func.grad)
+            yield problem.layout.join(found, (leading_size(piece),))
+    objective.spent += Cost(gradients=1)
+
+
+def first_sample(objective: Objective) -> Batch:
+    """The first sample of the data, as a batch of one."""
+    return piece_of(next(iter(objective._problem.batches)), 0, 1)
+
+
+def _separable(objective: Objective) -> Problem:
+    if uses_batch_statistics(objective.model, objective.mode):
+        raise NotKnownError("with batch statistics a sample has no loss of its own", hint="mode='eval'")
+    if objective.group is not None:
+        raise NotKnownError(
+            "single samples of data that are sharded over processes", hint="an objective of one process"
+        )
+    return objective._problem
+
+
+def _each(problem: Problem, point: Point, batch: Batch, derive: Callable[[OfOne], OfOne]):  # type: ignore[no-untyped-def]
+    """What ``derive`` makes of the loss of one sample, for every sample of a batch: mapped, or else one by one."""
+    leaves, form = pytree.tree_flatten(batch)
+    size = leading_size(batch)
+    runs = [isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == size for leaf in leaves]
+    tensors = [tensor.detach() for tensor in point.tensors]
+
+    def of_one(tensors: Tensors, *members: Tensor) -> Tensor:
+        rest = iter(members)
+        whole = [next(rest)[None] if run else leaf for leaf, run in zip(leaves, runs, strict=True)]
+        return problem.loss_of(tensors, point.constants, pytree.tree_unflatten(whole, form))
+
+    members = [leaf for leaf, run in zip(leaves, runs, strict=True) if run]
+    work = derive(of_one)
+    try:
+        return torch.func.vmap(work, in_dims=(None, *[0] * len(members)))(tensors, *members)
+    except RuntimeError:  # an operation without a rule for mapping, or control flow that depends on values
+        found = [work(tensors, *(member[i] for member in members)) for i in range(size)]
+        return pytree.tree_map(lambda *ones: torch.stack(ones), *found)
+
+
+def _members(batch: Batch, places: Int[Tensor, " b"]) -> Batch:
+    size = leading_size(batch)
+
+    def pick(leaf: Any) -> Any:
+        runs = isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == size
+        return leaf[places.to(leaf.device)] if runs else leaf
+
+    return pytree.tree_map(pick, batch)
+
+
+def _refuse_other_mean(losses: Float[Tensor, " b"], mean: Float[Tensor, ""]) -> None:
+    if not bool(torch.isfinite(losses).all()):
+        raise InputError("the loss of a sample is not finite", hint="a smaller learning rate")
+    slack = 1e-9 if mean.dtype == torch.float64 else 1e-4
+    if abs(float(losses.mean() - mean.double())) > slack * float(losses.abs().mean()):
+        raise NotKnownError(
+            f"the loss is not a mean over samples ({float(mean):.6g} together, {float(losses.mean()):.6g} one by one)",
+            expected="a loss that weighs all samples equally",
+        )
