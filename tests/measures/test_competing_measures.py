@@ -14,9 +14,10 @@ from small_problem import Problem
 from torch import Tensor, nn
 
 from edgescope.errors import EdgescopeError, NotKnownError
+from edgescope.linalg import to_matrix
 from edgescope.losses import cross_entropy, half_mse, supervised
 from edgescope.measures import MEASURES, Moment, Reading
-from edgescope.objective import Objective
+from edgescope.objective import Objective, mini_batches
 from edgescope.objective.samples import sample_gradients, sample_losses
 
 FLOATS = [torch.float32, torch.float64]
@@ -81,6 +82,21 @@ def test_rds_sharpness_at_a_learning_rate_of_its_own_needs_no_optimizer() -> Non
     own = MEASURES.build("rds_sharpness:tol=1e-5").take(problem.moment(optimizer)).values[""]
     assert value("rds_sharpness:tol=1e-5,lr=0.7", problem) == pytest.approx(own, abs=1e-9)
     assert "no optimizer" in MEASURES.build("rds_sharpness").take(problem.moment()).note
+
+
+def test_rds_sharpness_over_mini_batches_is_the_mean_of_theirs() -> None:
+    problem, lr = Problem(3), 1.5
+    measure = MEASURES.build(f"rds_sharpness:lr={lr},batch=5,batches=6,seed=2,tol=1e-5")
+    reading = measure.take(problem.moment())
+    exact = []
+    for part in mini_batches(problem.objective, 5, 6, seed=2):
+        jacobian = torch.eye(part.size, dtype=torch.float64) - lr * to_matrix(part)
+        exact.append(math.log(float(torch.linalg.matrix_norm(jacobian, 2))))
+    assert len(set(exact)) == 6
+    assert reading.values == pytest.approx({"": np.mean(exact)}, abs=1e-4)
+    assert reading.errors[""] == pytest.approx(np.std(exact, ddof=1) / 6**0.5, rel=1e-2)
+    assert 0 < reading.cost.products < 6 * 51  # a quarter of what products on all data would cost
+    assert "batch size of 21" in MEASURES.build("rds_sharpness:lr=1,batch=21").take(problem.moment()).note
 
 
 def test_rds_sharpness_where_the_jacobian_vanishes_is_a_note() -> None:
@@ -443,6 +459,7 @@ def test_a_loss_that_is_not_finite_nearby_is_a_note() -> None:
         ("worst_case_sharpness:restarts=0", "restarts=0"),
         ("gradient_noise:samples=1", "samples=1"),
         ("rds_sharpness:lr=0", "lr=0.0"),
+        ("rds_sharpness:batches=1", "batches=1"),
         ("persistent_homology:iterates=19", "iterates=19 of persistent_homology; expected at least 20"),
         ("persistent_homology:stride=0", "stride=0"),
         ("persistent_homology:alpha=nan", "alpha=nan"),

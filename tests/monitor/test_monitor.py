@@ -27,6 +27,7 @@ CHEAPER = {
     "hessian_frobenius": "hessian_frobenius:probes=2",
     "hessian_trace": "hessian_trace:probes=2",
     "persistent_homology": "persistent_homology:metric=both",
+    "quadratic_model": "quadratic_model:steps=5",
     "spectrum": "spectrum:probes=1,steps=4",
     "worst_case_sharpness": "worst_case_sharpness:iterations=2",
 }

@@ -6,25 +6,38 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
+
+from edgescope.cost import Cost
+from edgescope.dimension.sources import in_passes
 from edgescope.errors import InputError, NotKnownError
-from edgescope.linalg import EigenTracker, Operator
+from edgescope.linalg import Eigenpairs, EigenTracker, Operator, top_eigenpairs
+from edgescope.linalg.search import Which
 from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.objective import Objective, mini_batches
 
 
 @dataclass
 class RDSSharpness(Measure):
-    """ln of the largest |1 - lr alpha| over the eigenvalues alpha of the Hessian, on all data of the objective.
+    """ln of the largest |1 - lr alpha| over the eigenvalues alpha of the Hessian.
 
     Positive where gradient descent expands some direction: alpha > 2 / lr or alpha < 0, so that one tiny negative
-    eigenvalue is enough. Part "" is the largest of the parts "top" and "bottom", ln |1 - lr alpha| at the largest and
-    the smallest eigenvalue, since |1 - lr alpha| is largest at one end. As in the paper the Jacobian is I - lr H for
-    every optimizer: no momentum, preconditioner or decay; its mean over mini-batches is taken by an objective on each.
-    ``lr`` in place of the optimizer's is the control for grids of learning rates. ``tol`` is that of lr alpha.
-    Cost: some 15 to 50 products.
+    eigenvalue is enough. Part "" is the larger of "top" and "bottom", ln |1 - lr alpha| at the largest and the smallest
+    eigenvalue, since |1 - lr alpha| is largest at one end. As in the paper the Jacobian is I - lr H for every
+    optimizer, without momentum, preconditioner or decay, and the supremum over the attractor is left out.
+
+    On all data of the objective, followed along the run; or, with ``batch``, the mean over ``batches`` mini-batches of
+    that size drawn from ``seed`` (part "" alone), with the standard error of that mean. ``lr`` in place of the
+    optimizer's is the control for grids of learning rates. ``tol`` is that of lr alpha.
+
+    Cost: some 15 to 50 products; with ``batch`` as many for each mini-batch, counted by its share of the data.
     """
 
     lr: float | None = None
+    batch: int | None = None
+    batches: int = 8
     tol: float = 1e-3
+    seed: int = 0
     _tracker: EigenTracker | None = field(default=None, init=False, repr=False)
     _continue_from: dict[str, Any] | None = field(default=None, init=False, repr=False)
 
@@ -37,44 +50,67 @@ class RDSSharpness(Measure):
     def __post_init__(self) -> None:
         if self.lr is not None and not (self.lr > 0 and math.isfinite(self.lr)):
             raise InputError(f"lr={self.lr} of rds_sharpness", expected="a positive finite number")
+        if self.batches < 2:
+            raise InputError(f"batches={self.batches} of rds_sharpness", expected="at least 2, for a standard error")
 
     def read(self, moment: Moment) -> Reading:
-        lr = self._learning_rate(moment)
+        lr = float(moment.known_rule().option("lr")) if self.lr is None else self.lr
+        return self._on_all_data(moment, lr) if self.batch is None else self._on_batches(moment, lr, self.batch)
+
+    def _on_all_data(self, moment: Moment, lr: float) -> Reading:
         if self._tracker is None:
-            both = moment.objective.size > 1
-            self._tracker = EigenTracker(moment.objective, tol=self.tol, which="both" if both else "largest")
+            self._tracker = EigenTracker(moment.objective, tol=self.tol, which=_ends(moment.objective))
             if self._continue_from is not None:
                 self._tracker.load_state(self._continue_from)
-        # Both ends of I + lr H lie near or above 1, so that the tolerance there is one of lr alpha, which is what
-        # counts: the smallest eigenvalue of H itself is nearly zero, and to resolve it relative to its size is dear.
-        hessian = moment.objective.operator()
-        shifted = Operator(
-            hessian.size, lambda block: block + lr * (hessian @ block), dtype=hessian.dtype, device=hessian.device
-        )
-        pairs = self._tracker.update(shifted)
-        values, errors = {}, {}
-        for part, at in (("top", 0), ("bottom", -1)):
-            stretch = abs(2 - float(pairs.values[at]))
-            if stretch:
-                values[part], errors[part] = math.log(stretch), float(pairs.error[at]) / stretch
-        if not values:
-            raise NotKnownError("every eigenvalue is 1 / lr, where the Jacobian of the update is singular")
-        worst = max(values, key=lambda part: values[part])
-        missed = int((~pairs.converged).sum())
+        pairs = self._tracker.update(_shifted(moment.objective, lr))
+        logs, errors = _log_stretches(pairs)
+        worst = max(logs, key=lambda part: logs[part])
         return Reading(
-            self.name,
-            {"": values[worst]} | values,
-            {"": errors[worst]} | errors,
-            note=f"{missed} of {len(pairs.values)} eigenvalues not converged" if missed else "",
+            self.name, {"": logs[worst]} | logs, {"": errors[worst]} | errors, note=_note(int((~pairs.converged).sum()))
         )
 
-    def _learning_rate(self, moment: Moment) -> float:
-        if self.lr is not None:
-            return self.lr
-        return float(moment.known_rule().option("lr"))
+    def _on_batches(self, moment: Moment, lr: float, batch: int) -> Reading:
+        objective, found, missed, spent = moment.objective, [], 0, Cost()
+        for part in mini_batches(objective, batch, self.batches, seed=self.seed):
+            pairs = top_eigenpairs(_shifted(part, lr), which=_ends(part), tol=self.tol)
+            found.append(max(_log_stretches(pairs)[0].values()))
+            missed += int((~pairs.converged).sum())
+            spent += part.spent
+        objective.spent += in_passes(spent, batch / objective.samples)
+        error = float(np.std(found, ddof=1)) / self.batches**0.5
+        return Reading(self.name, {"": float(np.mean(found))}, {"": error}, note=_note(missed))
 
     def state(self) -> dict[str, Any]:
         return {} if self._tracker is None else self._tracker.state()
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._tracker, self._continue_from = None, state or None
+
+
+def _shifted(objective: Objective, lr: float) -> Operator:
+    """I + lr H. Both of its ends lie near or above 1, so that a relative tolerance there is one of lr alpha, as it
+    should be: the smallest eigenvalue of H itself is nearly zero, and to resolve it relative to its size is dear."""
+    hessian = objective.operator()
+    return Operator(
+        hessian.size, lambda block: block + lr * (hessian @ block), dtype=hessian.dtype, device=hessian.device
+    )
+
+
+def _ends(objective: Objective) -> Which:
+    return "both" if objective.size > 1 else "largest"
+
+
+def _log_stretches(pairs: Eigenpairs) -> tuple[dict[str, float], dict[str, float]]:
+    """ln |1 - lr alpha| at both ends, from the eigenvalues 1 + lr alpha, with errors; without what is ln 0."""
+    logs, errors = {}, {}
+    for part, at in (("top", 0), ("bottom", -1)):
+        stretch = abs(2 - float(pairs.values[at]))
+        if stretch:
+            logs[part], errors[part] = math.log(stretch), float(pairs.error[at]) / stretch
+    if not logs:
+        raise NotKnownError("every eigenvalue is 1 / lr, where the Jacobian of the update is singular")
+    return logs, errors
+
+
+def _note(missed: int) -> str:
+    return f"{missed} eigenvalues not converged" if missed else ""
