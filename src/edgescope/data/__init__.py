@@ -9,6 +9,7 @@ from edgescope.data.fashion_5k import Fashion5k
 from edgescope.data.images import ImageSource
 from edgescope.data.licence import Licence
 from edgescope.data.mnist import MNIST, FashionMNIST
+from edgescope.data.modular_addition import ModularAddition
 from edgescope.data.source import DataSource
 from edgescope.data.text import Text
 from edgescope.registry import Registry
@@ -21,6 +22,7 @@ DATA.add("fashion-mnist", FashionMNIST)
 DATA.add("cifar10", CIFAR10)
 DATA.add("cifar10-5k", CIFAR10First5k)
 DATA.add("text", Text)
+DATA.add("modular-addition", ModularAddition)
 DATA.add("licence", Licence)
 
 __all__ = ["DATA", "DataSource", "Dataset", "ImageSource"]

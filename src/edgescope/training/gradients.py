@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from edgescope.errors import NotDeterministicError
@@ -45,8 +46,8 @@ class FromBatches(Gradients):
     def __init__(
         self, model: nn.Module, loss_fn: Supervised, data: tuple[Tensor, Tensor], size: int | None, seed: int
     ) -> None:
-        self.model, self.loss_fn, self.data, self.size, self.seed = model, loss_fn, data, size, seed
-        self._epoch, self._order = -1, torch.empty(0)
+        self.model, self.loss_fn, self.data = model, loss_fn, data
+        self._order = None if size is None else EpochOrder(len(data[0]), size, seed)
 
     def compute(self, step: int) -> Tensor:
         self.model.train()
@@ -58,15 +59,28 @@ class FromBatches(Gradients):
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """The inputs and targets of step ``step``."""
         inputs, targets = self.data
-        if self.size is None:
+        if self._order is None:
             return inputs, targets
-        epoch, position = divmod(step, -(-len(inputs) // self.size))
+        chosen = self._order.places(step)
+        return inputs[chosen], targets[chosen]
+
+
+class EpochOrder:
+    """Which of ``samples`` samples are in each mini-batch of ``size``: every one once an epoch, in an order that
+    depends on ``seed`` and the number of the epoch alone."""
+
+    def __init__(self, samples: int, size: int, seed: int) -> None:
+        self.samples, self.size, self.seed = samples, size, seed
+        self._epoch, self._order = -1, torch.empty(0)
+
+    def places(self, step: int) -> Int[Tensor, " b"]:
+        """The samples of step ``step`` (from 0); the last batch of an epoch may be smaller."""
+        epoch, position = divmod(step, -(-self.samples // self.size))
         if epoch != self._epoch:
             drawn = np.random.SeedSequence((self.seed, epoch)).generate_state(1, np.uint64)
             generator = torch.Generator().manual_seed(int(drawn[0]))
-            self._epoch, self._order = epoch, torch.randperm(len(inputs), generator=generator)
-        chosen = self._order[position * self.size : (position + 1) * self.size]
-        return inputs[chosen], targets[chosen]
+            self._epoch, self._order = epoch, torch.randperm(self.samples, generator=generator)
+        return self._order[position * self.size : (position + 1) * self.size]
 
 
 def has_dropout(model: nn.Module) -> bool:
