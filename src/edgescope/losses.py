@@ -58,8 +58,16 @@ def cross_entropy(
 
 
 def accuracy_counts(outputs: Float[Tensor, "*samples C"], targets: Shaped[Tensor, "*samples ?C"]) -> tuple[int, int]:
-    """How many samples (or tokens) have their largest output at the target class, and how many there are."""
+    """How many samples (or tokens) have their largest output at the target class, and how many there are.
+
+    A single output is right where it has the sign of a target that is -1 or 1; 0 is wrong. Raises
+    :class:`InputError` for a single output with other targets.
+    """
     _check(outputs, targets)
+    if targets.is_floating_point() and outputs.shape[-1] == 1:
+        if not bool((targets.abs() == 1).all()):
+            raise InputError("the accuracy of one output on real targets", expected="targets of -1 and 1")
+        return int((outputs * targets > 0).sum()), targets.numel()
     labels = targets.argmax(-1) if targets.is_floating_point() else targets
     return int((outputs.argmax(-1) == labels).sum()), labels.numel()
 

@@ -75,6 +75,37 @@ def test_tokens_outside_the_vocabulary_are_refused() -> None:
         Dataset(**parts(**good | {"inputs": tokens + 1}))
 
 
+def real(**changes: Any) -> dict[str, Any]:
+    return parts(targets=torch.arange(12.0).reshape(6, 2), test_targets=torch.zeros(2, 2), classes=2) | changes
+
+
+def test_real_targets_are_taken_and_their_first_samples_chosen() -> None:
+    dataset = Dataset(**real())
+    assert dataset.real
+    assert dataset.describe().splitlines()[0] == "sample: 6 training and 2 test samples of shape 2, 2 real targets"
+    subset = dataset.subset(train=4)
+    assert torch.equal(subset.targets, dataset.targets[:4])
+    assert "the first samples, 4 for training" in subset.preprocessing
+    assert not Dataset(**parts()).real
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"test_targets": torch.zeros(2, dtype=torch.int64)}, "test inputs .* targets torch.int64"),
+        ({"targets": torch.zeros(6)}, "targets torch.float32; expected .* or torch.float32"),
+        ({"targets": torch.zeros(6, 1)}, r"targets \(6, 1\); expected targets of shape \(6, 2\)"),
+        ({"targets": torch.full((6, 2), float("nan"))}, "training targets .* hold 12 values that are NaN"),
+        ({"inputs": torch.zeros(6, 2, dtype=torch.int64)}, "targets torch.float32"),
+        ({"test_targets": torch.zeros(2, 1)}, r"expected targets of shape \(2, 2\)"),
+    ],
+)
+def test_a_fault_in_real_targets_is_named(changes: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InputError, match=fault) as caught:
+        Dataset(**real(**changes))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_subset_is_the_first_of_each_class_in_order() -> None:
     subset = Dataset(**parts()).subset(train=4)
     # Shares of 4 among classes of 3, 1 and 2 are 2, 2/3 and 4/3: largest remainders give 2, 1 and 1.

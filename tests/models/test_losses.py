@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, hessian, jvp, vmap
 
 from edgescope.errors import InputError
-from edgescope.losses import LOSSES, CrossEntropy, accuracy_counts, cross_entropy, half_mse, supervised
+from edgescope.losses import LOSSES, CrossEntropy, Logistic, accuracy_counts, cross_entropy, half_mse, supervised
 
 # torch's own forward-mode derivatives use what torch itself has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
@@ -109,6 +109,46 @@ def test_shapes_that_do_not_match_are_refused(function: Criterion, outputs: Tens
     with pytest.raises(InputError, match="outputs of shape") as caught:
         function(outputs, targets)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_the_logistic_loss_agrees_with_scipy_and_has_its_minimum_where_it_says(smoothing: float) -> None:
+    rng = np.random.default_rng(0)
+    f, y = rng.normal(size=(20, 1)) * 3, rng.choice([-1.0, 1.0], (20, 1))
+    loss = Logistic(smoothing=smoothing)
+    wanted = -((1 - smoothing) * scipy.special.log_expit(y * f) + smoothing * scipy.special.log_expit(-y * f)).mean()
+    assert float(loss(torch.from_numpy(f), torch.from_numpy(y))) == pytest.approx(wanted, rel=1e-12)
+    if smoothing:
+        one = torch.ones(1, 1, dtype=torch.float64)
+        slope = grad(lambda x: loss(x, one))
+        assert float(slope(loss.target * one)) == pytest.approx(0, abs=1e-15)
+        assert float(hessian(lambda x: loss(x, one))(loss.target * one)) == pytest.approx(loss.curvature)
+        assert loss.curvature == pytest.approx(0.16)
+    else:
+        assert loss.target == float("inf")
+
+
+def test_the_squared_error_has_no_half() -> None:
+    f, y = logits((5, 3)), logits((5, 3), 1)
+    assert float(LOSSES.build("squared")(f, y)) == pytest.approx(float((f - y).square().sum() / 5), rel=1e-12)
+
+
+def test_one_output_is_right_where_it_has_the_sign_of_its_target() -> None:
+    outputs, targets = torch.tensor([[2.0], [-0.1], [0.0], [3.0]]), torch.tensor([[1.0], [-1.0], [1.0], [-1.0]])
+    assert accuracy_counts(outputs, targets) == (2, 4)
+    with pytest.raises(InputError, match="one output on real targets; expected targets of -1 and 1"):
+        accuracy_counts(outputs, 2 * targets)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets"),
+    [(torch.zeros(4, 1), torch.zeros(4, dtype=torch.int64)), (torch.zeros(4, 2), torch.zeros(4, 2))],
+)
+def test_the_logistic_loss_needs_one_output_and_signs(outputs: Tensor, targets: Tensor) -> None:
+    with pytest.raises(InputError, match="expected one output, and float targets of -1 and 1; try cross-entropy"):
+        Logistic()(outputs, targets)
+    with pytest.raises(InputError, match=r"label smoothing of 0.5; expected at least 0 and below 0.5"):
+        Logistic(smoothing=0.5)
 
 
 INPUTS, LABELS = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 2, 1, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgescope.data.ball import Ball
 from edgescope.data.cifar import CIFAR10, CIFAR10First5k
 from edgescope.data.dataset import Dataset
 from edgescope.data.digits import Digits
@@ -12,6 +13,7 @@ from edgescope.data.mnist import MNIST, FashionMNIST
 from edgescope.data.modular_addition import ModularAddition
 from edgescope.data.source import DataSource
 from edgescope.data.text import Text
+from edgescope.data.xor import XOR
 from edgescope.registry import Registry
 
 DATA: Registry[DataSource] = Registry("data set")
@@ -22,6 +24,8 @@ DATA.add("fashion-mnist", FashionMNIST)
 DATA.add("cifar10", CIFAR10)
 DATA.add("cifar10-5k", CIFAR10First5k)
 DATA.add("text", Text)
+DATA.add("xor", XOR)
+DATA.add("ball", Ball)
 DATA.add("modular-addition", ModularAddition)
 DATA.add("licence", Licence)
 

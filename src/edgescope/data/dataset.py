@@ -14,19 +14,19 @@ from edgescope.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Inputs and targets of a classification or language-modelling task, training and test part.
+    """Inputs and targets of a classification, regression or language-modelling task, training and test part.
 
-    ``inputs`` are float32, ``(N, D)`` or ``(N, C, H, W)``, with one class index a sample as targets; or token
-    indices, int64 ``(N, T)``, with ``(N, T)`` next tokens as targets. ``classes`` is the number of classes or of
-    tokens; ``vocabulary`` says what each token stands for. Construction raises :class:`InputError` for parts that are
-    empty, not finite, out of range or of shapes that do not match.
+    ``inputs`` are float32, ``(N, D)`` or ``(N, C, H, W)``, with one class index a sample as targets, or real targets,
+    float32 ``(N, K)``; or token indices, int64 ``(N, T)``, with ``(N, T)`` next tokens as targets. ``classes`` is the
+    number of classes, of tokens, or of real targets K; ``vocabulary`` says what each token stands for. Construction
+    raises :class:`InputError` for parts that are empty, not finite, out of range or of shapes that do not match.
     """
 
     name: str
     inputs: Float[Tensor, "N ..."] | Int[Tensor, "N T"]
-    targets: Int[Tensor, "N ..."]
+    targets: Int[Tensor, "N ..."] | Float[Tensor, "N K"]
     test_inputs: Float[Tensor, "M ..."] | Int[Tensor, "M T"]
-    test_targets: Int[Tensor, "M ..."]
+    test_targets: Int[Tensor, "M ..."] | Float[Tensor, "M K"]
     classes: int
     preprocessing: str
     source: str
@@ -34,7 +34,7 @@ class Dataset:
     vocabulary: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.classes < 2:
+        if self.classes < 2 and not self.real:
             raise InputError(f"data set '{self.name}' has {self.classes} classes", expected="at least 2")
         if self.vocabulary is not None and len(self.vocabulary) != self.classes:
             raise InputError(
@@ -54,6 +54,11 @@ class Dataset:
             )
 
     @property
+    def real(self) -> bool:
+        """Whether the targets are real numbers, K to a sample."""
+        return self.targets.is_floating_point() and self.targets.ndim == 2
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
         """The shape of one input, which is what a model is built for."""
         return tuple(self.inputs.shape[1:])
@@ -62,13 +67,14 @@ class Dataset:
         """The first samples, ``train`` and ``test`` of them (None: all), each class in its proportion.
 
         The first ones of each class are taken and stay in their order, so the choice depends on nothing else; windows
-        of tokens have no class, so there the first ones are taken. Raises :class:`InputError` for more than there are.
+        of tokens and real targets have no class, so there the first ones are taken. Raises :class:`InputError` for more
+        than there are.
         """
         if train is None and test is None:
             return self
         kept = self._select("training", self.targets, train)
         kept_test = self._select("test", self.test_targets, test)
-        how = "windows" if self.targets.ndim > 1 else "ones of each class"
+        how = "samples" if self.real else "windows" if self.targets.ndim > 1 else "ones of each class"
         return dataclasses.replace(
             self,
             inputs=self.inputs[kept],
@@ -81,7 +87,8 @@ class Dataset:
 
     def describe(self) -> str:
         """What this data set is, in four lines: sizes, preprocessing, source and licence."""
-        shape, kind = " x ".join(map(str, self.input_shape)), "tokens" if self.vocabulary else "classes"
+        shape = " x ".join(map(str, self.input_shape))
+        kind = "real targets" if self.real else "tokens" if self.vocabulary else "classes"
         return (
             f"{self.name}: {len(self.inputs):,} training and {len(self.test_inputs):,} test samples of shape {shape}, "
             f"{self.classes} {kind}\n"
@@ -100,10 +107,11 @@ class Dataset:
     def _check_part(self, part: str, inputs: Tensor, targets: Tensor) -> None:
         where = f"of data set '{self.name}'"
         tokens = inputs.dtype == torch.int64
-        if inputs.dtype not in (torch.float32, torch.int64) or targets.dtype != torch.int64:
+        kind = torch.float32 if self.real and not tokens else torch.int64
+        if inputs.dtype not in (torch.float32, torch.int64) or targets.dtype != kind:
             raise InputError(
                 f"{part} inputs {where} are {inputs.dtype}, targets {targets.dtype}",
-                expected="torch.float32 (or torch.int64 tokens) and torch.int64",
+                expected="torch.float32 (or torch.int64 tokens) and torch.int64, or torch.float32 (N, K) in both parts",
             )
         if inputs.ndim not in ((2,) if tokens else (2, 4)):
             raise InputError(
@@ -111,16 +119,19 @@ class Dataset:
             )
         if inputs.numel() == 0:
             raise InputError(f"the {part} part {where} is empty", expected="at least one sample")
-        wanted = tuple(inputs.shape) if tokens else (len(inputs),)
+        wanted = tuple(inputs.shape) if tokens else (len(inputs), self.classes) if self.real else (len(inputs),)
         if tuple(targets.shape) != wanted:
             raise InputError(
                 f"{part} inputs {where} have shape {tuple(inputs.shape)}, targets {tuple(targets.shape)}",
                 expected=f"targets of shape {wanted}",
             )
-        if not tokens and not bool(torch.isfinite(inputs).all()):
-            bad = int((~torch.isfinite(inputs)).sum())
-            raise InputError(f"{part} inputs {where} hold {bad:,} values that are NaN or infinite")
-        for what, indices in (("inputs", inputs), ("targets", targets)) if tokens else (("targets", targets),):
+        for what, values in (("inputs", inputs), ("targets", targets)):
+            if not bool(torch.isfinite(values).all()):
+                bad = int((~torch.isfinite(values)).sum())
+                raise InputError(f"{part} {what} {where} hold {bad:,} values that are NaN or infinite")
+        for what, indices in (("inputs", inputs), ("targets", targets)):
+            if indices.is_floating_point():
+                continue
             low, high = int(indices.min()), int(indices.max())
             if low < 0 or high >= self.classes:
                 raise InputError(

@@ -22,6 +22,7 @@ from edgescope.models.simplified_norm import SimplifiedBatchNorm, SimplifiedLaye
 from edgescope.theory.interpolation import Array, interpolable
 from edgescope.theory.separation import separating_affine, separating_linear
 
+_CORNERS = np.array([(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)])
 _TILT = 2.0**-23  # small beside the accuracy wanted, and still there in float32
 _LARGE = (
     1e6  # what the first layer is multiplied by where the infimum lies at infinity; its share of the trace is 1e-12
@@ -62,13 +63,13 @@ def minimal_trace(
     """
     inputs, targets = _checked(architecture, x, y, depth, epsilon)
     if architecture == "batchnorm":
-        scale = _xor_scale(inputs, targets)
-        if scale is None:
+        scale, shares = _xor_scale(inputs, targets), _corner_shares(inputs)
+        if scale is None or min(shares) == 0:
             raise NotKnownError(
                 "the least trace with batch normalisation is not known for these data",
                 expected="xor data: x_1 and x_2 in {-1, 1}, all four corners, y = c x_1 x_2",
             )
-        return 4 * abs(scale) * sum(math.sqrt(share) for share in _corner_shares(inputs))
+        return 4 * abs(scale) * float(np.sqrt(shares).sum())
     lengths, sizes = _lengths(architecture, inputs), np.abs(targets)
     if architecture == "layernorm":
         squares = np.minimum(1.0, 2 * lengths * sizes / epsilon)
@@ -85,14 +86,15 @@ def memorizing(
     depth: int = 2,
     epsilon: float = EPSILON,
 ) -> ShallowNetwork:
-    """A flattest network that knows its training samples and nothing else: one neuron fires at each, f = 0 elsewhere.
+    """A flattest network that memorizes: one neuron fires at each training sample, none at two of them.
 
-    In float64, of width n (less where targets are 0), interpolating ``x``, ``y`` with the trace of
-    :func:`minimal_trace`; no pre-activation of a training sample is near 0. With r_i, ``depth`` D and v_i, t_i such
-    that v_i.x_i + t_i = 1 and v_i.x_j + t_i <= -1 for the others, the first layer is a_i (v_i, t_i), later ones have
-    w_i on the diagonal (and -w_i off it, for a sign that is not 0), the head sign(y_i) w_i, where all terms of the
-    inequality of means are equal: w_i^(2 D) = y_i^2 / r_i^2, a_i w_i^(D-1) = |y_i|. "layernorm": a_i = 2 epsilon and
-    a head of y_i; or sqrt(epsilon r_i |y_i|) and y_i epsilon / a_i where |y_i| < epsilon / (2 r_i).
+    On the hypercube f = 0 at every other corner. In float64, of width n (less where targets are 0), interpolating
+    ``x``, ``y`` with the trace of :func:`minimal_trace`; no pre-activation of a training sample is near 0. With r_i,
+    ``depth`` D and v_i, t_i such that v_i.x_i + t_i = 1 and v_i.x_j + t_i <= -1 for the others, the first layer is a_i
+    (v_i, t_i), later ones have w_i on the diagonal (and -w_i off it, for a sign that is not 0), the head sign(y_i)
+    w_i, where all terms of the inequality of means are equal: w_i^(2 D) = y_i^2 / r_i^2, a_i w_i^(D-1) = |y_i|.
+    "layernorm": a_i = 2 epsilon and a head of y_i; or sqrt(epsilon r_i |y_i|) and y_i epsilon / a_i where |y_i| <
+    epsilon / (2 r_i).
 
     Raises :class:`InputError` as :func:`minimal_trace` does, and where there is no such network: an input in the convex
     hull of the others ("bias", "layernorm"); one that no half-space through the origin separates ("no-bias"); always
@@ -123,9 +125,7 @@ def memorizing(
             )
             raise InputError(f"no network '{architecture}' memorizes input {i}: {where}")
         rows[k], biases[k] = found
-    return _one_hot(
-        architecture, inputs, targets[used], rows, biases, _lengths(architecture, inputs)[used], depth, epsilon
-    )
+    return _one_hot(architecture, targets[used], rows, biases, _lengths(architecture, inputs)[used], depth, epsilon)
 
 
 def generalizing(
@@ -163,17 +163,20 @@ def generalizing(
     if scale is None or scale == 0 or not bool((np.abs(inputs) == 1).all()):
         raise InputError(
             "no generalizing network is known for these data",
-            expected="xor data: inputs in {-1, 1}^d, all four corners of x_1 and x_2, y = c x_1 x_2 with c not 0",
+            expected="xor data: inputs in {-1, 1}^d, y = c x_1 x_2 with c not 0",
         )
-    signs = np.array([(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)])
     rows = np.zeros((4, inputs.shape[1]))
-    rows[:, :2] = signs
-    wanted = scale * signs.prod(1)
+    rows[:, :2] = _CORNERS
+    wanted = scale * _CORNERS.prod(1)
     if architecture in ("bias", "layernorm"):
-        length = _lengths(architecture, inputs)[:4]
-        return _one_hot(architecture, inputs, wanted, rows, -np.ones(4), length, depth, epsilon)
+        length = np.full(4, _lengths(architecture, inputs)[0])
+        return _one_hot(architecture, wanted, rows, -np.ones(4), length, depth, epsilon)
     if architecture == "batchnorm":
-        shares = np.array(_corner_shares(inputs))
+        shares = _corner_shares(inputs)
+        if min(shares) == 0:
+            raise InputError(
+                "batch normalisation over xor data without one of the corners of x_1 and x_2", expected="all four"
+            )
         factor = np.sqrt(abs(scale) * np.sqrt(shares))
         return _network(
             architecture, [_LARGE * rows], -_LARGE * np.ones(4), np.sign(wanted) * factor, epsilon, inputs, factor
@@ -205,7 +208,6 @@ def trace_at_interpolation(model: nn.Module, x: Float[Tensor, "n ..."]) -> float
 
 def _one_hot(
     architecture: Architecture,
-    inputs: Array,
     targets: Array,
     rows: Array,
     biases: Array,
@@ -263,16 +265,16 @@ def _lengths(architecture: Architecture, inputs: Array) -> Array:
 
 
 def _xor_scale(inputs: Array, targets: Array) -> float | None:
-    """c where y = c x_1 x_2 with x_1, x_2 in {-1, 1} and all four corners taken; None otherwise."""
-    if inputs.shape[1] < 2 or not bool((np.abs(inputs[:, :2]) == 1).all()) or min(_corner_shares(inputs)) == 0:
+    """c where y = c x_1 x_2 with x_1, x_2 in {-1, 1}; None otherwise."""
+    if inputs.shape[1] < 2 or not bool((np.abs(inputs[:, :2]) == 1).all()):
         return None
     scales = targets * inputs[:, 0] * inputs[:, 1]
     return float(scales[0]) if bool(np.allclose(scales, scales[0], rtol=1e-12, atol=0)) else None
 
 
-def _corner_shares(inputs: Array) -> list[float]:
-    """The share of the samples at the corners ++, +-, -+, -- of (x_1, x_2)."""
-    return [float(((inputs[:, 0] == s) & (inputs[:, 1] == t)).mean()) for s in (1, -1) for t in (1, -1)]
+def _corner_shares(inputs: Array) -> Array:
+    """The share of the samples at each corner of (x_1, x_2), in the order of ``_CORNERS``."""
+    return (inputs[:, None, :2] == _CORNERS).all(-1).mean(0)
 
 
 def _checked(

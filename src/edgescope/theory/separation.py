@@ -14,10 +14,13 @@ def separating_affine(x: Float[np.ndarray, "n d"], i: int) -> tuple[Float[np.nda
     """(v, t) with v.x_i + t = 1 and v.x_j + t <= -1 for all others; None where x_i lies in the hull of the others.
 
     The point itself is the direction where that separates, as it does on every sphere around the origin; otherwise the
-    direction of largest margin in a box, by linear programming. Cost: one product with ``x``, or one small program.
+    direction of largest margin in a box, by linear programming. Of points in {-1, 1}^d all other corners lie below as
+    well, the missing ones too. Cost: one product with ``x``, or one small program.
     """
     direction = x[i]
     margin = _margin(x, i, direction)
+    if bool((np.abs(x) == 1).all()):
+        margin = min(margin, 2.0)  # x_i.x is d - 2 at the corners next to x_i, and less at all others
     if margin <= _SMALLEST * float(direction @ direction):
         scale = float(np.abs(x).max()) or 1.0
         apart = np.delete(x[i] - x, i, axis=0) / scale
