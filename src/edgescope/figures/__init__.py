@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edgescope.figures.brackets import bracket_curves
 from edgescope.figures.curves import loss_curves
 from edgescope.figures.eigenvalues import eigenvalue_curves
 from edgescope.figures.figure import Figure
@@ -12,6 +13,7 @@ from edgescope.figures.spectrum import spectral_density, spectral_stems
 
 __all__ = [
     "Figure",
+    "bracket_curves",
     "eigenvalue_curves",
     "interval_dots",
     "loss_curves",

@@ -36,9 +36,14 @@ class TrainTask:
     cost: float
 
     def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
-        resume = (folder / "record.sqlite").exists()
-        if train(self.config, folder, progress=progress, resume=resume).status == "interrupted":
-            raise KeyboardInterrupt  # the run has kept its state; the study stops too
+        carry_out(self.config, folder, progress)
+
+
+def carry_out(config: RunConfig, folder: Path, progress: Callable[[float, str], None]) -> None:
+    """Train, from where an earlier call in this folder stopped."""
+    resume = (folder / "record.sqlite").exists()
+    if train(config, folder, progress=progress, resume=resume).status == "interrupted":
+        raise KeyboardInterrupt  # the run has kept its state; the study stops too
 
 
 class Study(ABC):

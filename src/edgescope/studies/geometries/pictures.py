@@ -1,0 +1,198 @@
+"""The pictures of the study `geometries`."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from edgescope.figures import Figure, bracket_curves, interval_dots, loss_curves, ratio_curves
+from edgescope.store import Record
+from edgescope.studies.geometries.claims_beside import CHEN
+from edgescope.studies.geometries.descents import Descent, descents_of
+from edgescope.studies.tables import intervals, series
+
+NETWORKS = {
+    "MLP": "the fully connected network",
+    "CNN": "the convolutional network",
+    "ResNet": "the residual network",
+    "GPT": "the character transformer",
+}
+
+SHOWN = 50.0
+"""A quadratic model is drawn until its loss is this many times that of the point it was taken at."""
+
+
+def geometry_figures(runs: dict[str, Record]) -> list[Figure]:
+    descents = descents_of(runs)
+    networks = {
+        key: [run for name, run in descents.items() if name.startswith(f"{key}-") and run.sharpness.ratio.size]
+        for key in NETWORKS
+    }
+    networks = {key: found for key, found in networks.items() if found}
+    figures = [_brackets(key, found) for key, found in networks.items()]
+    if networks:
+        every = [run for found in networks.values() for run in found]
+        figures += [_settled(every), *_plain(networks), *(_losses(key, found) for key, found in networks.items())]
+    figures += [_ahead(key, found) for key, found in networks.items() if any(_went(run) for run in found)]
+    figures += _forgetting(runs) + _chen(runs) + _quadratics(runs)
+    return figures
+
+
+def _brackets(key: str, found: list[Descent]) -> Figure:
+    sharpness, smoothness = [], []
+    for run in found:
+        lower = pl.DataFrame({"step": run.sharpness.steps, "lower": run.sharpness.ratio})
+        upper = pl.DataFrame(dict(zip(("step", "upper"), run.upper, strict=True)))
+        sharpness.append(lower.join(upper, on="step", how="left").with_columns(run=pl.lit(run.method)))
+        steps = {"step": run.smoothness.steps, "value": run.smoothness.ratio}
+        smoothness.append(pl.DataFrame(steps).with_columns(run=pl.lit(run.method)))
+    return Figure(
+        f"sharpness-{key.lower()}",
+        f"Every geometry has its own edge: {NETWORKS[key]}",
+        "Generalized sharpness S in the method's own norm (dark line: the value from below; shade: up to the "
+        "certificate) "
+        "and directional smoothness D of the steps (light; shade: range of the steps that share a point), over the "
+        "threshold: 2/η, for normalized methods 2|g|*/η. What lies above 3 is cut off.",
+        bracket_curves(pl.concat(sharpness), pl.concat(smoothness)),
+    )
+
+
+def _settled(every: list[Descent]) -> Figure:
+    tables = []
+    for symbol, of in (("S", lambda run: run.sharpness), ("D", lambda run: run.smoothness)):
+        tables.append(intervals(of(run) for run in every).with_columns(group=pl.lit(symbol)))
+    both = pl.concat(tables).with_columns(pl.col("run") + " " + pl.col("group"))
+    order = [f"{run.name} {symbol}" for run in every for symbol in ("S", "D")]
+    both = pl.DataFrame({"run": order}).join(both, on="run", how="left", maintain_order="left")
+    return Figure(
+        "settled",
+        "Where sharpness and smoothness settle",
+        "S (from below) and D over the threshold, from their first crossing on: mean, and the range of the middle 80%. "
+        "Shaded: 10% around 1.",
+        interval_dots(
+            both.with_columns(pl.col("group").fill_null("S")), expected=1.0, near=0.1, title="S, D / threshold"
+        ),
+    )
+
+
+def _plain(networks: dict[str, list[Descent]]) -> list[Figure]:
+    figures = []
+    for key, found in networks.items():
+        tables = []
+        for run in found:
+            if "normalized" in run.record.config["optimizer"]:
+                continue
+            steps, values = run.record.series("sharpness", "1")
+            ratio = values * float(run.record.config["lr"]) / 2
+            tables.append(pl.DataFrame({"run": [run.method] * len(steps), "step": steps, "ratio": ratio}))
+        if tables:
+            figures.append(
+                Figure(
+                    f"plain-{key.lower()}",
+                    f"The plain eigenvalue is no guide in other norms: {NETWORKS[key]}",
+                    "Largest eigenvalue of the Hessian over 2/η. Only under gradient descent does it have to settle "
+                    "at 1.",
+                    ratio_curves(pl.concat(tables), title="λ / (2/η)"),
+                )
+            )
+    return figures
+
+
+def _losses(key: str, found: list[Descent]) -> Figure:
+    tables = []
+    for run in found:
+        steps, loss = run.record.series("training_loss")
+        tables.append(pl.DataFrame({"run": [run.method] * len(steps), "step": steps, "loss": loss}))
+    diverged = [run.method for run in found if run.record.status == "diverged"]
+    title = "loss, cross-entropy" if found[0].record.config["loss"] == "cross-entropy" else "loss ½‖f − y‖²"
+    return Figure(
+        f"loss-{key.lower()}",
+        f"Training losses of {NETWORKS[key]}",
+        "At every step (band: smallest and largest value, where several steps share a point).",
+        loss_curves(pl.concat(tables), diverged=diverged, title=title),
+    )
+
+
+def _went(run: Descent) -> bool:
+    """Whether the run was at its edge when network and quadratic model were compared."""
+    return run.sharpness.arrival is not None and not np.isnan(run.ahead[0])
+
+
+def _ahead(key: str, found: list[Descent]) -> Figure:
+    tables = []
+    for run in found:
+        if not _went(run) or "normalized" in run.record.config["optimizer"]:
+            continue
+        for part in ("network", "model"):
+            losses = run.record.array(run.record.last_step or 0, "quadratic_model", part)
+            shown = np.arange(len(losses)) < _first_beyond(losses, SHOWN * abs(losses[0]))
+            table = {"step": np.arange(len(losses))[shown], "loss": losses[shown] / losses[0]}
+            tables.append(pl.DataFrame(table).with_columns(run=pl.lit(run.method), split=pl.lit(part)))
+    return Figure(
+        f"model-{key.lower()}",
+        f"The quadratic model diverges where the network does not: {NETWORKS[key]}",
+        "Loss ahead of the last point of each run that had reached its edge, over the loss there: on the network "
+        "(solid), and on the quadratic model of the loss at that point (dashed), under the same steps.",
+        loss_curves(pl.concat(tables), title="loss / loss at the start", pair=("network", "model")),
+    )
+
+
+def _first_beyond(losses: np.ndarray, limit: float) -> int:
+    beyond = np.flatnonzero(~(np.abs(losses) <= limit))
+    return int(beyond[0]) if beyond.size else len(losses)
+
+
+def _forgetting(runs: dict[str, Record]) -> list[Figure]:
+    names = [name for name in runs if name.startswith("RMSProp")]
+    if not names:
+        return []
+    table = series(runs, names, "ratio").rename({"value": "loss"})
+    return [
+        Figure(
+            "rmsprop",
+            "The preconditioner's account of stability fails as RMSProp forgets",
+            "Effective sharpness in the metric of RMSProp's preconditioner over 2/η, for memories β₂ from 0.99 to 0. "
+            "An "
+            "account of stability would keep it at 1.",
+            loss_curves(table, title="effective sharpness / threshold"),
+        )
+    ]
+
+
+def _chen(runs: dict[str, Record]) -> list[Figure]:
+    names = [name for name in runs if name.startswith("Chen")]
+    if not names:
+        return []
+    table = series(runs, names, "directional_smoothness", "ratio").rename({"value": "ratio"})
+    return [
+        Figure(
+            "chen",
+            "Normalized Spectral descent at η = 0.007",
+            f"s over 2/η at every step: directional smoothness over the nuclear norm of the gradient. {CHEN}.",
+            ratio_curves(table, title="s / (2/η)"),
+        )
+    ]
+
+
+def _quadratics(runs: dict[str, Record]) -> list[Figure]:
+    if "quadratics" not in runs:
+        return []
+    record = runs["quadratics"]
+    parts = sorted({p for p in record.table()["part"].drop_nulls() if p.startswith("above/") and p.endswith("/0")})
+    tables = []
+    for part in parts:
+        geometry = part.split("/")[1]
+        for kind, split in (("above", "η 2% above 2/S: norm"), ("below", "η 2% below: loss")):
+            steps, values = record.series("quadratic", f"{kind}/{geometry}/0")
+            table = pl.DataFrame({"step": steps, "loss": values}).filter(pl.col("loss") > 1e-12)
+            tables.append(table.with_columns(run=pl.lit(geometry), split=pl.lit(split)))
+    return [
+        Figure(
+            "quadratics",
+            "On a quadratic the edge is exact",
+            "Norm of the iterate over that of its start on the maximiser's line (solid, η 2% above 2/S), and loss "
+            "over that of "
+            "a random start (dashed, η 2% below 2/S), for one random form.",
+            loss_curves(pl.concat(tables), title="over the start", pair=("η 2% above 2/S: norm", "η 2% below: loss")),
+        )
+    ]
