@@ -83,6 +83,30 @@ def test_the_minima_for_xor_in_30_dimensions(architecture: str, golden: float) -
     assert relu.minimal_trace(architecture, x.numpy(), y[:, None].numpy()) == pytest.approx(golden, rel=3e-5)
 
 
+def test_networks_for_xor_in_30_dimensions() -> None:
+    generator = torch.Generator().manual_seed(1)
+    x = (torch.randint(0, 2, (100, 30), generator=generator) * 2.0 - 1).double()
+    y = x[:, 0] * x[:, 1]
+    fresh = (torch.randint(0, 2, (2000, 30), generator=generator) * 2.0 - 1).double()
+    memorizing, right = relu.memorizing("bias", x, y), relu.generalizing("bias", x, y)
+    assert relu.trace_at_interpolation(memorizing, x) == pytest.approx(22.271, rel=3e-5)
+    assert float((memorizing(x)[:, 0] - y).detach().abs().max()) < 1e-13
+    assert bool((memorizing(fresh) == 0).all())
+    assert relu.trace_at_interpolation(right, x) == pytest.approx(22.271, rel=3e-5)
+    with torch.no_grad():  # what the paper prints: rows and biases r, head 1/r, with r = (d^2 + 1)^(1/4)
+        larger = (30**2 + 1) ** 0.25 / (30 + 1) ** 0.25
+        right.layers[0].weight.mul_(larger)
+        right.layers[0].bias.mul_(larger)
+        right.head.weight.div_(larger)
+    assert relu.trace_at_interpolation(right, x) == pytest.approx(62.10, abs=0.01)
+    shares = torch.unique(x[:, :2], dim=0, return_counts=True)[1] / 100
+    unbalanced = relu.minimal_trace("batchnorm", x, y)
+    assert unbalanced == pytest.approx(4 * float(shares.sqrt().sum()), rel=1e-6)
+    assert 7.7 < unbalanced < 8
+    assert relu.trace_at_interpolation(relu.generalizing("batchnorm", x, y), x) == pytest.approx(unbalanced, rel=1e-8)
+    assert relu.trace_at_interpolation(relu.generalizing("no-bias", x, y), x) == pytest.approx(30.98, abs=0.005)
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("architecture", ["bias", "batchnorm", "layernorm"])
 def test_generalizing_networks_attain_the_minimum_and_are_right_everywhere(architecture: str, seed: int) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from edgescope.errors import InputError
 from edgescope.geometry import as_geometry
 from edgescope.optim.gradient_flow import GradientFlow
+from edgescope.optim.sam import SAM
 from edgescope.optim.steepest_descent import SteepestDescent
 from edgescope.registry import Registry
 
@@ -115,6 +116,27 @@ class Steepest(NamedOptimizer):
 
 
 @dataclass(frozen=True)
+class Sam(NamedOptimizer):
+    """Sharpness-aware minimization around ``base=sgd:momentum=0.9;nesterov=true`` (options of the base joined by ;)."""
+
+    kind: ClassVar[type[torch.optim.Optimizer]] = SAM
+    rho: float = 0.05
+    adaptive: bool = False
+    base: str = "sgd"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base", self.base.replace(";", ","))
+        if not (math.isfinite(self.rho) and self.rho > 0):
+            raise InputError(f"SAM with rho={self.rho:g}", expected="a positive finite number")
+        if isinstance(OPTIMIZERS.build(self.base), Flow | Sam):
+            raise InputError(f"SAM around '{self.base}'", expected="an optimizer that takes one gradient a step")
+
+    def make(self, parameters: list[Tensor], **more: Any) -> torch.optim.Optimizer:
+        """SAM, its base made of the same parameters and learning rate."""
+        return SAM(parameters, OPTIMIZERS.build(self.base).make, rho=self.rho, adaptive=self.adaptive, **more)
+
+
+@dataclass(frozen=True)
 class Flow(NamedOptimizer):
     """Gradient flow, integrated; the learning rate has no meaning here and is ignored, ``max_step`` is a time."""
 
@@ -136,4 +158,5 @@ OPTIMIZERS.add("adam", Adam)
 OPTIMIZERS.add("adamw", AdamW)
 OPTIMIZERS.add("muon", Muon)
 OPTIMIZERS.add("steepest", Steepest)
+OPTIMIZERS.add("sam", Sam)
 OPTIMIZERS.add("gradient-flow", Flow)

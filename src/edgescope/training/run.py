@@ -19,7 +19,7 @@ import torch
 
 from edgescope.errors import InputError, RecordError
 from edgescope.monitor import Monitor
-from edgescope.optim import GradientFlow
+from edgescope.optim import SAM, GradientFlow
 from edgescope.store import (
     Checkpoint,
     Record,
@@ -164,6 +164,9 @@ class _Run:
         if isinstance(self.optimizer, GradientFlow):
             self.optimizer.step(closure)
         else:
+            if isinstance(self.optimizer, SAM):
+                self.optimizer.first_step()
+                closure()
             self.optimizer.step()
         return loss
 
