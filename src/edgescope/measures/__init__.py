@@ -22,6 +22,7 @@ from edgescope.measures.quadratic_model import QuadraticModel
 from edgescope.measures.ratio import Ratio
 from edgescope.measures.rds_sharpness import RDSSharpness
 from edgescope.measures.sharpness import Sharpness
+from edgescope.measures.sharpness_dimension import SharpnessDimensionMeasure
 from edgescope.measures.spectrum import HessianSpectrum
 from edgescope.measures.threshold import Threshold
 from edgescope.measures.time import Time
@@ -49,6 +50,7 @@ MEASURES.add("quadratic_model", QuadraticModel)
 MEASURES.add("ratio", Ratio)
 MEASURES.add("rds_sharpness", RDSSharpness)
 MEASURES.add("sharpness", Sharpness)
+MEASURES.add("sharpness_dimension", SharpnessDimensionMeasure)
 MEASURES.add("spectrum", HessianSpectrum)
 MEASURES.add("threshold", Threshold)
 MEASURES.add("time", Time)

@@ -1,0 +1,111 @@
+"""The sharpness dimension at a step of a run, by one or several estimators that look at the same mini-batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, get_args
+
+import torch
+
+from edgescope.dimension import SharpnessDimension, sharpness_dimension
+from edgescope.dimension.sharpness_dimension import Method
+from edgescope.dimension.sources import in_passes
+from edgescope.errors import InputError, one_of
+from edgescope.linalg import to_matrix
+from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.objective import Objective, in_precision, mini_batches
+
+
+@dataclass
+class SharpnessDimensionMeasure(Measure):
+    """The sharpness dimension of gradient descent, in float64: a part for each of ``methods`` (joined by +).
+
+    "exact", "slq", "kde" and "ps" are those of :func:`edgescope.sharpness_dimension`, on ``batches`` mini-batches of
+    ``batch`` samples drawn from ``seed``, the same for all methods and steps; without ``batch`` on all data. ``lr`` in
+    place of the optimizer's is for grids of learning rates; with ``fixed_lr`` there is a part "METHOD/fixed" beside
+    each: the dimension that the same Hessians would have at that one rate. Of the first method also "size" (the number
+    of directions), "exponent" (the largest, the RDS sharpness of order 1), "contraction" (the sum of all), and further
+    orders of averaging and dead zones, "METHOD/pooled", "METHOD/zone 0.0001".
+
+    With "exact" among the methods the Hessians are formed once and all methods look at those: P products and 8 P^2
+    bytes for each mini-batch. Else quadrature of ``probes`` vectors and ``steps`` steps: their product of products for
+    each mini-batch, method and rate. The error is the jackknife's with the drift.
+    """
+
+    methods: str = "slq"
+    batch: int | None = None
+    batches: int = 4
+    probes: int = 4
+    steps: int = 64
+    lr: float | None = None
+    fixed_lr: float | None = None
+    seed: int = 0
+
+    name: ClassVar[str] = "sharpness_dimension"
+    title: ClassVar[str] = "Sharpness dimension"
+    unit: ClassVar[str] = "directions"
+    source: ClassVar[str] = "Tuci et al. 2026 (arXiv 2604.19740)"
+    needs: ClassVar[Needs] = "products"
+
+    def __post_init__(self) -> None:
+        for method in self._methods:
+            one_of(method, get_args(Method), "method of sharpness_dimension")
+        for option in ("batches", "probes", "steps"):
+            if getattr(self, option) < 1:
+                raise InputError(f"{option}={getattr(self, option)} of {self.name}", expected="at least 1")
+        if self.batch is not None and self.batch < 1:
+            raise InputError(f"batch={self.batch} of {self.name}", expected="at least 1")
+
+    @property
+    def _methods(self) -> list[str]:
+        return self.methods.split("+")
+
+    def read(self, moment: Moment) -> Reading:
+        lr = float(moment.known_rule().option("lr")) if self.lr is None else self.lr
+        hessians = self._hessians(moment.objective) if "exact" in self._methods else None
+        values: dict[str, float] = {}
+        errors: dict[str, float] = {}
+        for number, method in enumerate(self._methods):
+            found = self._estimate(moment.objective, hessians, method, lr)
+            values[method], errors[method] = found.dimension, found.error
+            if not number:
+                values |= _details(found, method)
+            if self.fixed_lr is not None:
+                fixed = self._estimate(moment.objective, hessians, method, self.fixed_lr)
+                values[f"{method}/fixed"], errors[f"{method}/fixed"] = fixed.dimension, fixed.error
+        return Reading(self.name, values, errors)
+
+    def _hessians(self, objective: Objective) -> list[Any]:
+        members: Iterable[Objective] = [in_precision(objective, torch.float64)]
+        if self.batch is not None:
+            members = mini_batches(objective, self.batch, self.batches, seed=self.seed, dtype=torch.float64)
+        found = []
+        for member in members:
+            found.append(to_matrix(member.operator()))
+            if member is not objective:  # which in_precision gives back where it is that already
+                objective.spent += in_passes(member.spent, member.samples / objective.samples)
+                member.release()
+        return found
+
+    def _estimate(self, objective: Objective, hessians: list[Any] | None, method: Any, lr: float) -> SharpnessDimension:
+        drawn: dict[str, Any] = {}
+        if self.batch is not None and hessians is None:
+            drawn = {"batch_size": self.batch, "batches": self.batches}
+        whole = hessians is not None and len(hessians) == 1
+        return sharpness_dimension(
+            objective if hessians is None else hessians[0] if whole else hessians,
+            lr,
+            method=method,
+            probes=self.probes,
+            steps=self.steps,
+            max_steps=self.steps,
+            seed=self.seed,
+            **drawn,
+        )
+
+
+def _details(found: SharpnessDimension, method: str) -> dict[str, float]:
+    values = {"size": float(found.size), "exponent": found.sharpness, "contraction": found.contraction}
+    values |= {f"{method}/{how}": value for how, value in found.by_averaging.items()}
+    return values | {f"{method}/zone {zone.width:g}": zone.dimension for zone in found.dead_zones}
