@@ -53,6 +53,7 @@ from . import (
 from .data import DATA as DATA
 from .data import Dataset as Dataset
 from .dimension import kaplan_yorke as kaplan_yorke
+from .dimension import lyapunov_exponents as lyapunov_exponents
 from .dimension import sharpness_dimension as sharpness_dimension
 from .geometry import GEOMETRIES as GEOMETRIES
 from .geometry import directional_smoothness as directional_smoothness

@@ -29,10 +29,7 @@ def kaplan_yorke(exponents: Any, weights: Any = None, *, allow_singular: bool = 
     Source: Kaplan and Yorke 1979; Tuci et al. 2026, arXiv 2604.19740, definition of the sharpness dimension.
     """
     values = numbers(exponents, "exponents")
-    if allow_singular and not bool((values > -math.inf).all()):
-        refuse_exponents(values[values > -math.inf])
-    else:
-        refuse_exponents(values)
+    refuse_exponents(values[values != -math.inf] if allow_singular else values)
     if weights is None:
         counts = torch.ones_like(values)
     else:

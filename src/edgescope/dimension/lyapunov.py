@@ -93,13 +93,14 @@ class LyapunovTracker:
         self._frame, triangle = torch.linalg.qr(moved)
         if self.seen <= self.warmup:
             return
-        growth = triangle.diagonal().abs().log().cpu()
-        if not bool(torch.isfinite(growth).all()):
+        lengths = triangle.diagonal().abs()
+        lost = lengths <= 8 * torch.finfo(torch.float64).eps * moved.norm(dim=0)
+        if bool(lost.any()):
             raise InputError(
-                f"the Jacobian of step {self.seen} is singular ({int((growth == -math.inf).sum())} exponents of -inf)",
+                f"the Jacobian of step {self.seen} is singular ({int(lost.sum())} exponents of -inf)",
                 hint="warmup= of the steps before the optimizer has a state, or fewer exponents (k=)",
             )
-        self._growth.append(growth)
+        self._growth.append(lengths.log().cpu())
 
     def result(self) -> LyapunovExponents:
         """The exponents so far; :class:`InputError` where no step came after the warmup."""
@@ -163,6 +164,10 @@ def lyapunov_exponents(
     else:
         if lr is not None or optimizer is not None or steps is not None or batch_size is not None:
             raise InputError("lr, optimizer, steps or batch_size with Jacobians", expected="an Objective with these")
+        if isinstance(thing, Tensor) or not isinstance(thing, Iterable):
+            raise InputError(
+                f"a {type(thing).__name__} has no trajectory", expected="an Objective, or the Jacobians one by one"
+            )
         jacobians = thing
     for jacobian in jacobians:
         tracker.update(jacobian)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 from jaxtyping import Float
 
@@ -54,25 +55,10 @@ class RandomAttractor:
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise InputError(f"{name}={getattr(self, name)}", expected="a finite number of at least 0")
 
-    def gradient(self, x: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N 2"]:
-        """The gradient of L at each particle."""
-        (c0, c1), (s0, s1) = self._waves(x)
-        pull = self.amplitude * self.frequency
-        return np.stack([x[:, 0] + pull * s0 * c1, x[:, 1] + pull * c0 * s1], axis=1)
-
-    def log_singular_values(self, x: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N 2"]:
-        """ln sigma_1 >= ln sigma_2 of I - lr H at each particle; H has diagonal 1 + a and off-diagonal b."""
-        (c0, c1), (s0, s1) = self._waves(x)
-        curved = self.amplitude * self.frequency**2
-        middle, half_gap = 1 + curved * c0 * c1, np.abs(curved * s0 * s1)
-        sigma = np.abs(1 - self.lr * np.stack([middle - half_gap, middle + half_gap], axis=1))
-        with np.errstate(divide="ignore"):
-            return np.log(np.sort(sigma, axis=1)[:, ::-1])
-
     def run(self, particles: int = 600_000, steps: int = 250, *, warmup: int | None = None, seed: int = 0) -> Attractor:
         """Follow ``particles`` from the square [-2, 2]^2 for ``steps``; exponents after ``warmup`` (half) of them.
 
-        Cost: some 0.1 s a step for 600,000 particles on one core, 100 bytes a particle. Raises :class:`InputError` for
+        Cost: some 0.06 s a step for 600,000 particles on one core. Raises :class:`InputError` for
         counts that cannot be used, or particles that diverge (lr of 2 or more).
         """
         first = steps // 2 if warmup is None else warmup
@@ -85,13 +71,13 @@ class RandomAttractor:
         x = rng.uniform(-2.0, 2.0, (particles, 2))
         highest, means = [], []
         for step in range(steps):
+            shift = self.noise * rng.standard_normal(2)
+            *sigma, mean_1, mean_2 = advance(x, shift, self.amplitude, self.frequency, self.lr)
+            if math.isnan(mean_1):
+                raise InputError(f"the particles diverge at lr={self.lr:g}", hint="a learning rate below 2")
             if step >= first:
-                logs = self.log_singular_values(x)
-                highest.append(logs.max(axis=0))
-                means.append(np.mean(logs, axis=0))
-            x = x - self.lr * self.gradient(x) + self.noise * rng.standard_normal(2)
-        if not np.isfinite(x).all():
-            raise InputError(f"the particles diverge at lr={self.lr:g}", hint="a learning rate below 2")
+                highest.append(np.log(sigma))
+                means.append((mean_1, mean_2))
         exponents, mean_exponents = np.mean(highest, axis=0), np.mean(means, axis=0)
         spread = np.std(highest, axis=0, ddof=1) if len(highest) > 1 else np.full(2, math.inf)
         return Attractor(
@@ -104,6 +90,26 @@ class RandomAttractor:
             mean_dimension=kaplan_yorke(mean_exponents, allow_singular=True),
         )
 
-    def _waves(self, x: Float[np.ndarray, "N 2"]) -> tuple[Float[np.ndarray, "2 N"], Float[np.ndarray, "2 N"]]:
-        phase = self.frequency * x.T
-        return np.cos(phase), np.sin(phase)
+
+@numba.njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+def advance(
+    x: Float[np.ndarray, "N 2"], shift: Float[np.ndarray, " 2"], amplitude: float, frequency: float, lr: float
+) -> tuple[float, float, float, float]:
+    """One step of all particles in place; the largest sigma_1 and sigma_2 before it, and the mean of their logarithms.
+
+    The Hessian has 1 + a on its diagonal and b beside it (the names below), so sigma are |1 - lr (1 + a -+ |b|)|.
+    """
+    highest_1, highest_2, total_1, total_2 = 0.0, 0.0, 0.0, 0.0
+    pull, curve = amplitude * frequency, amplitude * frequency**2
+    for i in range(x.shape[0]):
+        c0, s0 = math.cos(frequency * x[i, 0]), math.sin(frequency * x[i, 0])
+        c1, s1 = math.cos(frequency * x[i, 1]), math.sin(frequency * x[i, 1])
+        middle, half_gap = 1 - lr * (1 + curve * c0 * c1), lr * abs(curve * s0 * s1)
+        sigma_1 = abs(middle) + half_gap
+        sigma_2 = abs(abs(middle) - half_gap)
+        highest_1, highest_2 = max(highest_1, sigma_1), max(highest_2, sigma_2)
+        total_1 += math.log(sigma_1)
+        total_2 += math.log(sigma_2)
+        x[i, 0] += shift[0] - lr * (x[i, 0] + pull * s0 * c1)
+        x[i, 1] += shift[1] - lr * (x[i, 1] + pull * c0 * s1)
+    return highest_1, highest_2, total_1 / x.shape[0], total_2 / x.shape[0]

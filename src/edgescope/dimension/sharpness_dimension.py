@@ -96,7 +96,7 @@ def sharpness_dimension(
     averaging: Averaging | None = None,
     batch_size: int | None = None,
     batches: int | None = None,
-    probes: int = 8,
+    probes: int = 16,
     steps: int = 50,
     max_steps: int = 400,
     tol: float = 0.01,
@@ -123,7 +123,8 @@ def sharpness_dimension(
             mini-batches (of the probes where there is one objective).
         batch_size, batches: draw this many mini-batches (8 unless told) of this many samples from the Objective's data,
             by ``seed``; without them its whole data are one batch. Each has its own probes.
-        probes: random vectors for each mini-batch, multiplied side by side.
+        probes: random vectors for each mini-batch, multiplied side by side. From few, the standard error is itself
+            uncertain.
         steps, max_steps, tol: Lanczos steps. The first mini-batch doubles them from ``steps`` until the last doubling
             moved the dimension by at most ``tol`` times the number of parameters, or at ``max_steps``.
         deflate: leading eigenpairs that are counted exactly instead of sampled, see :func:`edgescope.spectrum`.

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from edgescope.cost import Cost
 from edgescope.errors import InputError, one_of
-from edgescope.linalg.basis import Basis, check_memory
+from edgescope.linalg.basis import check_memory
 from edgescope.linalg.eigenpairs import Eigenpairs, top_eigenpairs
+from edgescope.linalg.lanczos import Lanczos
 from edgescope.linalg.operator import Operator, as_operator, to_matrix
 from edgescope.linalg.spectral import Method, Spectrum, from_measures
 from edgescope.linalg.trace import rademacher
@@ -106,15 +107,17 @@ class _Sampled:
             return block
         return block - self.known.vectors @ (self.known.vectors.T @ block)
 
-    def measure(self, basis: Basis, depth: int) -> tuple[Tensor, Tensor]:
-        """Nodes and weights of one probe from the first ``depth`` steps, with the deflated eigenvalues."""
-        nodes, coordinates = torch.linalg.eigh(basis.projection[:depth, :depth])
-        weights = coordinates[0] ** 2
+    def multiply(self, block: Float[Tensor, "P k"]) -> Float[Tensor, "P k"]:
+        return self.beside(self.operator @ block)
+
+    def measures(self, probes: Lanczos, depth: int) -> Measures:
+        """Nodes and weights of all probes from their first ``depth`` steps, with the deflated eigenvalues."""
+        sampled = [probes.measure(run, depth) for run in range(probes.runs)]
         if self.known is None:
-            return nodes, weights
+            return sampled
         size, values = self.operator.size, self.known.values.double().cpu()
-        shares = torch.full_like(values, 1 / size)
-        return torch.cat([nodes, values]), torch.cat([weights * (1 - len(values) / size), shares])
+        shares, rest = torch.full_like(values, 1 / size), 1 - len(values) / size
+        return [(torch.cat([nodes, values]), torch.cat([rest * weights, shares])) for nodes, weights in sampled]
 
 
 def _slq(
@@ -130,39 +133,22 @@ def _slq(
     each = deepest * operator.size * torch.finfo(operator.dtype).bits // 8
     together = max(1, min(probes, _TOGETHER // each))
     check_memory(together * (deepest + 1), operator)
-    full: Measures = []
-    half: Measures = []
+    fine: Measures = []
+    coarse: Measures = []
 
-    def gathered(bases: list[Basis], depth: int) -> Spectrum:
-        coarse = half + [sampled.measure(basis, -(-depth // 2)) for basis in bases]
-        fine = full + [sampled.measure(basis, depth) for basis in bases]
-        shallow = from_measures(coarse, operator.size, "slq", -(-depth // 2))
-        return replace(from_measures(fine, operator.size, "slq", depth), half=shallow)
+    def gathered(probes: Lanczos, depth: int) -> Spectrum:
+        half = -(-depth // 2)
+        shallow = from_measures(coarse + sampled.measures(probes, half), operator.size, "slq", half)
+        return replace(from_measures(fine + sampled.measures(probes, depth), operator.size, "slq", depth), half=shallow)
 
     for first in range(0, probes, together):
         signs = sampled.beside(rademacher(operator, min(together, probes - first), generator))
-        bases = [Basis(operator, deepest, keep_images=False) for _ in range(signs.shape[1])]
-        for basis, start in zip(bases, signs.T, strict=True):
-            basis.propose(start[None])
-        _advance(sampled, bases, steps)
-        while not first and steps < deepest and not enough(gathered(bases, steps)):
+        runs = Lanczos(sampled.multiply, signs, deepest)
+        runs.extend(steps)
+        while not first and steps < deepest and not enough(gathered(runs, steps)):
             steps = min(2 * steps, deepest)
-            _advance(sampled, bases, steps)
-        found = gathered(bases, steps)
-        full += [sampled.measure(basis, steps) for basis in bases]
-        half += [sampled.measure(basis, -(-steps // 2)) for basis in bases]
+            runs.extend(steps)
+        found = gathered(runs, steps)
+        fine += sampled.measures(runs, steps)
+        coarse += sampled.measures(runs, -(-steps // 2))
     return found
-
-
-def _advance(sampled: _Sampled, bases: list[Basis], depth: int) -> None:
-    """Lanczos steps of all bases side by side, until each has ``depth`` rows or has nowhere to go."""
-    growing = [basis for basis in bases if basis.proposed and basis.size < depth]
-    while growing:
-        images = sampled.beside(sampled.operator @ torch.cat([basis.pending for basis in growing]).T).T
-        for basis, image in zip(growing, images.split(1), strict=True):
-            basis.commit(image)
-            if basis.room:
-                norm = float(basis.projection.abs().sum(0).max())  # at least the largest modulus, and near it
-                floor = 10 * torch.finfo(sampled.operator.dtype).eps * norm
-                basis.propose(image, known=basis.projection[-1:], floor=floor)
-        growing = [basis for basis in growing if basis.proposed and basis.size < depth]
