@@ -39,12 +39,12 @@ class PhaseDiagram:
     that the states are ranks 0 to R, where R modes have their critical decay above this one. (Each mode by itself may
     be learned or not, but learning a weaker one instead of a stronger one is a saddle: the two rotate into each other.)
 
-    With inputs of different variances that leave the modes apart, all sets of modes are tested, exactly: a learned
-    i and an unlearned j are stable against each other iff s_i (s_i + (v_j - v_i) p_i) > s_j^2, and two learned ones
-    iff the 2 by 2 Hessian of their off-diagonal entries is positive. Both orders may then be minima at once. Where the
-    covariance mixes the modes there is no closed form: minima are searched for by descent from truncations of the
-    solution without decay, and what is found is a lower bound on their number. (Derived here; the paper has covariance
-    identity. The tests compare with Hessians of whole networks.)
+    With inputs of different variances that leave the modes apart, all sets of modes are tested, exactly: a learned i
+    and an unlearned j are stable against each other iff s_i (s_i + (v_j - v_i) p_i) > s_j^2; two learned ones always
+    are. Both orders of learning may then be minima at once. Where the covariance mixes the modes there is no closed
+    form: minima are searched for by descent from truncations of the solution without decay, and what is found is a
+    lower bound on their number. (Derived here; the paper has covariance identity. The tests compare with Hessians of
+    whole networks.)
 
     Raises :class:`InputError` for shapes that do not fit, a covariance that is not positive definite, and more than 14
     modes of different variances. Source: Ersoy and Wiesner 2026, arXiv 2606.17120.
@@ -138,15 +138,6 @@ class PhaseDiagram:
         for i, j in itertools.product(on, off):
             margin = s[i] * (s[i] + (v[j] - v[i]) * p[i]) - s[j] ** 2
             if margin < -_TIE * s[i] ** 2 or (abs(margin) <= _TIE * s[i] ** 2 and j < i):
-                return False
-        for i, j in itertools.combinations(on, 2):
-            pull_i, pull_j = s[i] - v[i] * p[i], s[j] - v[j] * p[j]  # the penalty's slope at p_i and at p_j
-            if abs(p[i] - p[j]) > 1e-7 * p[i]:
-                bend = (pull_i - pull_j) / (p[i] - p[j])
-            else:
-                bend = (2 / self.depth - 1) * pull_i / p[i]
-            mean = (v[i] + v[j]) / 2
-            if (mean + bend) * (mean + (pull_i + pull_j) / (p[i] + p[j])) <= ((v[i] - v[j]) / 2) ** 2:
                 return False
         return True
 
