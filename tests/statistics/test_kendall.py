@@ -102,6 +102,12 @@ def test_a_run_that_is_missing_shortens_its_lines_and_a_tie_on_a_line_counts_zer
     assert tied.axes["batch"].value == pytest.approx(1 / 2)
 
 
+def test_a_resample_that_leaves_a_line_without_a_pair_keeps_the_other_lines() -> None:
+    # Along lr tau is +1 at batch 1 and -1 at batch 2; resamples that have one of the lines alone say so.
+    found = granulated_kendall([1, 4, 3, 2], [1, 2, 3, 4], {"lr": [1, 1, 2, 2], "batch": [1, 2, 1, 2]}).axes["lr"]
+    assert (found.value, found.low, found.high) == (0, -1, 1)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_granulated_is_the_mean_of_the_definition_over_all_lines(seed: int) -> None:
     rng = np.random.default_rng(seed)
