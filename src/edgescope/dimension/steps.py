@@ -63,7 +63,11 @@ class OptimizerStep:
         jacobian = update_jacobian(rule_for(self.optimizer, member.tensors), member)
         values = torch.linalg.svdvals(dense(jacobian))
         resolved = 4 * torch.finfo(torch.float64).eps * float(values[0])
-        _refuse_singular(int((values <= resolved).sum()), f"a step of {type(self.optimizer).__name__}")
+        _refuse_singular(
+            int((values <= resolved).sum()),
+            f"a step of {type(self.optimizer).__name__}",
+            "after a step where there is no state yet, or lyapunov_exponents, which do not depend on the state's units",
+        )
         return values.log(), torch.full_like(values, 1 / len(values))
 
 
@@ -100,10 +104,10 @@ def with_dead_zone(
     return lambda nodes: torch.where(nodes.abs() < zone, 0.0, exponent(nodes))
 
 
-def _refuse_singular(count: int, what: str) -> None:
+def _refuse_singular(count: int, what: str, hint: str = "a slightly different learning rate") -> None:
     if count:
         raise InputError(
             f"the Jacobian of {what} is singular ({count} singular value{'s' * (count > 1)} 0 to rounding)",
             expected="exponents above -inf",
-            hint="a slightly different learning rate, or after a step where an optimizer has no state yet",
+            hint=hint,
         )
