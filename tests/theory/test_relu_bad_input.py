@@ -79,8 +79,11 @@ def test_where_nothing_generalizes_or_is_known() -> None:
     refused("generalizing", InputError, "expected xor data", "bias", torch.cat([X, X[:, :1] / 2], 1), Y)
     refused("generalizing", InputError, "3 layers; expected depth=2", "no-bias", X, Y, depth=3)
     refused("generalizing", InputError, "without one of the corners", "batchnorm", X[:3], Y[:3])
-    refused("minimal_trace", NotKnownError, "batch normalisation is not known", "batchnorm", X[:3], Y[:3])
     refused("minimal_trace", NotKnownError, "batch normalisation is not known", "batchnorm", X, X[:, 0] + 3)
+    five = torch.cat([X[:3], 2 * X[:3]], 1).repeat(2, 1) + torch.tensor([[0.0]] * 3 + [[2.0]] * 3)
+    refused(
+        "minimal_trace", NotKnownError, "expected affinely independent inputs, or xor", "batchnorm", five, five[:, 0]
+    )
 
 
 def test_a_trace_needs_one_output() -> None:

@@ -49,13 +49,16 @@ def minimal_trace(
       independent inputs). Where it does not, it is a lower bound. For xor on {-1, 1}^2 x S with S = -S (such as the
       whole hypercube) the infimum is sqrt(2) times larger, 4 sqrt(2 d): see :func:`generalizing`.
     - "layernorm": 2/n sum min(1, 2 r_i |y_i| / epsilon), attained by :func:`memorizing` wherever that exists.
-    - "batchnorm": xor data only: 4 |c| sum over the corners k of (x_1, x_2) of sqrt(p_k), with p_k the share of the
-      samples at corner k and y = c x_1 x_2; 8 |c| for balanced corners. The infimum on product sets {-1, 1}^2 x S;
-      on another draw that of :func:`generalizing` networks. It is not attained, since ||W_1|| tends to infinity.
-      Derivation: with h_j = relu(z_j)/rms_j, of mean square 1, the gradient in (gamma, w) alone gives
-      Tr H >= 2 sum_j (gamma_j^2 + w_j^2) >= 4 sum_j |gamma_j w_j|, and |c| = |mean(x_1 x_2 f)| <= sum_j |gamma_j w_j|
-      max_h |mean(x_1 x_2 h)|. On a product set that maximum is 1/2, for a neuron that fires at one corner. (The paper's
-      lemma gives 4: it drops the factor 2 of the trace lemma.)
+    - "batchnorm": an infimum, not attained, since ||W_1|| tends to infinity. With h_j = relu(z_j)/rms_j, of mean square
+      1, the gradient in (gamma, w) alone gives Tr H >= 2 sum_j (gamma_j^2 + w_j^2) >= 4 sum_j |gamma_j w_j|, and the
+      rest of it vanishes as ||W_1|| grows; so what is sought is the least sum_j |gamma_j w_j|.
+      For xor, y = c x_1 x_2: 4 |c| sum over the corners k of (x_1, x_2) of sqrt(p_k), with p_k the share of the samples
+      at corner k; 8 |c| for balanced corners. That is the limit of :func:`generalizing` networks, and the infimum on
+      product sets {-1, 1}^2 x S: |c| = |mean(x_1 x_2 f)| <= sum_j |gamma_j w_j| max_h |mean(x_1 x_2 h)|, and this
+      maximum is 1/2, for a neuron that fires at one corner. (The paper's lemma gives 4: it drops the factor 2 of the
+      trace lemma.) On a draw that is no product set it is not proved that nothing lies below.
+      For affinely independent inputs (n <= d + 1): 4 (rms(max(y, 0)) + rms(max(-y, 0))), the limit of two neurons, one
+      for each sign; less is impossible, since neurons with gamma_j w_j > 0 must add up to at least max(y, 0).
 
     Raises :class:`InputError` for an unknown architecture, repeated inputs, targets that no such network can
     interpolate, and shapes or values that cannot be used; :class:`NotKnownError` where no closed form is known.
@@ -63,13 +66,7 @@ def minimal_trace(
     """
     inputs, targets = _checked(architecture, x, y, depth, epsilon)
     if architecture == "batchnorm":
-        scale, shares = _xor_scale(inputs, targets), _corner_shares(inputs)
-        if scale is None or min(shares) == 0:
-            raise NotKnownError(
-                "the least trace with batch normalisation is not known for these data",
-                expected="xor data: x_1 and x_2 in {-1, 1}, all four corners, y = c x_1 x_2",
-            )
-        return 4 * abs(scale) * float(np.sqrt(shares).sum())
+        return _with_batch_normalisation(inputs, targets)
     lengths, sizes = _lengths(architecture, inputs), np.abs(targets)
     if architecture == "layernorm":
         squares = np.minimum(1.0, 2 * lengths * sizes / epsilon)
@@ -145,7 +142,9 @@ def generalizing(
       (The paper prints (d^2 + 1)^(1/4), with which the trace is 62.1 instead of 22.3 for d = 30.)
     - "layernorm": the same rows with a and head of :func:`memorizing`.
     - "batchnorm": rows S (s_1, s_2, 0, ...), biases -S, S = 1e6, gamma = |head| = sqrt(|c| sqrt(p_s)): a trace above
-      :func:`minimal_trace` by a share of about d / S^2, which is as near as float64 tells. Normalised over ``x``.
+      4 |c| sum_s sqrt(p_s) by a share of about d / S^2, which is as near as float64 tells. Normalised over ``x``.
+      (For n <= d + 1 affinely independent inputs :func:`minimal_trace` is lower: there flatter networks do not
+      generalize.)
     - "no-bias": rows a (s_1 (1 + e), s_2 (1 - e), 0, ...), head w s_1 s_2. Two neurons fire at every input, so that
       ||grad f||^2 = 4 a^2 (1 + e^2) + 2 d w^2; with 2 a w (1 - e) = |c| it is least at 2 sqrt(2 d) |c| for e -> 0 (here
       e = 2^-23). The trace 4 sqrt(2 d) |c| is sqrt(2) times the bound of :func:`minimal_trace`, and the infimum over
@@ -204,6 +203,18 @@ def trace_at_interpolation(model: nn.Module, x: Float[Tensor, "n ..."]) -> float
         pieces = torch.autograd.grad(output, parameters, retain_graph=True, allow_unused=True)
         total += sum(float(piece.square().sum()) for piece in pieces if piece is not None)
     return 2 * total / len(x)
+
+
+def _with_batch_normalisation(inputs: Array, targets: Array) -> float:
+    if np.linalg.matrix_rank(np.column_stack([inputs, np.ones(len(inputs))])) == len(inputs):
+        return 4 * sum(math.sqrt(np.square(np.maximum(sign * targets, 0)).mean()) for sign in (1, -1))
+    scale, shares = _xor_scale(inputs, targets), _corner_shares(inputs)
+    if scale is None or min(shares) == 0:
+        raise NotKnownError(
+            "the least trace with batch normalisation is not known for these data",
+            expected="affinely independent inputs, or xor: x_1 and x_2 in {-1, 1}, all four corners, y = c x_1 x_2",
+        )
+    return 4 * abs(scale) * float(np.sqrt(shares).sum())
 
 
 def _one_hot(
