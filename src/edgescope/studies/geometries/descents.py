@@ -38,6 +38,11 @@ class Descent:
         return np.nan if place is None else float(self.sharpness.steps[place])
 
     @property
+    def ends_at_edge(self) -> bool:
+        """Whether S, from below, was at or above its threshold at the last measurement."""
+        return bool(self.sharpness.ratio.size and self.sharpness.ratio[-1] >= 1)
+
+    @property
     def upper(self) -> tuple[np.ndarray, np.ndarray]:
         """Steps at which there was a certificate, and the upper end of S over the threshold."""
         steps, upper = self.record.series("generalized_sharpness", "upper")

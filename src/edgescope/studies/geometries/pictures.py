@@ -80,7 +80,7 @@ def _plain(networks: dict[str, list[Descent]]) -> list[Figure]:
     for key, found in networks.items():
         tables = []
         for run in found:
-            if "normalized" in run.record.config["optimizer"]:
+            if "normalized=true" in run.record.config["optimizer"]:
                 continue
             steps, values = run.record.series("sharpness", "1")
             ratio = values * float(run.record.config["lr"]) / 2
@@ -115,13 +115,14 @@ def _losses(key: str, found: list[Descent]) -> Figure:
 
 def _went(run: Descent) -> bool:
     """Whether the run was at its edge when network and quadratic model were compared."""
-    return run.sharpness.arrival is not None and not np.isnan(run.ahead[0])
+    normalized = "normalized=true" in run.record.config["optimizer"]
+    return run.ends_at_edge and not normalized and not np.isnan(run.ahead[0])
 
 
 def _ahead(key: str, found: list[Descent]) -> Figure:
     tables = []
     for run in found:
-        if not _went(run) or "normalized" in run.record.config["optimizer"]:
+        if not _went(run):
             continue
         for part in ("network", "model"):
             losses = run.record.array(run.record.last_step or 0, "quadratic_model", part)
@@ -131,7 +132,7 @@ def _ahead(key: str, found: list[Descent]) -> Figure:
     return Figure(
         f"model-{key.lower()}",
         f"The quadratic model diverges where the network does not: {NETWORKS[key]}",
-        "Loss ahead of the last point of each run that had reached its edge, over the loss there: on the network "
+        "Loss ahead of the last point of each run that ended at its edge, over the loss there: on the network "
         "(solid), and on the quadratic model of the loss at that point (dashed), under the same steps.",
         loss_curves(pl.concat(tables), title="loss / loss at the start", pair=("network", "model")),
     )

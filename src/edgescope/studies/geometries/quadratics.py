@@ -70,7 +70,7 @@ def random_form(seed: int) -> Float[Tensor, "P P"]:
 
 
 def _followed(form: Float[Tensor, "P P"], geometry: Geometry) -> Iterator[dict[str, float]]:
-    found = generalized_sharpness(from_matrix(form, SHAPES), geometry, restarts=16, iterations=200, tol=1e-9)
+    found = generalized_sharpness(from_matrix(form, SHAPES), geometry, restarts=16, iterations=500, tol=1e-13)
     above, below = 2 * (1 + MARGIN) / found.lower, 2 * (1 - MARGIN) / found.upper
     on_line = found.direction
     generator = torch.Generator().manual_seed(1)
