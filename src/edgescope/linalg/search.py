@@ -20,6 +20,7 @@ _AUDIT_SHARE = 0.1  # of the products spent so far
 _AUDIT_LEAST = 4
 _MARGIN = 0.95  # of the limits is aimed at, so that the part of a residual that is rounding does not tip it over
 _GUARD = 0.05  # residual of a guard, as a share of its value
+_GAIN = 1e-5  # share of a value below which its gain tells no gap: rounding, in float32
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Search:
         self.budget = budget
         self.progress = progress
         self.guards = 0
+        self.gap = math.inf  # smallest of the gaps, over the value, that the gains of the last run tell of
         self._generator = generator
         self._before = basis.operator.products
         self._epsilon = torch.finfo(basis.operator.dtype).eps
@@ -126,6 +128,7 @@ class Search:
         rounding of products and sums, which no expansion lowers. The flags that are returned mean the whole residual.
         """
         basis, whole = self.basis, self.basis.operator.size
+        passed: list[tuple[Tensor, Tensor]] = []
         while True:
             ritz = basis.ritz()
             places = select(ritz.values, self.which, self.count + self.guards)
@@ -141,6 +144,7 @@ class Search:
                 residuals = basis.residuals(values, coordinates)
                 inside = inner(residuals, basis.rows)
                 outside = (inner(residuals, residuals).diagonal() - inside.square().sum(1)).clamp(min=0).sqrt()
+            passed.append((values, outside))
             excess = self._measure(values, outside, ritz) / (_MARGIN * limits).clamp(min=1e-300)
             settled = excess <= 1
             if self.progress is not None:
@@ -149,6 +153,7 @@ class Search:
                 if audit and basis.size < whole and self._left() > 0:
                     audit = self._audit(ritz)
                     continue
+                self.gap = self._seen_gap(passed, ritz)
                 return self._found(ritz)
             if not self._tail:
                 worst = excess.argsort(descending=True)[: min(self.block, int((~settled).sum()))]
@@ -183,6 +188,20 @@ class Search:
         now = basis.ritz().values
         moved = (now[select(now, self.which, self.count)] - values).abs()
         return bool((moved > self._limits(values, ritz)).any())
+
+    def _seen_gap(self, passed: list[tuple[Tensor, Tensor]], ritz: Ritz) -> float:
+        """Smallest residual^2 / gain over the value: what a value gained since is at least the error that it had."""
+        final = ritz.values[select(ritz.values, self.which, self.count + self.guards)]
+        wanted = torch.isin(final, ritz.values[select(ritz.values, self.which, self.count)])
+        smallest = math.inf
+        for values, residuals in passed:
+            if values.shape != final.shape:
+                continue
+            gain, size = (final - values).abs(), values.abs()
+            told = wanted & (gain > _GAIN * size) & (residuals < _GUARD * size)
+            if bool(told.any()):
+                smallest = min(smallest, float((residuals**2 / (gain * size))[told].min()))
+        return smallest
 
     def _restart(self, ritz: Ritz, free: int = 1) -> None:
         reach = self.count + self.guards

@@ -17,11 +17,15 @@ from edgescope.linalg.metric import Metric
 from edgescope.linalg.operator import Operator, as_operator
 from edgescope.linalg.search import Found, Search, Which, select
 
-# Chosen on six small networks (tanh, relu, gelu; half-MSE, cross-entropy; on the edge and off it), 200 steps in a row,
-# and on matrices with exact crossings, k=1. A crowd of 0.01 was 1.3e-3 off; without a guard exact crossings are missed.
-_HISTORY = 4  # updates remembered: at the edge the iterate has period two, and values cross within a few steps
+# Chosen on small networks (tanh, relu, gelu; half-MSE, cross-entropy; on the edge and off it), up to 200 steps,
+# and on matrices with exact crossings, k=1 and 3. A fixed gap of 0.01 was 1.3e-3 off, seen gaps up to 0.03 were 5e-4
+# off, up to 0.015 3e-4; without a guard, or with seeds taken one at a time, exact crossings are missed.
+_HISTORY = 3  # updates remembered: at the edge the iterate has period two; a fourth spends more than it saves for k=1
 _DROP = 0.02  # a direction of the history with a smaller part of its own costs a product and brings nothing
-_CROWD = 0.005  # gap to the nearest value that is taken for granted, as a share of the value; a seen gap is not trusted
+_CROWD = 0.005  # gap to the nearest value that is taken for granted, as a share of the value, at least
+_CROWD_MOST = 0.015  # and at most, however large the gaps that were seen
+_TRUST = 0.25  # of the smallest gap seen in the last updates
+_GAPS = 10  # updates over which gaps are remembered; fewer say nothing
 _CLOSE = 0.1  # a next value closer than this share of the last tracked one is followed roughly, as a guard
 _GUARD_HISTORY = 2  # updates of which guards are remembered
 _SPARE = 3  # vectors beyond k that the first update passes on, in place of the history that is missing
@@ -32,18 +36,20 @@ _NEAR, _FAR = 0.9, 0.8  # of the threshold: one more pair is tracked above the f
 class EigenTracker:
     """Follows the ``k`` largest (or smallest, or both) eigenpairs of ``thing`` while it changes.
 
-    ``update`` is a Rayleigh-Ritz step on the vectors of the last four updates, expanded by residuals only while the
-    estimated error of a value, residual^2 / (0.005 |value|), exceeds ``tol`` |value|; ``converged`` and ``error`` of
-    its result refer to that. The next value, where it is within a tenth, is followed roughly, so that it can be seen to
-    cross. The first update is cold, and audited for missed values like :func:`top_eigenpairs`; so is every 25th. At
-    the edge of stability of small networks some 3 to 5 products an update suffice for k=1.
+    ``update`` is a Rayleigh-Ritz step on the vectors of the last three updates, expanded by residuals only while the
+    estimated error of a value, residual^2 / (gap |value|), exceeds ``tol`` |value|; ``converged`` and ``error`` of
+    its result refer to that. The gap is 0.005; once ten updates have told how much values gain on their residuals, it
+    is a quarter of the smallest gap of the last ten, within 0.005 and 0.015: an estimate, no bound. The next value,
+    where it is within a tenth, is followed roughly, so that it can be seen to cross. The first update is cold, and
+    audited for missed values like :func:`top_eigenpairs`; so is every 25th. At the edge of stability of small networks
+    some 4 to 7 products an update were needed for k=1.
 
     Where there is a ``threshold`` and the lowest tracked value (of the largest) reaches 0.9 of it, one more pair is
     tracked, up to ``most`` (default k + 8); pairs are given up one by one when the lowest but one is below 0.8 of it.
     An update spends at most ``max_products`` (default 100 + 20 k); what did not converge by then says so.
 
     ``thing`` is asked for its operator anew at each update: an Objective follows its live model. Memory: the basis of
-    max(6 k + 24, 60) vectors is reserved once, but only what is used is touched; the history is 4 k + 2 vectors.
+    max(6 k + 24, 60) vectors is reserved once, but only what is used is touched; the history is 3 k + 2 vectors.
     """
 
     def __init__(
@@ -74,6 +80,7 @@ class EigenTracker:
         self._tol, self._which, self._max_products, self._seed = tol, which, max_products, seed
         self._history: list[Float[Tensor, "j P"]] = []  # newest first
         self._guards: list[Float[Tensor, "j P"]] = []
+        self._gaps: list[float] = []  # seen in the last updates, newest last
         self._updates = 0
         self._basis: Basis | None = None
 
@@ -100,7 +107,7 @@ class EigenTracker:
             self.k,
             tolerance=self._tol,
             generator=torch.Generator().manual_seed(self._seed + self._updates),
-            crowd=_CROWD,
+            crowd=self._crowd(),
             budget=budget,
         )
         search.sow(seeds, _DROP)
@@ -114,10 +121,17 @@ class EigenTracker:
             found = search.run(audit=False)
         pairs = as_eigenpairs(found, self._basis, self.metric, time.perf_counter() - began)
         self._remember(self._basis, found)
+        self._gaps = [*self._gaps, search.gap][-_GAPS:] if math.isfinite(search.gap) else self._gaps
         self._updates += 1
         if self.threshold is not None and self.k > self._least and float(pairs.values[-2]) < _FAR * self.threshold:
             self.k -= 1
         return pairs
+
+    def _crowd(self) -> float:
+        """The gap, as a share of the value, that the error estimate takes for granted."""
+        if len(self._gaps) < _GAPS:
+            return _CROWD
+        return min(max(_TRUST * min(self._gaps), _CROWD), _CROWD_MOST)
 
     def _seeds(self, operator: Operator, budget: int) -> Float[Tensor, "j P"] | None:
         if not self._history:
@@ -153,6 +167,7 @@ class EigenTracker:
     def state(self) -> dict[str, Tensor]:
         """What a resumed run needs to continue bit for bit: the history and the number of pairs."""
         counts = {"k": torch.tensor(self.k), "updates": torch.tensor(self._updates)}
+        counts["gaps"] = torch.tensor(self._gaps, dtype=torch.float64)
         wanted = {f"history.{i}": rows.clone() for i, rows in enumerate(self._history)}
         return counts | wanted | {f"guards.{i}": rows.clone() for i, rows in enumerate(self._guards)}
 
@@ -160,6 +175,7 @@ class EigenTracker:
         """Continue from a state that ``state()`` gave."""
         try:
             self.k, self._updates = int(state["k"]), int(state["updates"])
+            self._gaps = state["gaps"].tolist()
         except KeyError as error:
             raise InputError(f"a tracker state without {error}", expected="what state() gave") from error
         kinds = {kind: sum(name.startswith(kind) for name in state) for kind in ("history.", "guards.")}
