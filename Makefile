@@ -39,6 +39,7 @@ check: $(STAMP)  ## lint and types
 bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.lock
 	$(BIN)/python benchmarks/curvature.py
+	$(BIN)/python benchmarks/stacked_training.py
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) runs build dist

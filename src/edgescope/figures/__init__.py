@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from edgescope.figures.brackets import bracket_curves
+from edgescope.figures.correlations import correlation_dots
 from edgescope.figures.curves import loss_curves
 from edgescope.figures.eigenvalues import eigenvalue_curves
 from edgescope.figures.figure import Figure
+from edgescope.figures.gaps import scatter_panels
 from edgescope.figures.interval import interval_dots
+from edgescope.figures.panels import stacked_panels
 from edgescope.figures.ratio import ratio_curves
+from edgescope.figures.ridge import spectral_ridge
 from edgescope.figures.scatter import predicted_against_measured
 from edgescope.figures.spectrum import spectral_density, spectral_stems
 
 __all__ = [
     "Figure",
     "bracket_curves",
+    "correlation_dots",
     "eigenvalue_curves",
     "interval_dots",
     "loss_curves",
     "predicted_against_measured",
     "ratio_curves",
+    "scatter_panels",
     "spectral_density",
+    "spectral_ridge",
     "spectral_stems",
+    "stacked_panels",
 ]

@@ -53,7 +53,8 @@ def bracket_curves(
 
 
 def _panel(sharpness: pl.DataFrame, steps: pl.DataFrame, title: str | None, x_titled: bool) -> Chart:
-    certified = sharpness.filter(pl.col("upper").is_finite())
+    reached = pl.when(pl.col("upper").is_finite()).then("upper").interpolate()
+    certified = sharpness.with_columns(upper=pl.max_horizontal("lower", reached)).filter(reached.is_not_null())
     met = steps["mean"].to_list()
     highest = max([1.2, *sharpness["lower"], *certified["upper"], *met])
     lowest = max(-1.0, min([0.0, *met]))

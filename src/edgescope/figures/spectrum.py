@@ -7,6 +7,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 import polars as pl
+from jaxtyping import Float
 
 from edgescope.errors import InputError
 from edgescope.figures import look
@@ -46,9 +47,7 @@ def spectral_density(
     frames = []
     for moment in moments:
         rows = table.filter(pl.col("moment") == moment)
-        weights = rows["weight"].to_numpy() / rows["weight"].sum()
-        bumps = np.exp(-0.5 * ((grid[:, None] - rows["node"].to_numpy()) / width) ** 2)
-        density = bumps @ weights / (width * np.sqrt(2 * np.pi))
+        density = smooth_density(rows, grid, width)
         frames.append(pl.DataFrame({"moment": moment, "node": grid, "density": density}))
     curve = pl.concat(frames)
     floor = FLOOR * float(curve["density"].max())  # type: ignore[arg-type]
@@ -106,6 +105,14 @@ def spectral_stems(table: pl.DataFrame, *, threshold: float | None = None, title
     return alt.layer(
         stem.mark_rule(strokeWidth=1.5).encode(y2=alt.Y2("base")), dot, *_threshold(threshold, "y")
     ).properties(width=look.WIDTH)
+
+
+def smooth_density(rows: pl.DataFrame, grid: Float[np.ndarray, " g"], width: float) -> Float[np.ndarray, " g"]:
+    """The density of nodes and weights on a grid, each node a normal density of standard deviation ``width``; its
+    area is 1."""
+    weights = rows["weight"].to_numpy() / rows["weight"].sum()
+    bumps = np.exp(-0.5 * ((grid[:, None] - rows["node"].to_numpy()) / width) ** 2)
+    return bumps @ weights / (width * np.sqrt(2 * np.pi))
 
 
 def _threshold(value: float | None, channel: str) -> list[Chart]:

@@ -47,3 +47,14 @@ def steps_of(runs: dict[str, Record]) -> pl.DataFrame:
         more = readings.filter(pl.col("part") == "actual").select("step", "note", rounding="error")
         rows.append(values.join(more, on="step").with_columns(run=pl.lit(name)))
     return pl.concat(rows, how="diagonal") if rows else pl.DataFrame()
+
+
+def spectra(record: Record) -> pl.DataFrame:
+    """Every spectrum of a record: moment, node, weight; empty where none was taken."""
+    table = record.table()
+    steps = table.filter((pl.col("measure") == "spectrum") & pl.col("value").is_not_null())["step"].to_list()
+    parts = []
+    for step in steps:
+        nodes, weights = (record.array(step, "spectrum", part) for part in ("nodes", "weights"))
+        parts.append(pl.DataFrame({"moment": [f"step {step}"] * len(nodes), "node": nodes, "weight": weights}))
+    return pl.concat(parts) if parts else pl.DataFrame()

@@ -14,12 +14,12 @@ from edgescope.figures import (
     loss_curves,
     predicted_against_measured,
     ratio_curves,
-    spectral_density,
+    spectral_ridge,
 )
 from edgescope.store import Record
 from edgescope.studies.edge.claims import SETTLED, changes
 from edgescope.studies.seen import Seen
-from edgescope.studies.tables import intervals, series, times
+from edgescope.studies.tables import intervals, series, spectra, times
 
 
 def edge_figures(runs: dict[str, Record]) -> list[Figure]:
@@ -92,14 +92,15 @@ def edge_figures(runs: dict[str, Record]) -> list[Figure]:
             )
         )
     for name in mlp:
-        spectra = _spectra(runs[name])
-        if not spectra.is_empty():
+        moments = spectra(runs[name])
+        if not moments.is_empty():
             figures.append(
                 Figure(
                     "spectrum",
-                    "The spectrum before training and at the edge",
-                    f"Density of all eigenvalues of the Hessian, run {name}, by Lanczos quadrature. Dashed: 2/η.",
-                    spectral_density(spectra, threshold=2.0 / float(runs[name].config["lr"])),
+                    "The spectrum before training, on the way, and at the edge",
+                    f"Density of all eigenvalues of the Hessian, run {name}, by Lanczos quadrature, on a logarithmic "
+                    "scale over six decades. Dashed: 2/η.",
+                    spectral_ridge(moments, threshold=2.0 / float(runs[name].config["lr"])),
                 )
             )
     return figures
@@ -134,14 +135,3 @@ def _losses(runs: dict[str, Record], names: Sequence[str]) -> pl.DataFrame:
 
 def _thresholds(runs: dict[str, Record], names: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame({"run": list(names), "threshold": [2.0 / float(runs[n].config["lr"]) for n in names]})
-
-
-def _spectra(record: Record) -> pl.DataFrame:
-    """Nodes and weights of every spectrum in a record; empty where none was taken."""
-    table = record.table()
-    steps = table.filter((pl.col("measure") == "spectrum") & pl.col("value").is_not_null())["step"].to_list()
-    parts = []
-    for step in steps:
-        nodes, weights = (record.array(step, "spectrum", part) for part in ("nodes", "weights"))
-        parts.append(pl.DataFrame({"moment": [f"step {step}"] * len(nodes), "node": nodes, "weight": weights}))
-    return pl.concat(parts) if parts else pl.DataFrame()

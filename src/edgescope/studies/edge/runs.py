@@ -91,7 +91,7 @@ def edge_tasks(preset: Preset, seed: int) -> list[TrainTask]:
         if "GD" in name:
             measures += (f"directional_smoothness:method=products@{2 * setting.every}",)
         if name == setting.portrayed:
-            measures += (f"spectrum@{steps}",)
+            measures += (f"spectrum@{steps // 8}",)
         config = RunConfig(
             data=setting.cnn_data if convolutional else setting.mlp_data,
             model=setting.cnn if convolutional else setting.mlp,
