@@ -11,6 +11,8 @@ from torch import Tensor
 from edgescope.geometry.geometry import Geometry
 from edgescope.linalg import Operator
 
+_NEAR_0 = 1e-2  # a norm; further in, scaling up would magnify the rounding of H d
+
 
 @dataclass(frozen=True)
 class Climb:
@@ -70,7 +72,7 @@ def climb(
         share = best_share(values[moving], inner(target, image), inner(target, far)).to(here)
         here, image = here.lerp(target, share), image.lerp(far, share)
         norm = geometry.norm(here)
-        back = torch.where((inner(here, image) > 0) & (norm > 0), norm, 1.0).to(here)
+        back = torch.where((inner(here, image) > 0) & (norm > _NEAR_0), norm, 1.0).to(here)
         points[:, moving], images[:, moving] = here / back, image / back
         gained = inner(points[:, moving], images[:, moving])
         settled[moving] = gained - values[moving] <= tol * gained.abs()
@@ -92,8 +94,9 @@ def frank_wolfe(operator: Operator, geometry: Geometry, starts: Float[Tensor, "P
 
 
 def on_sphere(geometry: Geometry, points: Tensor, images: Tensor, settled: Tensor) -> Climb:
-    """A climb's end, scaled to norm 1; a point at 0 has no direction, and counts as lowest."""
+    """A climb's end, scaled to norm 1; a point near 0, whose direction is rounding, counts as lowest."""
     norm = geometry.norm(points)
-    scale = torch.where(norm > 0, norm, 1.0)
+    known = norm > _NEAR_0
+    scale = torch.where(known, norm, 1.0)
     points, images = points / scale, images / scale
-    return Climb(points, images, torch.where(norm > 0, inner(points, images), -torch.inf), settled)
+    return Climb(points, images, torch.where(known, inner(points, images), -torch.inf), settled)

@@ -69,7 +69,8 @@ def _certificate(geometry: Geometry, asked: Asked) -> Certificate | None:
     points, multipliers = asked.recalled("points", operator.size, rank), asked.memory.get("multipliers")
     steps = asked.iterations if free else _STEPS
     if points is not None and multipliers is not None and multipliers.shape == form.multipliers().shape:
-        form, steps = form.restored(multipliers), asked.iterations if free else _REFRESH
+        form = form.restored(multipliers)
+        steps = asked.iterations if free else _REFRESH
     else:
         draw = asked.random(rank)
         points = form.fitted(draw).power(draw, -1.0)

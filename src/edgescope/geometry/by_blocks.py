@@ -38,6 +38,7 @@ def by_blocks(geometry: Blocks, asked: Asked) -> GeneralizedSharpness:
     starts, steps = [search.embedded(search.leading())], 0
     if search.upper() > (1 + asked.tol) * search.lower():  # a mean of several blocks may lie higher
         starts, steps = [search.embedded(block) for block in range(len(search.blocks))], asked.iterations
+        starts.append(asked.random(max(asked.restarts - len(starts), 0)))
     end = climb(operator, geometry, torch.cat(starts, dim=1), steps, asked.tol)
     best = end.best()
     return GeneralizedSharpness(

@@ -62,25 +62,27 @@ class Majorant(Metric):
 
 
 class Uniform(Majorant):
-    """M = I, whose budget is the largest ||d||_2^2 in the ball: for a geometry of which nothing else is known."""
+    """M = y I with budget y max ||d||_2^2, the maximum over the ball: for a geometry of which nothing else is known."""
 
-    def __init__(self, size: int, longest_square: float) -> None:
-        self.size, self.budget = size, longest_square
+    def __init__(self, size: int, longest_square: float, entry: float = 1.0) -> None:
+        self.size, self.longest_square = size, longest_square
+        self.entry = entry if entry > 0 else 1.0
+        self.budget = self.entry * longest_square
 
     def power(self, block: Tensor, exponent: float) -> Tensor:
-        return block
+        return block * self.entry**exponent
 
     def fitted(self, gradients: Tensor) -> Uniform:
-        return self
+        return Uniform(self.size, self.longest_square, float(gradients.double().norm()) / self.longest_square**0.5)
 
     def eased(self, share: float) -> Uniform:
-        return self
+        return Uniform(self.size, self.longest_square, (1 + share) * self.entry)
 
     def multipliers(self) -> Tensor:
-        return torch.zeros(0)
+        return torch.tensor([self.entry], dtype=torch.float64)
 
     def restored(self, multipliers: Tensor) -> Uniform:
-        return self
+        return Uniform(self.size, self.longest_square, float(multipliers))
 
 
 class Coordinates(Majorant):

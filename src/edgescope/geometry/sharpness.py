@@ -53,11 +53,13 @@ def generalized_sharpness(
     and Diagonal are eigenvalues, Blocks is found block by block, and both ends meet there to within ``tol`` as far as
     ``iterations`` products suffice.
 
-    ``start`` is an earlier result of the same run (or its ``state``), or a direction: then the climb begins there and
-    at the gradient alone, and the certificate from the earlier one's multipliers. ``method="frank-wolfe"`` is the lower
+    ``start`` is an earlier result of the same run (or its ``state``), or a direction: the climb then begins there, at
+    the gradient and at roundings of the relaxation, and the certificate at the earlier one's multipliers, which a step
+    refreshes: at the edge of stability its upper end is then some tenth looser. ``method="frank-wolfe"`` is the lower
     end as published, for comparison: ``restarts`` Gaussian starts, ``iterations`` fixed steps, no more.
 
-    Cost: products only. Cold some 200 to 350, with a start some 50, with neither certificate nor cold start some 10.
+    Cost: products only. Cold some 200 to 350, with a start at most 60 in Linf, Spectral and their products and some 50
+    in Blocks; with neither certificate nor cold start some 10.
     Raises :class:`InputError` for arguments that do not fit, an operator that is not symmetric (two products of the
     first measurement find out), a gradient of zero, and products that are not finite. Sources: Islamov et al. 2026,
     arXiv 2603.05002; the upper end is this library's.
