@@ -173,7 +173,8 @@ def test_the_first_rise_is_judged_where_a_run_is_long_enough(runs: dict[str, Rec
     assert finding(runs, "first rises").verdict == "fails"
     late = Record.create(tmp_path / "late", config=runs["Chen-CNN"].config)
     for step in range(1400):
-        late.append(step, [Reading("training_loss", {"": 1.0 - 1e-4 * step + 0.01 * (step > 1300)})])
+        smooth = Reading("directional_smoothness", {"": 1.0, "ratio": 1.0, "actual": -1e-4}, {"actual": 1e-12})
+        late.append(step, [Reading("training_loss", {"": 1.0 - 1e-4 * step + 0.01 * (step > 1300)}), smooth])
     runs["Chen-CNN"] = late
     found = finding(runs, "first rises")
     assert (found.verdict, found.measured) == ("holds", {"Chen-CNN: first rise": 1301})
