@@ -53,8 +53,8 @@ def bracket_curves(
 
 
 def _panel(sharpness: pl.DataFrame, steps: pl.DataFrame, title: str | None, x_titled: bool) -> Chart:
-    reached = pl.when(pl.col("upper").is_finite()).then("upper").interpolate()
-    certified = sharpness.with_columns(upper=pl.max_horizontal("lower", reached)).filter(reached.is_not_null())
+    between = sharpness.with_columns(upper=pl.when(pl.col("upper").is_finite()).then("upper").interpolate())
+    certified = between.drop_nulls("upper").with_columns(upper=pl.max_horizontal("lower", "upper"))
     met = steps["mean"].to_list()
     highest = max([1.2, *sharpness["lower"], *certified["upper"], *met])
     lowest = max(-1.0, min([0.0, *met]))

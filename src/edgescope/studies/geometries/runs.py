@@ -95,7 +95,7 @@ _QUICK = {
         loss="mse",
         every=20,
         step_cost=1.0,
-        steps=dict.fromkeys(METHODS, 600) | {"blocks": 1600},
+        steps=dict.fromkeys(METHODS, 600) | {"blocks": 2200},
     ),
     "CNN": Network(
         data="fashion-5k:train=100,test=100,pool=4",
@@ -157,7 +157,7 @@ _CHEN_QUICK = {
         "mse",
         50,
         2.0,
-        {"Chen": 500},
+        {"Chen": 800},
     ),
 }
 _CHEN_FULL = {
