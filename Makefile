@@ -40,6 +40,7 @@ bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.lock
 	$(BIN)/python benchmarks/curvature.py
 	$(BIN)/python benchmarks/stacked_training.py
+	$(BIN)/python benchmarks/generalized_sharpness.py
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) runs build dist

@@ -22,6 +22,9 @@ from edgescope.losses import half_mse
 from edgescope.models import MODELS
 
 KINDS = ("random", "low rank and noise", "like a network")
+NOTE = (
+    "Medians over three matrices of each kind and size, which are float64; up to 128 dimensions the matrix is formed."
+)
 STARTS, STEPS = 5, 50  # of the published estimator
 
 
@@ -112,7 +115,7 @@ def main() -> None:
     given = options.parse_args()
     torch.set_num_threads(1)
     threadpool_limits(1)
-    lines = ["## (gs) Generalized sharpness: how tight, at what price"]
+    lines = ["## (gs) Generalized sharpness: how tight, at what price", "", NOTE]
     for section in (matrices, along_training):
         part = ["", *section(given.quick)]
         print("\n".join(part), flush=True)
