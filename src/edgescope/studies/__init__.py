@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from edgescope.registry import Registry
+from edgescope.studies.dimension import Dimension
 from edgescope.studies.edge import Edge
 from edgescope.studies.geometries import Geometries
+from edgescope.studies.grokking import GrokkingStudy
 from edgescope.studies.study import Study, StudyResult, describe, report_study, run_study
 
 STUDIES: Registry[Study] = Registry("study")
 STUDIES.add(Edge.name, Edge)
 STUDIES.add(Geometries.name, Geometries)
+STUDIES.add(Dimension.name, Dimension)
+STUDIES.add(GrokkingStudy.name, GrokkingStudy)
 
 __all__ = ["STUDIES", "Study", "StudyResult", "describe", "report_study", "run_study"]

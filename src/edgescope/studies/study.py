@@ -58,6 +58,13 @@ class Study(ABC):
     def tasks(self, preset: Preset, seed: int) -> Sequence[Task]:
         """What has to be run. Every task resumes in its own folder."""
 
+    def records(self, tasks: Sequence[Task], folder: Path) -> dict[str, Path]:
+        """Where in ``folder`` the tasks leave records, by the names that findings and figures know them by.
+
+        One for each task, in its own folder; a study whose task carries out several runs together says where they are.
+        """
+        return {task.name: folder / task.name for task in tasks}
+
     @abstractmethod
     def findings(self, runs: dict[str, Record]) -> list[Finding]:
         """A verdict on every claim, from the records of the runs that left one (failed ones may be missing)."""
@@ -125,9 +132,9 @@ def report_study(study: Study, folder: Path, outcomes: Sequence[Outcome] = ()) -
     preset, seed = described.get("preset", "quick"), int(described.get("seed", 0))
     with ExitStack() as stack:
         runs = {
-            task.name: stack.enter_context(Record.open(folder / "runs" / task.name))
-            for task in study.tasks(preset, seed)
-            if (folder / "runs" / task.name / "record.sqlite").exists()
+            name: stack.enter_context(Record.open(place))
+            for name, place in study.records(study.tasks(preset, seed), folder / "runs").items()
+            if (place / "record.sqlite").exists()
         }
         if not runs:
             failed = next((o.error for o in outcomes if o.error), "no run left a record")

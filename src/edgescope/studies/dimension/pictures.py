@@ -1,0 +1,63 @@
+"""The pictures of the study `dimension`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import polars as pl
+
+from edgescope.figures import Figure, correlation_dots, scatter_panels
+from edgescope.store import Record
+from edgescope.studies.dimension.grid import CONTROLS, TARGETS, correlations, family_of, grid_table
+
+FAMILIES = {"mlp": "small networks", "wide": "larger networks", "gpt-adamw": "language models under AdamW"}
+
+SHOWN = (
+    "SD exact",
+    "SD-SLQ",
+    "SD exact, fixed η",
+    "λ₁ (RDS sharpness)",
+    "largest eigenvalue",
+    "trace",
+    "PH dimension",
+    "lifetime sum",
+    "gradient noise",
+)
+
+
+def dimension_figures(runs: dict[str, Record]) -> list[Figure]:
+    return [figure for family, words in FAMILIES.items() for figure in _of_family(runs, family, words)]
+
+
+def _of_family(runs: Mapping[str, Record], family: str, words: str) -> Iterator[Figure]:
+    members = family_of(runs, family)
+    if len(members) < 4:
+        return
+    found = correlations(members, family)
+    table = found.table()
+    if not table.is_empty():
+        yield Figure(
+            f"correlations-{family}",
+            f"What follows the generalization gap: {words}",
+            f"Rank correlations of each measure with the gaps between test and training, over {found.points} networks: "
+            "Kendall's τ; the granulated coefficient Ψ, the mean of τ along learning rates and along batch sizes, all "
+            "else equal; and the partial rank correlation given both. Lines are 95% bootstrap intervals. Without "
+            f"association τ has a standard deviation of {found.noise:.2f}.",
+            correlation_dots(table),
+        )
+    cells = grid_table(members)
+    shown = [name for name in SHOWN if name in cells.columns and cells[name].drop_nulls().len()]
+    for target in TARGETS:
+        rows = pl.concat(
+            cells.select(*CONTROLS, measure=pl.lit(name), value=pl.col(name).cast(pl.Float64), target=pl.col(target))
+            for name in shown
+        ).drop_nulls()
+        if rows.is_empty():
+            continue
+        yield Figure(
+            f"scatter-{family}-{target.replace(' ', '-')}",
+            f"The {target} against each measure: {words}",
+            "A point a network; colour by learning rate, shape by batch size. A measure that only sorts the learning "
+            "rates shows as bands of one colour.",
+            scatter_panels(rows, y_title=target),
+        )

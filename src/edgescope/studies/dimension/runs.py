@@ -1,0 +1,261 @@
+"""The runs of the study `dimension`, quick and full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from edgescope.dimension import RandomAttractor, sharpness_dimension
+from edgescope.linalg import to_matrix
+from edgescope.measures import Reading
+from edgescope.objective import in_precision
+from edgescope.store import Record
+from edgescope.store.record import FILE
+from edgescope.studies.dimension.stack import StackTask
+from edgescope.studies.study import Preset, TrainTask
+from edgescope.sweep import Task
+from edgescope.training import Parts, RunConfig
+
+AT_THE_END = (
+    "loss",
+    "accuracy",
+    "gradient_norm",
+    "sharpness",
+    "hessian_trace",
+    "hessian_frobenius",
+    "average_sharpness",
+    "worst_case_sharpness",
+    "gradient_noise:samples=500",
+    "norms",
+    "path_norm",
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Networks of one architecture over a grid of learning rates and batch sizes; ``estimate`` is how their dimension
+    is found, in terms of the measure ``sharpness_dimension``."""
+
+    name: str
+    data: str
+    model: str
+    lrs: tuple[float, ...]
+    batches: tuple[int, ...]
+    seeds: int
+    epochs: int
+    iterates: int
+    estimate: str
+
+    def tasks(self, seed: int, cost: float) -> list[StackTask]:
+        middle = self.lrs[len(self.lrs) // 2]
+        return [
+            StackTask(
+                name=f"{self.name}-b{batch}",
+                cost=cost,
+                data=self.data,
+                model=self.model,
+                batch=batch,
+                lrs=self.lrs,
+                seeds=tuple(range(seed, seed + self.seeds)),
+                epochs=self.epochs,
+                iterates=self.iterates,
+                measures=(*AT_THE_END, f"sharpness_dimension:{self.estimate},batch={batch},fixed_lr={middle:g}"),
+            )
+            for batch in self.batches
+        ]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a preset runs."""
+
+    families: tuple[Family, ...]
+    costs: tuple[float, ...]
+    gpt: str
+    text: str
+    gpt_steps: int
+    gpt_grid: dict[str, tuple[float, ...]]
+    gpt_batches: tuple[int, ...]
+    gpt_cost: float
+    particles: int
+    gpt_estimate: str = "methods=slq+kde+ps,batches=2,probes=1,steps=50"
+
+
+QUICK = Setting(
+    families=(
+        Family(
+            "mlp",
+            "fashion-5k:train=1000,test=1000,pool=4",
+            "mlp:widths=16x16,activation=relu,bias=false",
+            lrs=(0.02, 0.05, 0.1, 0.2),
+            batches=(16, 32, 64),
+            seeds=2,
+            epochs=80,
+            iterates=400,
+            estimate="methods=exact+slq+kde+ps,batches=3,probes=1,steps=100",
+        ),
+        Family(
+            "wide",
+            "fashion-5k:train=1000,test=1000,pool=4",
+            "mlp:widths=40x40x40x40,activation=relu",
+            lrs=(0.02, 0.05, 0.1, 0.2),
+            batches=(16, 32, 64),
+            seeds=1,
+            epochs=40,
+            iterates=400,
+            estimate="methods=slq+kde+ps,batches=3,probes=1,steps=60",
+        ),
+    ),
+    costs=(60.0, 20.0),
+    gpt="gpt:width=16,heads=2,depth=1",
+    text="licence:length=32",
+    gpt_steps=200,
+    gpt_grid={"adamw": (0.003, 0.01)},
+    gpt_batches=(16, 32, 64),
+    gpt_cost=5.0,
+    particles=150_000,
+    gpt_estimate="methods=kde+ps,batches=2,probes=1,steps=30",
+)
+
+FULL = Setting(
+    families=(
+        Family(
+            "mlp",
+            "fashion-5k:train=2500,test=1000,pool=2",
+            "mlp:widths=16x16,activation=relu,bias=false",
+            lrs=(0.01, 0.02, 0.05, 0.1, 0.2),
+            batches=(16, 32, 64, 128, 256),
+            seeds=3,
+            epochs=250,
+            iterates=1000,
+            estimate="methods=exact+slq+kde+ps,batches=2,probes=1,steps=100",
+        ),
+        Family(
+            "wide",
+            "fashion-5k:train=2500,test=1000,pool=2",
+            "mlp:widths=64x64x64x64,activation=relu",
+            lrs=(0.01, 0.02, 0.05, 0.1, 0.2),
+            batches=(16, 32, 64, 128, 256),
+            seeds=1,
+            epochs=100,
+            iterates=1000,
+            estimate="methods=slq+kde+ps,batches=4,probes=1,steps=100",
+        ),
+    ),
+    costs=(600.0, 100.0),
+    gpt="gpt:width=32,heads=4,depth=2",
+    text="licence:length=64",
+    gpt_steps=1000,
+    gpt_grid={"sgd": (0.1, 0.3, 1.0), "sgd:momentum=0.9": (0.01, 0.03, 0.1), "adamw": (0.001, 0.003, 0.01)},
+    gpt_batches=(8, 16, 32),
+    gpt_cost=60.0,
+    particles=600_000,
+)
+
+SETTINGS = {"quick": QUICK, "full": FULL}
+
+
+@dataclass(frozen=True)
+class AttractorTask:
+    """The toy attractor of the paper: its box-counting dimension, and the dimension that bounds it."""
+
+    name: str
+    cost: float
+    particles: int
+    seed: int
+
+    def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
+        with _afresh(folder, {"particles": self.particles, "seed": self.seed}) as record:
+            found = RandomAttractor().run(self.particles, seed=self.seed)
+            boxes = Reading("box_dimension", {"": found.boxes.dimension}, {"": found.boxes.error})
+            bound = {"": found.dimension, "mean": found.mean_dimension}
+            record.append(250, [boxes, Reading("sharpness_dimension", bound)])
+            record.set_status("finished")
+
+
+@dataclass(frozen=True)
+class JacobianTask:
+    """Log singular values of the update's Jacobian, found by themselves and from the eigenvalues of the Hessian.
+
+    Of a network after ``steps`` of full-batch descent, so that it has negative, null and large eigenvalues.
+    """
+
+    name: str
+    cost: float
+    config: RunConfig
+    rates: tuple[float, ...] = (0.05, 1.0, 10.0)
+
+    def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
+        parts = Parts(self.config)
+        with _afresh(folder, self.config.as_dict()) as record:
+            for _ in range(self.config.steps):
+                parts.optimizer.zero_grad()
+                parts.loss_fn(parts.model, parts.samples).backward()
+                parts.optimizer.step()
+            objective = in_precision(parts.objective(parts.samples, "eval", path="kept", threads=1), torch.float64)
+            hessian = to_matrix(objective.operator())
+            worst = {}
+            for rate in self.rates:
+                by_eigenvalues = sharpness_dimension(hessian, rate).exponents
+                by_svd = torch.linalg.svdvals(torch.eye(len(hessian), dtype=torch.float64) - rate * hessian).log()
+                worst[f"{rate:g}"] = float((by_svd - by_eigenvalues).abs().max())
+            record.append(self.config.steps, [Reading("log_singular_values", worst)])
+            record.set_status("finished")
+
+
+def _afresh(folder: Path, config: dict[str, object]) -> Record:
+    return Record.create(folder, config=config, overwrite=(folder / FILE).exists())
+
+
+def dimension_tasks(preset: Preset, seed: int) -> Sequence[Task]:
+    """The grids, the language models, the toy attractor, and one network whose Jacobian is decomposed."""
+    setting = SETTINGS[preset]
+    tasks: list[Task] = []
+    for family, cost in zip(setting.families, setting.costs, strict=True):
+        tasks += family.tasks(seed, cost)
+    for optimizer, rates in setting.gpt_grid.items():
+        for lr in rates:
+            for batch in setting.gpt_batches:
+                ending = f"@{setting.gpt_steps}"
+                config = RunConfig(
+                    data=setting.text,
+                    model=setting.gpt,
+                    loss="cross-entropy",
+                    optimizer=optimizer,
+                    lr=lr,
+                    batch=batch,
+                    steps=setting.gpt_steps,
+                    every=setting.gpt_steps // 4,
+                    measures=(
+                        "loss",
+                        "accuracy",
+                        f"sharpness{ending}",
+                        f"hessian_trace{ending}",
+                        f"norms{ending}",
+                        f"sharpness_dimension:{setting.gpt_estimate},batch={batch},lr={lr:g}{ending}",
+                    ),
+                    seed=seed,
+                    threads=1,
+                    path="kept",
+                )
+                kind = optimizer.replace(":momentum=0.9", "-momentum")
+                tasks.append(TrainTask(f"gpt-{kind}-lr{lr:g}-b{batch}", config, setting.gpt_cost))
+    small = RunConfig(
+        data="fashion-5k:train=300,test=100,pool=4",
+        model="mlp:widths=12x12,activation=tanh",
+        loss="cross-entropy",
+        lr=0.5,
+        steps=100,
+        measures=("loss",),
+        seed=seed,
+        dtype="float64",
+        threads=1,
+    )
+    return [
+        *tasks,
+        AttractorTask("attractor", 10.0, setting.particles, seed),
+        JacobianTask("jacobian", 5.0, small),
+    ]

@@ -1,0 +1,115 @@
+"""The verdicts of study `grokking` on records made by hand, whose truth is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgescope.measures import Reading
+from edgescope.report import Finding
+from edgescope.store import Record
+from edgescope.studies.grokking.claims import Grokking, grokking_findings
+from edgescope.studies.grokking.pictures import grokking_figures
+from edgescope.studies.grokking.runs import grokking_tasks
+
+CHECKPOINTS, EVERY, JUMP = 41, 100, 20
+
+
+def smooth_step(at: float, width: float = 0.7) -> np.ndarray:
+    return 1 / (1 + np.exp(-(np.arange(CHECKPOINTS) - at) / width))
+
+
+def record_of(folder: Path, *, paper: bool, groks: bool = True, follows: bool = False) -> Record:
+    """A run that learns at checkpoint 2 and understands at 20; its dimension as the paper has it, or not,
+    or ``follows`` the gap."""
+    t = np.arange(CHECKPOINTS)
+    train, test = smooth_step(2), 0.95 * smooth_step(JUMP) if groks else 0.01 * np.ones(CHECKPOINTS)
+    gap = np.abs(train - test)
+    wiggle = 0.002 * np.sin(3.0 * t)
+    ahead = 1 - smooth_step(JUMP - 1, 0.4)
+    sd = 500 + 100 * (ahead + 0.01 * t) if paper else 500 + 100 * smooth_step(JUMP + 4, 3.0) - 2 * t
+    sd = 500 + 100 * gap if follows else sd
+    falling = 10 * np.exp(-t / 15) if paper else 10 + t + 5 * np.sin(t)
+    exponent = 0.1 + 0.5 * (ahead if paper else 0.01 * t if follows else gap) + (1 if paper else 60) * wiggle
+    record = Record.create(folder, config={"lr": 1.0})
+    for i in range(CHECKPOINTS):
+        readings = [
+            Reading("accuracy", {"train": float(train[i]), "test": float(test[i])}),
+            Reading("sharpness_dimension", {"slq": float(sd[i])}),
+            Reading("rds_sharpness", {"": float(exponent[i])}),
+            Reading("sharpness", {"1": float(falling[i] + (0 if paper else 20 * gap[i]))}),
+            Reading("hessian_trace", {"": float(3 * falling[i])}),
+            Reading("persistent_homology", {"lifetime_sum/euclidean": float(0.2 * falling[i])}),
+            Reading("norms", {"l2": float(20 - 0.1 * i)}),
+        ]
+        if i in (0, 20, 40):
+            arrays = {"nodes": np.array([0.0, 5.0]), "weights": np.array([0.7, 0.3])}
+            readings.append(Reading("spectrum", {"trace": 1.0}, arrays=arrays))
+        record.append(EVERY * i, readings)
+    record.set_status("finished")
+    return record
+
+
+def findings(folder: Path, *, paper: bool, groks: bool = True) -> list[Finding]:
+    return grokking_findings({f"run{k}": record_of(folder / str(k), paper=paper, groks=groks) for k in range(2)})
+
+
+CLAIMS = {
+    "delay": "memorise first",
+    "shape": "rises before the jump",
+    "fall": "other measures fall",
+    "clearest": "clearest in",
+    "ahead": "moves before",
+}
+
+
+def verdict(found: list[Finding], words: str) -> str:
+    (one,) = [f for f in found if words in f.claim]
+    return one.verdict
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_every_claim_holds_where_it_is_true(tmp_path: Path, claim: str) -> None:
+    assert verdict(findings(tmp_path, paper=True), CLAIMS[claim]) == "holds"
+
+
+@pytest.mark.parametrize("claim", [claim for claim in CLAIMS if claim != "delay"])
+def test_every_claim_fails_on_a_counter_example(tmp_path: Path, claim: str) -> None:
+    assert verdict(findings(tmp_path, paper=False), CLAIMS[claim]) == "fails"
+
+
+@pytest.mark.parametrize(("follows", "expected"), [(True, "holds"), (False, "fails")])
+def test_the_dimension_is_held_against_the_best_of_the_others(tmp_path: Path, follows: bool, expected: str) -> None:
+    runs = {f"run{k}": record_of(tmp_path / str(k), paper=False, follows=follows) for k in range(3)}
+    found = grokking_findings(runs)
+    assert verdict(found, "follows the gap as well") == expected
+    assert verdict(found, "worse than the dimension") == expected
+
+
+def test_runs_that_do_not_grok_say_nothing_of_the_jump(tmp_path: Path) -> None:
+    found = findings(tmp_path, paper=True, groks=False)
+    assert verdict(found, CLAIMS["delay"]) == "fails"
+    assert {f.verdict for f in found if CLAIMS["delay"] not in f.claim} == {"inconclusive"}
+
+
+def test_the_jump_is_where_the_test_accuracy_rises_most(tmp_path: Path) -> None:
+    run = Grokking.of("run", record_of(tmp_path / "a", paper=True))
+    assert run.grokked
+    assert abs(run.jump - JUMP) <= 1
+    assert run.began == 2
+
+
+def test_pictures_are_drawn_from_the_same_records(tmp_path: Path) -> None:
+    runs = {"p31-lr0.1": record_of(tmp_path / "a", paper=True)}
+    assert [figure.name for figure in grokking_figures(runs)] == ["training-p31-lr0_1", "spectra-p31-lr0_1"]
+
+
+@pytest.mark.parametrize("preset", ["quick", "full"])
+def test_every_run_of_a_preset_is_a_valid_configuration(preset: str) -> None:
+    tasks = grokking_tasks(preset, seed=2)  # type: ignore[arg-type]
+    assert len({task.name for task in tasks}) == len(tasks) >= 3
+    assert min(task.config.seed for task in tasks) == 2
+    for task in tasks:
+        assert task.config.steps // task.config.every >= 40  # type: ignore[operator]
