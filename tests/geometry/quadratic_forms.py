@@ -1,4 +1,4 @@
-"""Symmetric matrices of several kinds, and the true maximum of d'Hd over the unit sphere of the maximum norm."""
+"""Quadratic forms of several kinds, geometries of several tensors, and the true maximum over the cube's surface."""
 
 from __future__ import annotations
 
@@ -7,6 +7,22 @@ import itertools
 import torch
 from torch import Tensor
 
+from edgescope.geometry import Blocks, Diagonal, Euclidean, Geometry, Linf, Mixed, Part, Product, Scaled, Spectral
+from edgescope.linalg import Operator
+
+SHAPES = [(2, 3), (3,), (2, 2, 1, 2), ()]  # a matrix, a vector, a convolution, a scalar
+SIZE = 6 + 3 + 8 + 1
+GEOMETRIES: dict[str, Geometry] = {
+    "euclidean": Euclidean(),
+    "diagonal": Diagonal("log-uniform", seed=2),
+    "linf": Linf(),
+    "blocks": Blocks(),
+    "spectral": Spectral(),
+    "mixed": Mixed(),
+    "product": Product((Part(Blocks(), (2, 0)), Part(Linf(), (1, 3)))),
+    "scaled": Scaled(Spectral(), (0.5, 2.0, 1.0, 3.0)),
+    "scaled linf": Scaled(Linf(), (0.5, 2.0, 1.0, 3.0)),
+}
 KINDS = ("gaussian", "low rank and noise", "outliers", "nearly diagonal", "mostly negative")
 
 
@@ -67,3 +83,8 @@ def over_faces(matrix: Tensor) -> float:
             if len(points):
                 best = max(best, float(torch.einsum("bi,bi->b", points @ matrix, points).max()))
     return best
+
+
+def products_only(matrix: Tensor, dtype: torch.dtype = torch.float64, shapes: list | None = None) -> Operator:
+    """The same map without its entries, so that everything takes the way that large operators take."""
+    return Operator(len(matrix), lambda block: (matrix @ block.double()).to(dtype), dtype=dtype, shapes=shapes)

@@ -11,37 +11,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quadratic_forms import KINDS, form, over_faces, over_signs, with_nonnegative_diagonal
+from quadratic_forms import (
+    GEOMETRIES,
+    KINDS,
+    SHAPES,
+    SIZE,
+    form,
+    over_faces,
+    over_signs,
+    products_only,
+    with_nonnegative_diagonal,
+)
 from torch import Tensor
 
 import edgescope as es
-from edgescope.geometry import Blocks, Diagonal, Euclidean, Geometry, Linf, Mixed, Part, Product, Scaled, Spectral
+from edgescope.geometry import Diagonal, Euclidean, Geometry, Linf, Scaled
 from edgescope.geometry.ascent import climb
-from edgescope.geometry.bracket import Asked
-from edgescope.geometry.by_blocks import _Blockwise
-from edgescope.geometry.majorant import majorant
-from edgescope.linalg import EigenvalueBound, Operator, from_matrix
+from edgescope.linalg import from_matrix
 
-SHAPES = [(2, 3), (3,), (2, 2, 1, 2), ()]  # a matrix, a vector, a convolution, a scalar
-SIZE = 6 + 3 + 8 + 1
-GEOMETRIES: dict[str, Geometry] = {
-    "euclidean": Euclidean(),
-    "diagonal": Diagonal("log-uniform", seed=2),
-    "linf": Linf(),
-    "blocks": Blocks(),
-    "spectral": Spectral(),
-    "mixed": Mixed(),
-    "product": Product((Part(Blocks(), (2, 0)), Part(Linf(), (1, 3)))),
-    "scaled": Scaled(Spectral(), (0.5, 2.0, 1.0, 3.0)),
-    "scaled linf": Scaled(Linf(), (0.5, 2.0, 1.0, 3.0)),
-}
 every = pytest.mark.parametrize("name", GEOMETRIES)
 SLACK = 1e-9
-
-
-def products_only(matrix: Tensor, dtype: torch.dtype = torch.float64, shapes: list | None = None) -> Operator:
-    """The same map without its entries, so that everything takes the way that large operators take."""
-    return Operator(len(matrix), lambda block: (matrix @ block.double()).to(dtype), dtype=dtype, shapes=shapes)
 
 
 @pytest.fixture
@@ -361,51 +350,3 @@ def test_frank_wolfe_reaches_its_golden_values(restarts: int, mean: float) -> No
         shares.append(found.lower / truth)
     assert max(shares) <= 1 + SLACK
     assert np.mean(shares) == pytest.approx(mean, abs=0.04 if restarts == 1 else 0.03)
-
-
-# parts of it, where the bracket itself would hide a fault: its upper end is never below its lower one
-
-
-@pytest.mark.parametrize("by_products", [False, True])
-def test_pairs_of_coupled_blocks_are_bounded(by_products: bool) -> None:
-    """[[a I, C], [C', a I]] with C orthogonal: S = (1 + a) / 2, shared by both blocks; the coupling alone is 1."""
-    rotation = torch.linalg.qr(form("gaussian", 3, 0)).Q
-    corner = 0.9 * torch.eye(3, dtype=torch.float64)
-    matrix = torch.cat([torch.cat([corner, rotation], dim=1), torch.cat([rotation.T, corner], dim=1)])
-    shapes = [(3,), (3,)]
-    operator = products_only(matrix, shapes=shapes) if by_products else from_matrix(matrix, shapes)
-    search = _Blockwise(Blocks().bind(shapes), Asked(operator, 8, 50, 0, None, True, 1e-3, "ascent", {}))
-    search.run()
-    assert search.lower() == pytest.approx(0.9, rel=1e-6)
-    assert search.upper() == pytest.approx(1, rel=1e-6)
-    found = es.generalized_sharpness(operator, "blocks")
-    assert 0.94 <= found.lower <= 0.95 + SLACK
-
-
-@every
-def test_forms_stay_within_their_budget_on_the_sphere(name: str) -> None:
-    geometry = GEOMETRIES[name].bind(SHAPES)
-    geometry = geometry.inner if isinstance(geometry, Scaled) else geometry
-    generator = torch.Generator().manual_seed(0)
-    gradients = torch.randn(SIZE, 4, generator=generator, dtype=torch.float64)
-    fitted = majorant(geometry, SIZE).fitted(gradients).fitted(gradients)
-    for chosen in (fitted, fitted.eased(0.3), fitted.restored(fitted.multipliers())):
-        d = geometry.steepest(torch.randn(SIZE, 500, generator=generator, dtype=torch.float64))
-        values = (d * chosen.power(d, 1.0)).sum(0)
-        assert float(values.max()) <= chosen.budget * (1 + 1e-9)
-        there_and_back = chosen.root(chosen.inverse_root(d))
-        torch.testing.assert_close(there_and_back, d)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_eigenvalue_bound_encloses_the_largest_eigenvalue_at_every_stage(kind: str) -> None:
-    for seed in range(3):
-        matrix = form(kind, 60, seed)
-        truth = float(torch.linalg.eigvalsh(matrix)[-1])
-        bound = EigenvalueBound(products_only(matrix), most=60, seed=seed)
-        for _ in range(20):
-            bound.extend(3)
-            assert bound.lower <= truth + SLACK
-            assert bound.upper >= truth - SLACK
-        assert bound.upper - bound.lower <= 1e-6 * abs(truth)
-        assert bound.products == 60

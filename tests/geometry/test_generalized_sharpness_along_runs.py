@@ -38,9 +38,7 @@ def check(found: es.geometry.GeneralizedSharpness, training: Training, geometry:
     assert found.lower <= found.upper
 
 
-@pytest.mark.parametrize(
-    ("name", "loosest"), [("linf", 1.6), ("spectral", 1.6), ("blocks", 1.7), ("euclidean", 1.005)]
-)
+@pytest.mark.parametrize(("name", "loosest"), [("linf", 1.6), ("spectral", 1.6), ("blocks", 1.7), ("euclidean", 1.005)])
 def test_warm_measurements_follow_the_study_network(name: str, loosest: float) -> None:
     training = Training()
     training.descend(60)
