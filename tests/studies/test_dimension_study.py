@@ -92,7 +92,7 @@ LRS, BATCHES, SEEDS = (0.01, 0.02, 0.05, 0.1), (16, 32, 64), (0, 1)
 KINDS = {"with": (1, 0.1), "near": (1, 1.0), "weak": (1, 4.0), "against": (-1, 4.0), "away": (-1, 8.0)}
 """How a measure depends on the gap: its slope and the spread of its noise."""
 
-OUTSIDE = {"SD exact": "with", "λ₁ (RDS sharpness)": "against", "lifetime sum": "weak", "lifetime sum, losses": "weak"}
+OUTSIDE = {"SD exact": "with", "RDS sharpness": "against", "lifetime sum": "weak", "lifetime sum, losses": "weak"}
 
 
 def grid(folder: Path, prefix: str, follows: Callable[[str], str]) -> dict[str, Record]:

@@ -18,7 +18,7 @@ CLOSE = 0.3
 
 SIGNS = "sign, by more than one standard deviation of τ without association"
 DIMENSIONS = ("SD exact", "SD-SLQ", "SD-KDE", "SD-PS")
-OTHERS = ("λ₁ (RDS sharpness)", "PH dimension", "PH dimension, losses", "lifetime sum", "lifetime sum, losses")
+OTHERS = ("RDS sharpness", "PH dimension", "PH dimension, losses", "lifetime sum", "lifetime sum, losses")
 
 
 def dimension_findings(runs: dict[str, Record]) -> list[Finding]:
@@ -77,7 +77,7 @@ def _attractor(runs: Mapping[str, Record]) -> Finding:
 def _small_network(found: Correlations) -> list[Finding]:
     source, noise = f"{TUCI}, claim 3", found.noise
     ph, sums, rds = ("PH dimension", "PH dimension, losses"), ("lifetime sum", "lifetime sum, losses"), OTHERS[:1]
-    why = f"{found.points} networks; without association τ has a standard deviation of {noise:.2f}."
+    why = found.described
     return [
         Finding(
             claim="Small network: both persistent-homology dimensions fail to follow the gap",

@@ -20,7 +20,7 @@ MEASURES: dict[str, tuple[str, str]] = {
     "SD-PS": ("sharpness_dimension", "ps"),
     "SD exact, fixed η": ("sharpness_dimension", "exact/fixed"),
     "SD-SLQ, fixed η": ("sharpness_dimension", "slq/fixed"),
-    "λ₁ (RDS sharpness)": ("sharpness_dimension", "exponent"),
+    "RDS sharpness": ("sharpness_dimension", "exponent"),
     "PH dimension": ("persistent_homology", "dimension/euclidean"),
     "PH dimension, losses": ("persistent_homology", "dimension/loss"),
     "lifetime sum": ("persistent_homology", "lifetime_sum/euclidean"),
@@ -53,9 +53,22 @@ class Correlations:
 
     family: str
     points: int
+    learned: tuple[float, float]
+    """The lowest and the highest training accuracy: not every setting of a grid is trained to its end."""
     tau: dict[tuple[str, str], RankCorrelation]
     psi: dict[tuple[str, str], RankCorrelation]
     partial: dict[tuple[str, str], RankCorrelation]
+
+    @property
+    def described(self) -> str:
+        """How many networks there are, how far they were trained, and what tau says of nothing, for a reader."""
+        if not self.points:
+            return "None was run."
+        low, high = self.learned
+        return (
+            f"{self.points} networks, training accuracies {low:.0%} to {high:.0%}; without association τ has a "
+            f"standard deviation of {self.noise:.2f}."
+        )
 
     @property
     def noise(self) -> float:
@@ -121,4 +134,6 @@ def correlations(runs: Mapping[str, Record], family: str) -> Correlations:
                 partial[key] = partial_rank_correlation(*pair, given, bootstrap=RESAMPLES)
             except InputError:  # a measure that is constant, or too few runs: it says nothing
                 continue
-    return Correlations(family, table.height, tau, psi, partial)
+    accuracies = table["training accuracy"].to_list() if runs else []
+    learned = (min(accuracies, default=np.nan), max(accuracies, default=np.nan))
+    return Correlations(family, table.height, learned, tau, psi, partial)

@@ -16,7 +16,7 @@ SHOWN = (
     "SD exact",
     "SD-SLQ",
     "SD exact, fixed η",
-    "λ₁ (RDS sharpness)",
+    "RDS sharpness",
     "largest eigenvalue",
     "trace",
     "PH dimension",

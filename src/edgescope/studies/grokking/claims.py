@@ -16,7 +16,7 @@ TUCI = "Tuci et al. 2026 (arXiv 2604.19740)"
 
 MEASURES: dict[str, tuple[str, str]] = {
     "SD": ("sharpness_dimension", "slq"),
-    "λ₁": ("rds_sharpness", ""),
+    "RDS sharpness": ("rds_sharpness", ""),
     "largest eigenvalue": ("sharpness", "1"),
     "trace": ("hessian_trace", ""),
     "lifetime sum": ("persistent_homology", "lifetime_sum/euclidean"),
@@ -136,7 +136,9 @@ def _correlations(runs: Mapping[str, Grokking]) -> Finding:
 
 
 def _below(runs: Mapping[str, Grokking]) -> Finding:
-    measured = {f"{n}: SD - λ₁": run.correlation("SD") - run.correlation("λ₁") for n, run in runs.items()}
+    measured = {
+        f"{n}: SD - RDS sharpness": run.correlation("SD") - run.correlation("RDS sharpness") for n, run in runs.items()
+    }
     worse = [value > 0 for value in measured.values() if not np.isnan(value)]
     verdict: Verdict = "inconclusive"
     if len(worse) > 1:
@@ -207,7 +209,9 @@ def _clearest(runs: Mapping[str, Grokking]) -> Finding:
         found = {label: run.change(label) for label in MEASURES}
         measured |= {f"{name}: {label}": value for label, value in found.items()}
         ranked = sorted((label for label in found if not np.isnan(found[label])), key=lambda label: -found[label])
-        verdicts.append("holds" if set(ranked[:2]) == {"SD", "λ₁"} else "fails" if len(ranked) > 2 else "inconclusive")
+        verdicts.append(
+            "holds" if set(ranked[:2]) == {"SD", "RDS sharpness"} else "fails" if len(ranked) > 2 else "inconclusive"
+        )
     return Finding(
         claim="The sudden change is clearest in the RDS sharpness and in the dimension",
         source=f"{TUCI}, claim 8",

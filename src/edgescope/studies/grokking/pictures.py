@@ -15,7 +15,7 @@ PANELS = {
     "training accuracy": "train",
     "test accuracy": "test",
     "dimension": "SD",
-    "λ₁": "λ₁",
+    "RDS sharpness": "RDS sharpness",
     "sharpness": "largest eigenvalue",
     "trace": "trace",
     "lifetime sum": "lifetime sum",
