@@ -63,8 +63,16 @@ def _of(descents: dict[str, Descent], *methods: str) -> dict[str, Descent]:
     return {name: run for name, run in descents.items() if run.method in methods}
 
 
-def _each(runs: dict[str, Descent], verdict: Callable[[Descent], Verdict]) -> Verdict:
-    return together([verdict(run) for run in runs.values()])
+def _each(runs: dict[str, Descent], verdict: Callable[[Descent], Verdict]) -> tuple[Verdict, str]:
+    """One verdict over all runs, and which runs it comes from, in words."""
+    each = {name: verdict(run) for name, run in runs.items()}
+    named = (
+        f"{word} on {', '.join(name for name, v in each.items() if v == word)}"
+        for word in ("holds", "fails", "inconclusive")
+        if word in each.values()
+    )
+    words = "; ".join(named)
+    return together(list(each.values())), f"{words[:1].upper()}{words[1:]}. " if words else ""
 
 
 def _hovering(runs: dict[str, Descent], claim: str) -> Finding:
@@ -81,15 +89,16 @@ def _hovering(runs: dict[str, Descent], claim: str) -> Finding:
             f"{name}: D": run.smoothness_mean,
         }
     arrived = sum(run.sharpness.after.size >= ENOUGH for run in runs.values())
+    overall, where = _each(runs, verdict)
     return Finding(
         claim=claim,
         source=ISLAMOV,
         expected=f"time-means over 2/η after crossing: D within {SMOOTH:.0%} of 1, S from {LOW:.2f} to {HIGH:.2f}",
         measured=measured,
-        verdict=_each(runs, verdict),
-        why=f"{arrived} of {len(runs)} runs crossed and stayed for {ENOUGH} measurements. S and D count from their own "
-        "first crossing (D from that of S if it never crosses); S is the value from below, as in the paper, beside the "
-        "certificate that no paper has.",
+        verdict=overall,
+        why=f"{where}{arrived} of {len(runs)} runs crossed and stayed for {ENOUGH} measurements. S and D count from "
+        "their own first crossing (D from that of S if it never crosses); S is the value from below, as in the paper, "
+        "beside the certificate that no paper has.",
         status="from the paper",
     )
 
@@ -107,15 +116,15 @@ def _normalized(runs: dict[str, Descent], claim: str) -> Finding:
             f"{name}: S, certified upper": run.upper_mean,
             f"{name}: D": run.smoothness_mean,
         }
+    overall, where = _each(runs, verdict)
     return Finding(
         claim=claim,
         source=ISLAMOV,
         expected=f"time-mean of S over 2|g|*/η after crossing, within {NORMALIZED:.0%} of 1",
         measured=measured,
-        verdict=_each(runs, verdict),
-        why="S is the value from below, as in the paper, |g|* the dual norm of the gradient at the same point. D is "
-        "given "
-        "for comparison.",
+        verdict=overall,
+        why=f"{where}S is the value from below, as in the paper, |g|* the dual norm of the gradient at the same point. "
+        "D is given for comparison.",
         status="from the paper",
     )
 
@@ -129,7 +138,7 @@ def _plain_eigenvalue(runs: dict[str, Descent]) -> Finding:
         source=ISLAMOV,
         expected=f"largest eigenvalue over 2/η below {FAR_BELOW}, at every measurement while S sits at the edge",
         measured={f"{name}: largest": run.plain for name, run in runs.items()},
-        verdict=_each(runs, verdict),
+        verdict=_each(runs, verdict)[0],
         why="The largest of all measurements after S crossed. The paper's networks are ResNet20 and VGG11 on CIFAR-10; "
         "these are small tanh networks (in the preset full a small residual network too) on Fashion-MNIST images and "
         "a transformer on a text.",
@@ -152,7 +161,7 @@ def _order_of_events(runs: dict[str, Descent], plain: dict[str, Descent]) -> Fin
         source=ISLAMOV,
         expected="a smaller step for the first than for the second, in every run",
         measured=measured,
-        verdict=_each(runs, verdict),
+        verdict=_each(runs, verdict)[0],
         why=f"Outputs oscillate from the first {WINDOW} steps whose mean cosine between successive output changes is "
         "negative. Gradient descent is given for comparison and not judged.",
         status="from the paper; the definition of oscillation is ours",
@@ -224,7 +233,6 @@ def _norms_in_order(runs: dict[str, Descent]) -> Finding:
         measured=measured,
         verdict=together(verdicts),
         why="Certain where the lower end lies above λ (for blocks: the upper end at most λ, to 0.1%); refuted only by "
-        "the "
-        "other end. The figure is that of the lower end.",
+        "the other end. The figure is that of the lower end.",
         status="derived: exact for exact maxima",
     )

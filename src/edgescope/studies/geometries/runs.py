@@ -27,7 +27,7 @@ METHODS = {
 """The methods by the names that runs carry after that of their network."""
 
 FEWER = ("GD", "Linf", "spectral", "sign", "spectral-normalized")
-"""Those that the preset quick runs on every network; the others on the fully connected one alone."""
+"""Those that the preset quick runs on the convolutional network; the fully connected one has all."""
 
 BELOW = 1.5
 """Every run starts this far below its threshold: at the start the threshold is BELOW times the sharpness, in the
@@ -111,7 +111,7 @@ _QUICK = {
         loss="cross-entropy",
         every=20,
         step_cost=2.0,
-        steps=dict.fromkeys(FEWER, 500),
+        steps=dict.fromkeys(("GD", "Linf", "spectral"), 450),
     ),
 }
 _FULL = {
@@ -157,7 +157,7 @@ _CHEN_QUICK = {
         "mse",
         50,
         2.0,
-        {"Chen": 800},
+        {"Chen": 700},
     ),
 }
 _CHEN_FULL = {
@@ -192,7 +192,7 @@ def geometry_tasks(preset: Preset, seed: int) -> list[Task]:
             tasks.append(DescentTask(f"{network}-{method}", config, setting.step_cost * steps))
     mlp = networks["MLP"]
     for beta2 in FORGETTING:
-        steps = mlp.steps["sign"]
+        steps = 2 * mlp.steps["sign"] // 3
         forgetful = ("training_loss@1", "loss", "time", "effective_sharpness", "ratio")
         config = _config(mlp, f"rmsprop:alpha={beta2:g}", steps, seed, forgetful)
         task = DescentTask(f"RMSProp-{beta2:g}", config, mlp.step_cost * steps, optimizer=METHODS["sign"])
