@@ -10,10 +10,11 @@ from pathlib import Path
 import polars as pl
 
 from edgescope.errors import RecordError
-from edgescope.figures import Figure, eigenvalue_curves, loss_curves, ratio_curves
+from edgescope.figures import Figure, eigenvalue_curves, loss_curves, ratio_curves, spectral_ridge
 from edgescope.report import write_report
 from edgescope.store import Record
 from edgescope.studies.study import run_row, total_cost, versions_of
+from edgescope.studies.tables import spectra
 
 FILE = "record.sqlite"
 
@@ -97,6 +98,17 @@ def run_figures(records: dict[str, Record]) -> Iterator[Figure]:
             # Drawn as eigenvalues are: one value a step and run on a linear axis.
             eigenvalue_curves(norm, layout="together", diverged=diverged, title="norm of the parameters |w|"),
         )
+    for number, (name, record) in enumerate(records.items(), 1):
+        moments = spectra(record)
+        if not moments.is_empty():
+            known = thresholds.filter(run=name)["threshold"]
+            yield Figure(
+                f"spectrum-{number}",
+                f"The spectrum over training: {name}",
+                "Density of the eigenvalues of the Hessian, logarithmic over six decades, one moment above the other; "
+                "dashed: the last threshold, where it can be compared.",
+                spectral_ridge(moments, threshold=known[-1] if len(known) else None),
+            )
 
 
 def _euclidean_thresholds(table: pl.DataFrame) -> pl.DataFrame:

@@ -105,9 +105,7 @@ def _small_network(found: Correlations) -> list[Finding]:
 
 def _larger_network(found: Correlations) -> list[Finding]:
     source = f"{TUCI}, claim 4"
-    why = (
-        f"{found.points} networks of five layers; without association τ has a standard deviation of {found.noise:.2f}."
-    )
+    why = f"Five layers. {found.described}"
     best = _ranking("Larger network: SD-SLQ has the highest τ", source, found, ("SD-SLQ",), ("SD-KDE", *OTHERS), why)
     ph = ("PH dimension", "PH dimension, losses")
     rest = [name for name in ("SD-SLQ", "SD-KDE", *OTHERS) if name not in ph]
