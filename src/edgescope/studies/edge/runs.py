@@ -19,6 +19,8 @@ class Setting:
     every: int
     portrayed: str
     """the run whose whole spectrum is drawn"""
+    spectra: int
+    """how many spectra after the first"""
     runs: tuple[tuple[str, str, float, int, float], ...]  # name, optimizer, rate, steps, cost of a step
 
 
@@ -29,17 +31,18 @@ QUICK = Setting(
     cnn="cnn:channels=8x8,activation=tanh",
     every=10,
     portrayed="GD-0.07",
+    spectra=3,
     runs=(
         ("GD-0.15", "sgd", 0.15, 800, 1.0),
-        ("GD-0.10", "sgd", 0.10, 1100, 1.0),
-        ("GD-0.07", "sgd", 0.07, 1600, 1.0),
+        ("GD-0.10", "sgd", 0.10, 900, 1.0),
+        ("GD-0.07", "sgd", 0.07, 1500, 1.2),
         ("flow", "gradient-flow:safety=2", 0.07, 1100, 3.0),
-        ("Polyak", "sgd:momentum=0.9", 0.1, 800, 1.0),
-        ("Nesterov", "sgd:momentum=0.9,nesterov=true", 0.03, 1000, 1.0),
-        ("RMSProp", "rmsprop:alpha=0.99,eps=1e-7", 1e-4, 800, 1.2),
-        ("Adam", "adam:eps=1e-7", 1e-3, 1000, 1.2),
+        ("Polyak", "sgd:momentum=0.9", 0.1, 700, 1.0),
+        ("Nesterov", "sgd:momentum=0.9,nesterov=true", 0.03, 900, 1.0),
+        ("RMSProp", "rmsprop:alpha=0.99,eps=1e-7", 1e-4, 600, 1.2),
+        ("Adam", "adam:eps=1e-7", 1e-3, 800, 1.2),
         ("CNN-GD-0.20", "sgd", 0.2, 500, 3.0),
-        ("CNN-GD-0.15", "sgd", 0.15, 700, 3.0),
+        ("CNN-GD-0.15", "sgd", 0.15, 640, 3.0),
     ),
 )
 
@@ -50,6 +53,7 @@ FULL = Setting(
     cnn="cnn:channels=16x16,activation=tanh",
     every=20,
     portrayed="GD-0.04",
+    spectra=8,
     runs=(
         ("GD-0.06", "sgd", 0.06, 1200, 1.0),
         ("GD-0.05", "sgd", 0.05, 1600, 1.0),
@@ -91,7 +95,7 @@ def edge_tasks(preset: Preset, seed: int) -> list[TrainTask]:
         if "GD" in name:
             measures += (f"directional_smoothness:method=products@{2 * setting.every}",)
         if name == setting.portrayed:
-            measures += (f"spectrum@{steps // 8}",)
+            measures += (f"spectrum@{steps // setting.spectra}",)
         config = RunConfig(
             data=setting.cnn_data if convolutional else setting.mlp_data,
             model=setting.cnn if convolutional else setting.mlp,
