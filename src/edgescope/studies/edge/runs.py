@@ -35,7 +35,7 @@ QUICK = Setting(
     runs=(
         ("GD-0.15", "sgd", 0.15, 800, 1.0),
         ("GD-0.10", "sgd", 0.10, 900, 1.0),
-        ("GD-0.07", "sgd", 0.07, 1500, 1.2),
+        ("GD-0.07", "sgd", 0.07, 1600, 1.2),
         ("flow", "gradient-flow:safety=2", 0.07, 1100, 3.0),
         ("Polyak", "sgd:momentum=0.9", 0.1, 700, 1.0),
         ("Nesterov", "sgd:momentum=0.9,nesterov=true", 0.03, 900, 1.0),
