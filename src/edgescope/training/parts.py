@@ -20,7 +20,7 @@ from edgescope.training.gradients import has_batch_statistics, has_dropout
 class Parts:
     """Data, model, loss function and optimizer of a configuration; InputError where they do not fit together.
 
-    ``from_objective`` says that a training step takes its gradient from the objective, ``mode`` is how that is measured.
+    ``from_objective`` says that a training step takes its gradient from the objective, ``mode`` how that is measured.
     """
 
     def __init__(self, config: RunConfig) -> None:
