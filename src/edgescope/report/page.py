@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 
 from edgescope.errors import InputError
 from edgescope.figures.figure import Figure, write_aside
+from edgescope.report.cross_table import cross_table
 from edgescope.report.finding import Finding, dumps
 from edgescope.report.numbers import duration, number
 from edgescope.report.terminal import SYMBOLS
@@ -113,7 +114,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,
     )
-    environment.filters |= {"number": number, "cell": _cell, "heading": _heading}
+    environment.filters |= {"cross_table": cross_table, "number": number, "cell": _cell, "heading": _heading}
     return environment
 
 
