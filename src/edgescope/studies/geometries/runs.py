@@ -146,7 +146,7 @@ _FULL = {
         loss="cross-entropy",
         every=20,
         step_cost=4.0,
-        steps=dict.fromkeys(METHODS, 1500),
+        steps=dict.fromkeys(METHODS, 800),
     ),
 }
 _CHEN_QUICK = {
