@@ -16,22 +16,26 @@ import pytest
 
 from edgescope.store import Record
 
-# One process that forks a writer for every line it is given ("folder limit"), so that the imports are paid once.
+# One process that forks a writer for every line it is given ("folder limit"), so that the imports are paid once. What it
+# says is written in one piece, line end included: an unbuffered `print` makes two of it, and a kill can fall between.
 WRITERS = """
 import os, resource, signal, sys
 import numpy as np
 from edgescope.errors import RecordError
 from edgescope.measures.measure import Reading
 from edgescope.store import Record
+def say(what):
+    sys.stdout.write(f"{what}\\n")
+    sys.stdout.flush()
 for line in sys.stdin:
     folder, limit = line.split()
     child = os.fork()
     if child:
         os.waitpid(child, 0)
-        print("over", flush=True)
+        say("over")
         continue
     record = Record.create(folder, command="")
-    print(os.getpid(), flush=True)
+    say(os.getpid())
     if int(limit):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
@@ -42,9 +46,9 @@ for line in sys.stdin:
         try:
             record.append(step, readings, events=[("stopped", str(step))])
         except RecordError as error:
-            print(error, flush=True)
+            say(error)
             os._exit(1)
-        print(step, flush=True)
+        say(step)
         step += 1
 """
 
@@ -61,7 +65,9 @@ class Writer:
         self.pid = int(self.lines.readline())
 
     def line(self) -> str:
-        return self.lines.readline().strip()
+        line = self.lines.readline()
+        assert line, "the writers are gone"
+        return line.strip()
 
     def rest(self) -> list[str]:
         return list(iter(self.line, "over"))

@@ -50,7 +50,6 @@ def record_of(
             d = threshold * (smooth + swing if step >= crosses else 0.6)
             first = LR * DUAL if normalized else LR * DUAL**2
             change = 1e-3 * (-first + (LR**2 if normalized else (LR * DUAL) ** 2) * d / 2)
-            values = {"": d / 1e3, "predicted": change, "actual": change * (1 + wrong), "dual_norm": DUAL / 1e3**0.5}
             values = {"": d, "predicted": change * 1e3, "actual": change * 1e3 + wrong, "dual_norm": DUAL}
             values |= {"threshold": threshold, "ratio": d / threshold}
             readings.append(Reading("directional_smoothness", values, {"actual": 1e-15}, note="by differences"))
