@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edgescope.report import Finding, Verdict
+from edgescope.report import Finding, Verdict, judge
 from edgescope.store import Record
 from edgescope.studies.dimension.grid import TARGETS, Correlations, correlations, family_of, grid_table
 from edgescope.studies.seen import together
@@ -49,7 +49,7 @@ def _singular_values(runs: Mapping[str, Record]) -> Finding:
         source=f"{TUCI}, claim 1",
         expected="largest difference below 1e-10, in float64",
         measured=measured,
-        verdict="inconclusive" if np.isnan(worst) else "holds" if worst < 1e-10 else "fails",
+        verdict=judge(worst < 1e-10, worst),
         why="Singular values of the dense I - ηH by themselves, against the eigenvalues of H, at three learning rates.",
     )
 
@@ -175,7 +175,7 @@ def _averaging(runs: Mapping[str, Record]) -> Finding:
         source=f"{TUCI}, claim 9 (derived)",
         expected="differences far above rounding (1e-6 directions); of the order of a direction",
         measured=differences,
-        verdict="inconclusive" if np.isnan(smallest) else "holds" if smallest > 1e-6 else "fails",
+        verdict=judge(smallest > 1e-6, smallest),
         why="Medians over the networks of the grid, in directions, from the same Hessians of the same mini-batches.",
         status="derived and checked",
     )

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import kendalltau
 
-from edgescope.report import Finding, Verdict
+from edgescope.report import Finding, Verdict, judge
 from edgescope.store import Record
 from edgescope.studies.seen import ENOUGH, Seen, together
 from edgescope.studies.tables import steps_of
@@ -61,7 +61,7 @@ def _sharpening(runs: dict[str, Seen]) -> Finding:
             float(kendalltau(np.arange(len(before) - low), before[low:]).statistic) if len(before) - low > 3 else np.nan
         )
         measured |= {f"{name}: rise ×": rise, f"{name}: τ": tau}
-        verdicts.append("inconclusive" if np.isnan(tau) else "holds" if rise > 1.2 and tau > 0.5 else "fails")
+        verdicts.append(judge(rise > 1.2 and tau > 0.5, tau))
     return Finding(
         claim="Before the threshold the sharpness rises steadily (progressive sharpening)",
         source=COHEN_2021,
@@ -105,7 +105,7 @@ def _flow(flow: Record, descent: dict[str, Seen]) -> Finding:
         threshold = 2.0 / float(run.record.config["lr"])
         settled = float(run.sharpness[1][run.arrival :].mean()) if run.arrival is not None else np.nan
         measured |= {f"{name}: 2/η": threshold, f"{name}: mean at the edge": settled}
-        verdicts.append("inconclusive" if np.isnan(settled) else "holds" if highest > 1.1 * threshold else "fails")
+        verdicts.append(judge(highest > 1.1 * threshold, settled))
     return Finding(
         claim="Gradient flow, which has no threshold, sharpens past the values at which gradient descent stays",
         source=COHEN_2021,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import kendalltau
 
-from edgescope.report import Finding, Verdict
+from edgescope.report import Finding, Verdict, judge
 from edgescope.store import Record
 from edgescope.studies.seen import together
 
@@ -124,7 +124,7 @@ def _correlations(runs: Mapping[str, Grokking]) -> Finding:
         measured |= {f"{name}: {label}": value for label, value in found.items()}
         rest = [found[label] for label in ("lifetime sum", "trace", "largest eigenvalue") if not np.isnan(found[label])]
         lead = found["SD"] - max(rest, default=np.nan)
-        verdicts.append("inconclusive" if np.isnan(lead) else "holds" if lead > -0.1 else "fails")
+        verdicts.append(judge(lead > -0.1, lead))
     return Finding(
         claim="Over training the dimension follows the gap as well as lifetime sums, trace and sharpness, or better",
         source=f"{TUCI}, claim 6",
@@ -167,8 +167,7 @@ def _shape(runs: Mapping[str, Grokking]) -> Finding:
         after = values[jump + NEAR + 1 :]
         again = float(kendalltau(np.arange(len(after)), after).statistic) if len(after) > 4 else np.nan
         measured |= {f"{name}: τ before": rise, f"{name}: drop at the jump / range": drop, f"{name}: τ after": again}
-        known = not np.isnan([rise, drop, again]).any()
-        verdicts.append("inconclusive" if not known else "holds" if rise > 0 and drop > 0.2 and again > 0 else "fails")
+        verdicts.append(judge(rise > 0 and drop > 0.2 and again > 0, rise, drop, again))
     return Finding(
         claim="The dimension rises before the jump, drops sharply at it, and rises again after",
         source=f"{TUCI}, claim 7",
@@ -190,7 +189,7 @@ def _others_fall(runs: Mapping[str, Grokking]) -> Finding:
             fit = np.isfinite(values)
             tau = float(kendalltau(np.flatnonzero(fit), values[fit]).statistic) if fit.sum() > 5 else np.nan
             measured[f"{name}: {label}"] = tau
-            verdicts.append("inconclusive" if np.isnan(tau) else "holds" if tau < -0.5 else "fails")
+            verdicts.append(judge(tau < -0.5, tau))
     return Finding(
         claim="The other measures fall monotonically",
         source=f"{TUCI}, claim 7",
