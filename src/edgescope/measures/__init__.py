@@ -21,6 +21,7 @@ from edgescope.measures.persistent_homology import PersistentHomology
 from edgescope.measures.quadratic_model import QuadraticModel
 from edgescope.measures.ratio import Ratio
 from edgescope.measures.rds_sharpness import RDSSharpness
+from edgescope.measures.settled_norms import SettledNorms
 from edgescope.measures.sharpness import Sharpness
 from edgescope.measures.sharpness_dimension import SharpnessDimensionMeasure
 from edgescope.measures.spectrum import HessianSpectrum
@@ -49,6 +50,7 @@ MEASURES.add("persistent_homology", PersistentHomology)
 MEASURES.add("quadratic_model", QuadraticModel)
 MEASURES.add("ratio", Ratio)
 MEASURES.add("rds_sharpness", RDSSharpness)
+MEASURES.add("settled_norms", SettledNorms)
 MEASURES.add("sharpness", Sharpness)
 MEASURES.add("sharpness_dimension", SharpnessDimensionMeasure)
 MEASURES.add("spectrum", HessianSpectrum)
