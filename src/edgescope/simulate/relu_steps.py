@@ -1,0 +1,209 @@
+"""Compiled steps of stochastic descent and of sharpness-aware minimization, one sample at a time, on ReLU networks.
+
+For a batch of one sample the gradient of a layer has rank one, and so has the perturbation of SAM: the perturbed
+network is evaluated from the pre-activations at hand, and no perturbed copy of the weights is made. The last columns of
+inputs and first-layer weights hold the bias (inputs 1) and zeros up to a multiple of 8 columns.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Order = npt.NDArray[np.int64]
+
+# Sums may be reordered, but NaN and infinity stay what they are, so that a run that diverges is seen to.
+_REORDER = {"reassoc", "contract", "nsz", "arcp"}
+compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDER)
+
+
+@compiled
+def slope_of_loss(f: float, target: float, smoothing: float) -> float:
+    """The derivative in f of (f - y)^2, or of the logistic loss with labels smoothed by ``smoothing`` >= 0."""
+    if smoothing < 0:
+        return 2 * (f - target)
+    wrong = 1 / (1 + np.exp(target * f))  # the probability of the other label
+    return target * (smoothing * (1 - wrong) - (1 - smoothing) * wrong)
+
+
+@compiled
+def multiply(weights: Matrix, x: Vector, z: Vector) -> None:
+    """z = weights x, four rows at a time: a sum alone would wait for itself."""
+    rows = len(weights) // 4 * 4
+    for j in range(0, rows, 4):
+        z0, z1, z2, z3 = 0.0, 0.0, 0.0, 0.0
+        for k in range(len(x)):
+            z0 += weights[j, k] * x[k]
+            z1 += weights[j + 1, k] * x[k]
+            z2 += weights[j + 2, k] * x[k]
+            z3 += weights[j + 3, k] * x[k]
+        z[j], z[j + 1], z[j + 2], z[j + 3] = z0, z1, z2, z3
+    for j in range(rows, len(weights)):
+        total = 0.0
+        for k in range(len(x)):
+            total += weights[j, k] * x[k]
+        z[j] = total
+
+
+@compiled
+def add_outer(weights: Matrix, scale: float, left: Vector, right: Vector) -> None:
+    """weights += scale left right^T, skipping the rows where that is zero."""
+    for j in range(len(left)):
+        share = scale * left[j]
+        if share != 0:
+            for k in range(len(right)):
+                weights[j, k] += share * right[k]
+
+
+@compiled
+def activate(z: Vector, smooth: bool, h: Vector, slope: Vector) -> None:
+    """h = relu(z), or softplus(z), and its derivative."""
+    if smooth:
+        for j in range(len(z)):
+            small = np.exp(-abs(z[j]))
+            h[j] = max(z[j], 0.0) + np.log1p(small)
+            slope[j] = (1.0 if z[j] > 0 else small) / (1 + small)
+    else:
+        for j in range(len(z)):
+            h[j] = max(z[j], 0.0)
+            slope[j] = 1.0 if z[j] > 0 else 0.0
+
+
+@compiled
+def output(z: Vector, head: Vector, smooth: bool, epsilon: float, h: Vector, g: Vector) -> float:
+    """f, what the head sees in ``h``, and df/dz in ``g``; ``epsilon`` > 0 is that of the layer normalisation."""
+    activate(z, smooth, h, g)
+    scale = 1.0
+    along = 0.0  # by how much a change along h matters less: the length is divided out
+    if epsilon > 0:
+        square = 0.0
+        for j in range(len(z)):
+            square += h[j] * h[j]
+        long = square > epsilon * epsilon
+        scale = 1 / np.sqrt(square) if long else 1 / epsilon
+        along = 1.0 if long else 0.0
+        for j in range(len(z)):
+            h[j] *= scale
+    f = 0.0
+    for j in range(len(z)):
+        f += head[j] * h[j]
+    for j in range(len(z)):
+        g[j] *= scale * (head[j] - along * f * h[j])
+    return f
+
+
+@compiled
+def follow(
+    first: Matrix,
+    head: Vector,
+    inputs: Matrix,
+    order: Order,
+    targets: Vector,
+    lr: float,
+    rho: float,
+    decay: float,
+    smoothing: float,
+    smooth: bool,
+    epsilon: float,
+) -> None:
+    """Steps on the samples ``order`` with these targets, of "no-bias", "bias" and "layernorm"; in place.
+
+    SGD where ``rho`` is 0, else 1-SAM: z' = z + kappa |x|^2 df/dz, head' = head + kappa h, with kappa = rho sign(l') /
+    ||grad f||.
+    """
+    width = len(head)
+    z, h, g, moved = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
+    squares = (inputs * inputs).sum(1)
+    for t in range(len(order)):
+        x = inputs[order[t]]
+        multiply(first, x, z)
+        f = output(z, head, smooth, epsilon, h, g)
+        slope = slope_of_loss(f, targets[t], smoothing)
+        if rho > 0 and slope != 0:
+            size = 0.0
+            for j in range(width):
+                size += h[j] * h[j] + squares[order[t]] * g[j] * g[j]
+            if size > 0:
+                kappa = rho * np.sign(slope) / np.sqrt(size)
+                for j in range(width):
+                    z[j] += kappa * squares[order[t]] * g[j]
+                    moved[j] = head[j] + kappa * h[j]
+                f = output(z, moved, smooth, epsilon, h, g)
+                slope = slope_of_loss(f, targets[t], smoothing)
+        if decay > 0:
+            first *= 1 - lr * decay
+            head *= 1 - lr * decay
+        for j in range(width):
+            head[j] -= lr * slope * h[j]
+        add_outer(first, -lr * slope, g, x)
+
+
+@compiled
+def follow_deep(
+    first: Matrix,
+    middle: Matrix,
+    head: Vector,
+    inputs: Matrix,
+    order: Order,
+    targets: Vector,
+    lr: float,
+    rho: float,
+    decay: float,
+    smoothing: float,
+    smooth: bool,
+) -> None:
+    """The same for three layers without normalisation.
+
+    With d = df/dz of the second hidden layer and h the first, the perturbed middle layer is M + kappa d h^T, applied
+    as it stands.
+    """
+    width = len(head)
+    z1, h1, s1, g1 = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
+    z2, h2, g2, moved = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
+    before, across = np.empty(width), np.empty(width)
+    squares = (inputs * inputs).sum(1)
+    for t in range(len(order)):
+        x = inputs[order[t]]
+        multiply(first, x, z1)
+        activate(z1, smooth, h1, s1)
+        multiply(middle, h1, z2)
+        f = output(z2, head, smooth, 0.0, h2, g2)
+        pull_back(middle, g2, s1, g1)
+        slope = slope_of_loss(f, targets[t], smoothing)
+        if rho > 0 and slope != 0:
+            length = (h1 * h1).sum()
+            size = (h2 * h2).sum() + length * (g2 * g2).sum() + squares[order[t]] * (g1 * g1).sum()
+            if size > 0:
+                kappa = rho * np.sign(slope) / np.sqrt(size)
+                before[:], across[:] = h1, g2
+                z1 += kappa * squares[order[t]] * g1
+                moved[:] = head + kappa * h2
+                activate(z1, smooth, h1, s1)
+                multiply(middle, h1, z2)
+                z2 += kappa * (before * h1).sum() * across
+                f = output(z2, moved, smooth, 0.0, h2, g2)
+                pull_back(middle, g2, s1, g1)
+                g1 += kappa * (across * g2).sum() * before * s1
+                slope = slope_of_loss(f, targets[t], smoothing)
+        if decay > 0:
+            first *= 1 - lr * decay
+            middle *= 1 - lr * decay
+            head *= 1 - lr * decay
+        head -= lr * slope * h2
+        add_outer(middle, -lr * slope, g2, h1)
+        add_outer(first, -lr * slope, g1, x)
+
+
+@compiled
+def pull_back(middle: Matrix, g2: Vector, s1: Vector, g1: Vector) -> None:
+    """df/dz of the first layer from that of the second."""
+    g1[:] = 0
+    for j in range(len(g2)):
+        if g2[j] != 0:
+            for k in range(len(g1)):
+                g1[k] += g2[j] * middle[j, k]
+    for k in range(len(g1)):
+        g1[k] *= s1[k]
