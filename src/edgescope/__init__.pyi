@@ -39,6 +39,9 @@ from . import (
     report as report,
 )
 from . import (
+    simulate as simulate,
+)
+from . import (
     statistics as statistics,
 )
 from . import (

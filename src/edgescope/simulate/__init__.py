@@ -1,0 +1,1 @@
+"""Compiled long runs of small models, many replicas side by side: one file a model."""
