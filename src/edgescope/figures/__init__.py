@@ -14,6 +14,7 @@ from edgescope.figures.ratio import ratio_curves
 from edgescope.figures.ridge import spectral_ridge
 from edgescope.figures.scatter import predicted_against_measured
 from edgescope.figures.spectrum import spectral_density, spectral_stems
+from edgescope.figures.tradeoff import tradeoff_panels
 
 __all__ = [
     "Figure",
@@ -29,4 +30,5 @@ __all__ = [
     "spectral_ridge",
     "spectral_stems",
     "stacked_panels",
+    "tradeoff_panels",
 ]

@@ -20,7 +20,7 @@ from edgescope.errors import EdgescopeError, InputError
 from edgescope.measures import MEASURES, Measure, Moment, Previous, Reading
 from edgescope.measures.measure import Needs
 from edgescope.monitor.memory import record_in_memory
-from edgescope.monitor.schedule import Every, Schedule, schedule_from
+from edgescope.monitor.schedule import AtEnd, Every, Schedule, schedule_from
 from edgescope.objective import Objective
 from edgescope.optim import GradientFlow, UpdateRule, rule_for
 from edgescope.store import Record
@@ -44,7 +44,7 @@ class Monitor:
             measured times, so it is not reproducible bit for bit.
         measures: names, texts such as ``"sharpness:k=3"``, or :class:`Measure` objects; no two of the same name. A text
             may end in a schedule of its own: ``"training_loss@1"`` at every step, ``"spectrum@1000"`` at every
-            thousandth.
+            thousandth, ``"sharpness@end"`` where :meth:`finish` is called and nowhere else.
         evaluations: further objectives by name, such as ``{"test": objective}``.
         out: folder for the record; without it the record is kept in memory.
         record: a record to write to instead, which is left open.
@@ -81,6 +81,7 @@ class Monitor:
         self.steps = 0
         self.diverged = False
         self.latest: dict[str, Reading] = {}
+        self.taken: list[str] = []  # the measures that were taken at this step
         self._release = release
         self._time: float | None = None if optimizer is None else 0.0
         self._initial: Tensor | None = None
@@ -111,9 +112,18 @@ class Monitor:
         """Count one optimizer step; the readings by name where this step is one to measure at, else None."""
         self.start()
         self.steps += 1
+        self.taken = []
         self._follow()
         due = self._due_at(self.steps) if self._due is None else self._due
         self._due = None
+        return self._measure(due) if due else None
+
+    def finish(self, usual: bool = False) -> dict[str, Reading] | None:
+        """Measure where training has ended: what is scheduled ``@end``, and with ``usual`` what is taken at every so
+        many steps, unless it was taken at this step already."""
+        ends = {name for name, schedule in self._own.items() if isinstance(schedule, AtEnd)}
+        rest = {measure.name for measure in self.measures if measure.name not in self._own} if usual else set()
+        due = (ends | rest) - set(self.taken)
         return self._measure(due) if due else None
 
     def value(self, measure: str, part: str = "") -> float | None:
@@ -146,6 +156,7 @@ class Monitor:
         """What ``load_state`` needs to continue bit for bit: nested dicts of tensors, numbers and text."""
         return {
             "steps": self.steps,
+            "taken": self.taken,
             "diverged": self.diverged,
             "time": self._time,
             "initial": self._initial,
@@ -161,7 +172,7 @@ class Monitor:
                 expected=f"one with {', '.join(sorted(m.name for m in self.measures))}",
             )
         self.steps, self.diverged, self._time = state["steps"], state["diverged"], state["time"]
-        self._initial = state["initial"]
+        self._initial, self.taken = state["initial"], list(state.get("taken", []))
         self.latest = {name: Reading(name, **reading) for name, reading in state["latest"].items()}
         for measure in self.measures:
             measure.load_state(state["measures"][measure.name])
@@ -211,7 +222,8 @@ class Monitor:
         self._previous, self._paid_before = None, (Cost(), 0.0)
         self.latest, self.diverged = self.latest | readings, moment.diverged
         news = [("diverged", "parameters or loss are not finite")] if self.diverged and not was_diverged else []
-        self.record.append(self.steps, readings.values(), news)
+        self.record.append(self.steps, readings.values(), news, add=bool(self.taken))
+        self.taken = [*self.taken, *readings]
         if news:
             self.record.set_status("diverged")
         if self._release:
@@ -258,9 +270,9 @@ def in_order(measures: Iterable[str | Measure]) -> tuple[list[Measure], dict[str
             raise InputError(f"measure '{measure.name}' was given twice", expected="each once")
         given[measure.name] = measure
         if at:
-            if not every.isdecimal() or int(every) < 1:
-                raise InputError(f"measure '{thing}'", expected="a number of steps of at least 1 after @")
-            own[measure.name] = Every(int(every))
+            if every != "end" and (not every.isdecimal() or int(every) < 1):
+                raise InputError(f"measure '{thing}'", expected="a number of steps of at least 1 after @, or 'end'")
+            own[measure.name] = AtEnd() if every == "end" else Every(int(every))
     placed: dict[str, Measure] = {}
 
     def place(measure: Measure) -> None:

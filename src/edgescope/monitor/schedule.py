@@ -1,4 +1,4 @@
-"""When to measure: every so many steps, where a function says so, or at most for a given share of the time."""
+"""When to measure: every so many steps, where a function says so, for a share of the time, or where training ends."""
 
 from __future__ import annotations
 
@@ -37,6 +37,17 @@ class Every(Schedule):
 
     def chooses(self, step: int) -> bool:
         return step % self.steps == 0
+
+
+@dataclass(frozen=True)
+class AtEnd(Schedule):
+    """Where training ends, and at no step before."""
+
+    def due(self, step: int) -> bool:
+        return False
+
+    def chooses(self, step: int) -> bool:
+        return False
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import json
 import operator
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -105,10 +105,13 @@ class Record:
                 raise
         return cls(folder, database)
 
-    def append(self, step: int, readings: Iterable[Reading], events: Iterable[tuple[str, str]] = ()) -> None:
+    def append(
+        self, step: int, readings: Iterable[Reading], events: Iterable[tuple[str, str]] = (), add: bool = False
+    ) -> None:
         """Write all that was read at ``step`` in one transaction; ``events`` are pairs (kind, text).
 
-        A step written again replaces what it had, except events that :meth:`note` wrote. NaN and infinities are kept.
+        A step written again replaces what it had, except events that :meth:`note` wrote; with ``add`` it keeps its
+        other measures and events. NaN and infinities are kept.
         """
         step, readings, now = _as_step(step), list(readings), _now()
         values, arrays = [], []
@@ -122,15 +125,15 @@ class Record:
             arrays += [(step, slot, part, encode_array(array, name)) for part, array in reading.arrays.items()]
         costs = [(r.cost.losses, r.cost.gradients, r.cost.products, float(r.seconds)) for r in readings]
         with self._writing() as database:
-            for table in db.STEP_TABLES:
-                database.execute(f"DELETE FROM {table} WHERE step = ?", (step,))
-            database.execute("DELETE FROM event WHERE step = ? AND noted = 0", (step,))
-            database.execute("INSERT INTO step VALUES (?)", (step,))
-            rows = [(step, slot, r.measure, r.note) for slot, r in enumerate(readings)]
+            first = _clear(database, step, [reading.measure for reading in readings] if add else None)
+            database.execute("INSERT OR IGNORE INTO step VALUES (?)", (step,))
+            rows = [(step, first + slot, r.measure, r.note) for slot, r in enumerate(readings)]
             database.executemany("INSERT INTO reading VALUES (?, ?, ?, ?)", rows)
+            values = [(step, first + slot, *rest) for _, slot, *rest in values]
             database.executemany("INSERT INTO value VALUES (?, ?, ?, ?, ?, ?)", values)
+            arrays = [(step, first + slot, *rest) for _, slot, *rest in arrays]
             database.executemany("INSERT INTO array VALUES (?, ?, ?, ?)", arrays)
-            timing = [(step, slot, *cost) for slot, cost in enumerate(costs)]
+            timing = [(step, first + slot, *cost) for slot, cost in enumerate(costs)]
             database.executemany("INSERT INTO timing VALUES (?, ?, ?, ?, ?, ?)", timing)
             happened = [(step, kind, text, now) for kind, text in events]
             database.executemany("INSERT OR IGNORE INTO event VALUES (?, ?, ?, 0, ?)", happened)
@@ -299,6 +302,21 @@ class Record:
 
     def _meta(self, key: str) -> str:
         return self._rows("SELECT value FROM meta WHERE key = ?", (key,))[0][0]
+
+
+def _clear(database: sqlite3.Connection, step: int, measures: Sequence[str] | None) -> int:
+    """Remove what a step holds, or of these ``measures`` alone; the first slot that is free then."""
+    if measures is None:
+        for table in db.STEP_TABLES:
+            database.execute(f"DELETE FROM {table} WHERE step = ?", (step,))
+        database.execute("DELETE FROM event WHERE step = ? AND noted = 0", (step,))
+        return 0
+    for measure in measures:
+        for (slot,) in database.execute("SELECT slot FROM reading WHERE step = ? AND measure = ?", (step, measure)):
+            for table in db.STEP_TABLES:
+                if table != "step":
+                    database.execute(f"DELETE FROM {table} WHERE step = ? AND slot = ?", (step, slot))
+    return int(database.execute("SELECT ifnull(max(slot), -1) + 1 FROM reading WHERE step = ?", (step,)).fetchone()[0])
 
 
 def _as_step(step: int) -> int:

@@ -4,5 +4,19 @@ from edgescope.training.config import RunConfig
 from edgescope.training.parts import Parts
 from edgescope.training.run import RunResult, train
 from edgescope.training.stacked import Member, Stack
+from edgescope.training.to_threshold import End, FlowEnd, descent_at, flow_of, regime_of, tradeoff_table
 
-__all__ = ["Member", "Parts", "RunConfig", "RunResult", "Stack", "train"]
+__all__ = [
+    "End",
+    "FlowEnd",
+    "Member",
+    "Parts",
+    "RunConfig",
+    "RunResult",
+    "Stack",
+    "descent_at",
+    "flow_of",
+    "regime_of",
+    "tradeoff_table",
+    "train",
+]

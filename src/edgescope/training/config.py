@@ -43,11 +43,13 @@ class RunConfig:
         test: test samples to use (None: all).
         every: measure at every so many steps (None: 10, or as ``budget`` says).
         budget: instead of ``every``: the share of training time for measurements; not reproducible bit for bit.
-        measures: what to measure; ``name@steps`` gives one a schedule of its own.
+        measures: what to measure; ``name@steps`` gives one a schedule of its own, ``name@end`` is taken where
+            training ends.
         seed: of the parameters, of the order of mini-batches, and of whatever the model draws.
         dtype: float32 or float64, of model and data.
         checkpoint_every: steps between checkpoints; one is always written at the end.
-        stop_loss: stop at a measurement whose training loss is at most this.
+        stop_loss: stop where the training loss is at most this: at the first such step on the full batch, else at the
+            first such measurement.
         stop_accuracy: stop at a measurement whose training accuracy is at least this.
         threads: threads to compute with; None times one against all at the first start and keeps the winner.
         path: how Hessian products are computed; None times the ways at the first start and keeps the cheapest.

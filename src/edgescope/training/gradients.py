@@ -35,6 +35,11 @@ class FromObjective(Gradients):
             tensor.grad = gradient[slot.slice].view(slot.shape)
         return self.objective.loss()
 
+    def loss(self) -> float:
+        """The training loss here; costs the gradient, which the next step then finds."""
+        self.objective.gradient()
+        return float(self.objective.loss())
+
 
 class FromBatches(Gradients):
     """The model in training mode on a batch: dropout is active, running statistics move.

@@ -130,21 +130,24 @@ class _Run:
         monitor, config = self.monitor, self.config
         status: Status | None = None
         with _interruptions() as interrupted:
-            readings = monitor.start()
+            monitor.start()
+            stopped = False
             while status is None:
                 if monitor.diverged:
                     status = "diverged"
-                elif self._stops(readings) or monitor.steps >= config.steps:
+                elif (stopped := self._stops()) or monitor.steps >= config.steps:
                     status = "finished"
                 elif interrupted.is_set():
                     status = "interrupted"
                 elif (loss := self._step()) is None:
                     status = "diverged"
                 else:
-                    readings = monitor.step()
+                    monitor.step()
                     progress(monitor.steps / config.steps, self._words(loss))
                     if monitor.steps % config.checkpoint_every == 0:
                         self._save()
+            if status == "finished":
+                monitor.finish(usual=stopped)
             return self._end(status)
 
     def _step(self) -> float | None:
@@ -175,13 +178,16 @@ class _Run:
         ratio = self.monitor.value("ratio")
         return words if ratio is None else f"{words}, sharpness / threshold {ratio:.3f}"
 
-    def _stops(self, readings: dict[str, Any] | None) -> bool:
-        """Whether the readings of this step meet a stop condition; recorded if so."""
+    def _stops(self) -> bool:
+        """Whether this step meets a stop condition; recorded if so."""
         for measure, limit, sign in (("loss", self.config.stop_loss, 1), ("accuracy", self.config.stop_accuracy, -1)):
-            if limit is None or readings is None or measure not in readings:
+            if limit is None:
                 continue
-            value = readings[measure].values.get("train", math.nan)
-            if sign * value <= sign * limit:
+            if measure == "loss" and isinstance(self.gradients, FromObjective):
+                value: float | None = self.gradients.loss()
+            else:
+                value = self.monitor.value(measure, "train") if measure in self.monitor.taken else None
+            if value is not None and sign * value <= sign * limit:
                 self.record.note(self.monitor.steps, "stopped", f"training {measure} {value:.4g} has reached {limit:g}")
                 return True
         return False

@@ -1,0 +1,185 @@
+"""What the learning rate trades: final sharpness, norms and test loss against it, regimes shaded."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from edgescope.errors import InputError
+from edgescope.figures import look
+from edgescope.figures.axes import PLAIN, log_axis, log_ticks, short
+from edgescope.figures.lines import CROSS, Chart, inline, run_scales
+from edgescope.figures.thin import check_table
+
+HEIGHT = 118
+SHARPNESS_HEIGHT = 170
+
+PANELS = {
+    "sharpness": "final sharpness",
+    "l1": "l1 norm of w",
+    "l2": "l2 norm of w",
+    "test_loss": "test loss",
+}
+"""The columns that are drawn and their titles; one without a finite value is left out."""
+
+SHADES = {"flow-aligned": look.PALETTE[2], "edge of stability": look.PALETTE[3], "diverged": look.ALARM}
+SHADE = 0.1
+NARROW = 0.13
+"""A regime narrower than this share of the axis is not named; its neighbours and its colour say what it is."""
+
+FLOW: dict[str, Any] = {"color": look.MUTED, "strokeDash": [2, 2], "strokeWidth": 1.2}
+
+STATES = {"threshold reached": "circle", "threshold not reached": "triangle-up", "diverged": CROSS}
+
+
+def tradeoff_panels(table: pl.DataFrame, *, critical_lr: float | None = None) -> Chart:
+    """A panel a quantity over the learning rate (logarithmic), one below the other.
+
+    ``table`` has one row a rate: ``lr``, ``sharpness``, ``l1``, ``l2``, ``test_loss`` (numbers; null where there is
+    none), ``reached`` and ``diverged`` (true or false), and ``run`` where several series are compared. A diverged rate
+    is a cross at the upper edge, one that did not reach its threshold a triangle. The first panel has the line 2/lr and
+    the flow's sharpness 2/``critical_lr``. Shaded: below ``critical_lr`` flow-aligned, above it the edge of
+    stability, and from where every rate diverged; without ``critical_lr`` nothing is shaded. Raises
+    :class:`InputError` for a table without rows, columns or positive rates.
+    """
+    what = "a trade-off chart"
+    numbers = ("lr", *(name for name in PANELS if name != "test_loss" or name in table.columns))
+    named = {"run": "name"} if "run" in table.columns else {}
+    # An all-null column, where every run diverged, has no type that could be called a number.
+    nulls = [c for c in numbers if c in table.columns and table[c].dtype == pl.Null]
+    table = table.with_columns(pl.col(nulls).cast(pl.Float64)) if nulls else table
+    flags = {"reached": "number", "diverged": "number"}
+    present = [flag for flag in flags if flag in table.columns]
+    rows = check_table(
+        table.with_columns(pl.col(present).cast(pl.Int8)), dict.fromkeys(numbers, "number") | flags | named, what
+    ).sort("lr", maintain_order=True)
+    if not ((rows["lr"] > 0) & rows["lr"].is_finite()).all():
+        raise InputError(f"the table for {what} has a rate that is not positive", expected="positive finite rates")
+    if critical_lr is not None and not (math.isfinite(critical_lr) and critical_lr > 0):
+        raise InputError(f"critical_lr = {critical_lr}", expected="a positive finite rate")
+    state = pl.when(pl.col("diverged") > 0).then(pl.lit("diverged"))
+    state = (
+        state.when(pl.col("reached") > 0).then(pl.lit("threshold reached")).otherwise(pl.lit("threshold not reached"))
+    )
+    rows = rows.with_columns(state=state, run=pl.col("run") if named else pl.lit(""))
+    drawn = [name for name in PANELS if name in rows.columns and _values(rows, name)]
+    if not drawn:
+        raise InputError(f"the table for {what} has no finite value", expected="at least one run that did not diverge")
+    panels = [_panel(rows, name, critical_lr, first=name == drawn[0], last=name == drawn[-1]) for name in drawn]
+    return alt.vconcat(*panels, spacing=10)
+
+
+def _values(rows: pl.DataFrame, name: str) -> list[float]:
+    return rows.filter((pl.col("diverged") == 0) & pl.col(name).is_finite())[name].to_list()
+
+
+def _panel(rows: pl.DataFrame, name: str, critical_lr: float | None, *, first: bool, last: bool) -> Chart:
+    rates = [*rows["lr"], *([critical_lr] if critical_lr else [])]
+    x_scale, _ = log_axis("learning rate η", rates, alt.X)
+    ticks = log_ticks(min(rates), max(rates))
+    x_axis = alt.Axis(values=ticks, labelExpr=PLAIN, title="learning rate η" if last else None, labels=last)
+    x = alt.X("lr", type="quantitative", scale=x_scale, axis=x_axis)
+    values = _values(rows, name)
+    if name == "sharpness" and min(values) > 0:
+        y_scale, y_axis = log_axis(PANELS[name], [*values, *([2 / critical_lr] if critical_lr else [])])
+    else:
+        low, high = min(values), max(values)
+        air = 0.08 * ((high - low) or abs(high) or 1.0)
+        y_scale = alt.Scale(domain=[low - air, high + air], nice=False, zero=False)
+        y_axis = alt.Axis(title=PANELS[name], tickCount=4, labelExpr=PLAIN)
+    layers = _shades(rows, critical_lr, x_scale, x_axis, worded=first)
+    if name == "sharpness":
+        layers += _expected(x_scale["domain"], critical_lr, x, y_scale, y_axis)
+    layers += _points(rows, name, x, alt.Y(name, type="quantitative", scale=y_scale, axis=y_axis), legend=first)
+    if name == "test_loss":
+        layers.append(_best(rows, x, y_scale))
+    return alt.layer(*layers).properties(width=look.WIDTH, height=SHARPNESS_HEIGHT if name == "sharpness" else HEIGHT)
+
+
+def _shades(
+    rows: pl.DataFrame, critical_lr: float | None, scale: alt.Scale, axis: alt.Axis, worded: bool
+) -> list[Chart]:
+    """The regimes behind the points, with their names in the first panel."""
+    if critical_lr is None:
+        return []
+    low, high = scale["domain"]
+    whole = rows.filter(pl.col("diverged") == 0)["lr"].max()
+    lost = rows.filter(pl.col("lr") > (whole or 0.0))["lr"].min()
+    # Between the last rate that held and the first that did not, nobody knows: half way, on this axis.
+    ends = max(critical_lr, math.sqrt(float(whole or low) * float(lost))) if lost is not None else high
+    spans = {"flow-aligned": (low, critical_lr), "edge of stability": (critical_lr, ends), "diverged": (ends, high)}
+    x: dict[str, Any] = {"type": "quantitative", "scale": scale, "axis": axis}
+    layers = []
+    for regime, (start, stop) in spans.items():
+        if stop <= start:
+            continue
+        chart = alt.Chart(inline(pl.DataFrame({"from": [start], "to": [stop], "middle": [math.sqrt(start * stop)]})))
+        band = chart.mark_rect(opacity=SHADE, color=SHADES[regime])
+        layers.append(band.encode(x=alt.X("from", **x), x2=alt.X2("to")))
+        if worded and math.log(stop / start) > NARROW * math.log(high / low):
+            word = chart.mark_text(text=regime, color=look.MUTED, baseline="bottom", dy=-3, **look.NOTE)
+            layers.append(word.encode(x=alt.X("middle", **x), y=alt.value(0)))
+    return layers
+
+
+def _expected(
+    domain: list[float], critical_lr: float | None, x: alt.X, scale: alt.Scale, axis: alt.Axis
+) -> list[Chart]:
+    """The line 2/lr, and the flow's sharpness, each with its name."""
+    low, high = domain
+    bottom, top = scale["domain"]
+    rates = [low * (high / low) ** (i / 60) for i in range(61)]
+    edge = pl.DataFrame({"lr": rates, "value": [2 / rate for rate in rates]})
+    middle = min(high, max(low, 2 / math.sqrt(bottom * top)))
+    lines = [("2/η", edge, (middle, 2 / middle), {"dx": 10}, look.EXPECTED)]
+    if critical_lr is not None:
+        sharpness = 2 / critical_lr
+        flow = pl.DataFrame({"lr": [low, high], "value": [sharpness] * 2})
+        lines.append((f"gradient flow {short(sharpness)}", flow, (low, sharpness), {"dx": 6, "dy": 14}, FLOW))
+    layers = []
+    for name, table, (lr, value), place, style in lines:
+        y = alt.Y("value", type="quantitative", scale=scale, axis=axis)
+        layers.append(alt.Chart(inline(table)).mark_line(clip=True, **style).encode(x=x, y=y))
+        word = alt.Chart(inline(pl.DataFrame({"lr": [lr], "value": [value]})))
+        layers.append(
+            word.mark_text(text=name, align="left", color=style["color"], **place, **look.NOTE).encode(x=x, y=y)
+        )
+    return layers
+
+
+def _points(rows: pl.DataFrame, name: str, x: alt.X, y: alt.Y, legend: bool) -> list[Chart]:
+    runs = rows["run"].unique(maintain_order=True).to_list()
+    states = [state for state in STATES if state in rows["state"].to_list()]
+    top = _near_top(y["scale"])
+    shown = rows.with_columns(pl.when(pl.col("diverged") > 0).then(top).otherwise(pl.col(name)).alias(name))
+    shown = shown.filter(pl.col(name).is_finite())
+    key = alt.Legend(symbolStrokeColor=look.INK, symbolFillColor=look.INK) if legend else None
+    runs_key = alt.Legend() if legend and len(runs) > 1 else None
+    colour = alt.Color("run", type="nominal", scale=run_scales(runs)[0], legend=runs_key)
+    shape = alt.Shape(
+        "state",
+        type="nominal",
+        scale=alt.Scale(domain=states, range=[STATES[state] for state in states]),
+        legend=key if states != ["threshold reached"] else None,
+    )
+    line = alt.Chart(inline(shown.filter(pl.col("diverged") == 0))).mark_line(strokeWidth=1.3, opacity=0.6, clip=True)
+    marks = alt.Chart(inline(shown)).mark_point(size=40, filled=False, strokeWidth=1.8, opacity=1)
+    fill = alt.Fill("run", type="nominal", scale=run_scales(runs)[0], legend=None)
+    return [line.encode(x=x, y=y, color=colour), marks.encode(x=x, y=y, color=colour, fill=fill, shape=shape)]
+
+
+def _near_top(scale: alt.Scale) -> float:
+    """A value a little below the upper edge, where crosses stand whole."""
+    low, high = scale["domain"]
+    return low * (high / low) ** 0.95 if scale.to_dict().get("type") == "log" else low + 0.95 * (high - low)
+
+
+def _best(rows: pl.DataFrame, x: alt.X, scale: alt.Scale) -> Chart:
+    """A ring around the lowest test loss of each series."""
+    held = rows.filter((pl.col("diverged") == 0) & pl.col("test_loss").is_finite())
+    lowest = held.sort("test_loss").group_by("run", maintain_order=True).head(1)
+    ring = alt.Chart(inline(lowest)).mark_point(size=190, filled=False, strokeWidth=1.6, color=look.INK, opacity=1)
+    return ring.encode(x=x, y=alt.Y("test_loss", type="quantitative", scale=scale))

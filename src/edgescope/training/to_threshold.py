@@ -1,0 +1,154 @@
+"""From one initialisation down to one training loss, at any rate and by gradient flow: the runs and their ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+import numpy as np
+import polars as pl
+
+from edgescope.errors import InputError
+from edgescope.store import Record
+from edgescope.training.config import RunConfig
+
+Regime = Literal["flow-aligned", "edge of stability", "diverged"]
+
+AT_THE_END: Final = ("loss", "sharpness@end", "norms@end", "accuracy@end")
+"""Measured of a descent; the loss on the way too."""
+
+ALONG_THE_FLOW: Final = ("loss", "sharpness@5", "norms@end", "accuracy@end")
+"""Measured of gradient flow, whose sharpness has to be resolved: its maximum sets the critical rate."""
+
+FLOW: Final = "gradient-flow:max_step=10,safety=2"
+"""Steps of at most 2/S in time; the pair is stable up to 2.5/S, and its error control chooses within."""
+
+
+def descent_at(base: RunConfig, lr: float, measures: tuple[str, ...] = AT_THE_END) -> RunConfig:
+    """The run of ``base`` at the rate ``lr``, down to its ``stop_loss`` or for its ``steps``, measured at its end.
+
+    Cost: its steps, and some 30 Hessian products at the end. Raises :class:`InputError` for a ``base`` that has no
+    ``stop_loss``.
+    """
+    _has_threshold(base)
+    return replace(base, lr=lr, measures=measures)
+
+
+def flow_of(base: RunConfig, measures: tuple[str, ...] = ALONG_THE_FLOW) -> RunConfig:
+    """Gradient flow from the initialisation of ``base`` to its ``stop_loss``, on the full batch.
+
+    Cost: per step 3 gradients, and 3 to 10 Hessian products at every fifth; as many steps as descent at the critical
+    rate takes, or more where its error control says so.
+    """
+    _has_threshold(base)
+    return replace(base, optimizer=FLOW, batch=None, lr=1.0, measures=measures)
+
+
+def _has_threshold(base: RunConfig) -> None:
+    if base.stop_loss is None:
+        raise InputError("a run to a threshold without stop_loss", expected="the training loss at which to stop")
+
+
+@dataclass(frozen=True)
+class End:
+    """What a run ended with. ``sharpness`` is the largest eigenvalue of the Hessian of the training loss, ``l1`` and
+    ``l2`` are norms of all parameters. NaN where nothing was measured, as after divergence.
+
+    ``reached`` says whether the training loss came down to the threshold; a run that did not and has not ``diverged``
+    was stopped by its number of steps.
+    """
+
+    lr: float
+    steps: int
+    reached: bool
+    diverged: bool
+    sharpness: float
+    sharpness_error: float
+    l1: float
+    l2: float
+    train_loss: float
+    test_loss: float
+    test_accuracy: float
+
+    @classmethod
+    def of(cls, record: Record) -> End:
+        """Read it from the record of a run that has ended."""
+        table = record.table().filter(step=record.last_step)
+        values = {(m, p): v for m, p, v in table.select("measure", "part", "value").iter_rows()}
+        errors = {(m, p): e for m, p, e in table.select("measure", "part", "error").iter_rows()}
+        diverged = record.status == "diverged"
+
+        def found(measure: str, part: str, among: dict[tuple[str, str], float | None] = values) -> float:
+            value = among.get((measure, part))
+            return math.nan if value is None or diverged else float(value)
+
+        return cls(
+            lr=float(record.config["lr"]),
+            steps=int(record.info.get("steps", record.last_step or 0)),
+            reached="stopped" in record.events()["kind"].to_list(),
+            diverged=diverged,
+            sharpness=found("sharpness", "1"),
+            sharpness_error=found("sharpness", "1", errors),
+            l1=found("norms", "l1"),
+            l2=found("norms", "l2"),
+            train_loss=found("loss", "train"),
+            test_loss=found("loss", "test"),
+            test_accuracy=found("accuracy", "test"),
+        )
+
+
+@dataclass(frozen=True)
+class FlowEnd:
+    """Gradient flow's ``end``, and the largest ``sharpness`` on its way (Matveev, Fojtik et al. 2025: s_GF).
+
+    ``error`` is that of the eigenvalue. ``initial`` is the sharpness before the first step: without an increase from
+    there, there is no progressive sharpening.
+    """
+
+    end: End
+    sharpness: float
+    error: float
+    initial: float
+
+    @property
+    def critical_lr(self) -> float:
+        """2 / s_GF: the largest rate at which gradient descent could follow the flow to its end."""
+        return 2 / self.sharpness
+
+    @classmethod
+    def of(cls, record: Record) -> FlowEnd:
+        """Read it from the record of a :func:`flow_of` run; :class:`InputError` where no sharpness is positive."""
+        rows = record.table().filter(measure="sharpness", part="1").drop_nulls("value")
+        values = rows["value"].to_numpy()
+        if not (np.isfinite(values).any() and np.nanmax(values) > 0):
+            raise InputError(
+                f"gradient flow in {record.folder} has no positive sharpness, and so no critical rate",
+                hint="another loss threshold or initialisation",
+            )
+        top = int(np.nanargmax(values))
+        error = rows["error"][top]
+        return cls(End.of(record), float(values[top]), math.nan if error is None else float(error), float(values[0]))
+
+
+def regime_of(lr: float, critical_lr: float, diverged: bool) -> Regime:
+    """Where a rate lies: below the critical one descent follows the flow, above it stays at the edge or diverges."""
+    if diverged:
+        return "diverged"
+    return "flow-aligned" if lr < critical_lr else "edge of stability"
+
+
+def tradeoff_table(ends: Iterable[End], critical_lr: float) -> pl.DataFrame:
+    """One row a rate, in order: lr, regime, sharpness, l1, l2, test_loss, reached, diverged and what else an End has.
+
+    Where a run diverged its measurements are null.
+    """
+    rows = [
+        {"lr": end.lr, "regime": regime_of(end.lr, critical_lr, end.diverged)}
+        | {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in vars(end).items() if name != "lr"}
+        for end in sorted(ends, key=lambda end: end.lr)
+    ]
+    kinds = {"int": pl.Int64, "bool": pl.Boolean, "float": pl.Float64}
+    types = {name: kinds[str(kind)] for name, kind in End.__annotations__.items()}
+    return pl.DataFrame(rows, schema={"lr": pl.Float64, "regime": pl.String} | types)
