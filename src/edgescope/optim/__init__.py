@@ -4,6 +4,7 @@ from edgescope.optim.adam import AdamRule
 from edgescope.optim.gradient_flow import GradientFlow
 from edgescope.optim.jacobian import UpdateJacobian, update_jacobian
 from edgescope.optim.label_noise import LabelNoiseSGD
+from edgescope.optim.langevin import Langevin
 from edgescope.optim.muon import MuonRule
 from edgescope.optim.named import OPTIMIZERS
 from edgescope.optim.rmsprop import RMSPropRule
@@ -23,6 +24,7 @@ __all__ = [
     "SAM",
     "GradientFlow",
     "LabelNoiseSGD",
+    "Langevin",
     "SteepestDescent",
     "Threshold",
     "UpdateJacobian",

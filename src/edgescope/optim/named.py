@@ -14,6 +14,7 @@ from torch import Tensor
 from edgescope.errors import InputError
 from edgescope.geometry import as_geometry
 from edgescope.optim.gradient_flow import GradientFlow
+from edgescope.optim.langevin import Langevin
 from edgescope.optim.sam import SAM
 from edgescope.optim.steepest_descent import SteepestDescent
 from edgescope.registry import Registry
@@ -116,6 +117,19 @@ class Steepest(NamedOptimizer):
 
 
 @dataclass(frozen=True)
+class NamedLangevin(NamedOptimizer):
+    """Gradient descent with isotropic noise of a ``temperature``, which escapes from traps in time."""
+
+    kind: ClassVar[type[torch.optim.Optimizer]] = Langevin
+    temperature: float = 1e-4
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.temperature) and self.temperature > 0):
+            raise InputError(f"Langevin with temperature={self.temperature:g}", expected="a positive finite number")
+
+
+@dataclass(frozen=True)
 class Sam(NamedOptimizer):
     """Sharpness-aware minimization around ``base=sgd:momentum=0.9;nesterov=true`` (options of the base joined by ;)."""
 
@@ -158,5 +172,6 @@ OPTIMIZERS.add("adam", Adam)
 OPTIMIZERS.add("adamw", AdamW)
 OPTIMIZERS.add("muon", Muon)
 OPTIMIZERS.add("steepest", Steepest)
+OPTIMIZERS.add("langevin", NamedLangevin)
 OPTIMIZERS.add("sam", Sam)
 OPTIMIZERS.add("gradient-flow", Flow)

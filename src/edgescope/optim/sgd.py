@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from edgescope.optim.label_noise import LabelNoiseSGD
+from edgescope.optim.langevin import Langevin
 from edgescope.optim.momentum import COMPANION, Momentum
 from edgescope.optim.rule import Group, UpdateRule
 
@@ -18,10 +19,10 @@ class SGDRule(UpdateRule):
     Thresholds on H + lambda I (lambda the weight decay, coupled in torch; derivation: :class:`Momentum`): 2/eta without
     momentum, (2 + 2 beta)/eta for Polyak, (2 + 2 beta)/((1 - tau) eta) with dampening tau, and
     (2 + 2 beta)/((1 + 2 beta) eta) for Nesterov, whose u = g + beta b' = h w (1 + 2 beta)/(1 + beta) at the threshold.
-    Noise in the targets leaves the rule as it is.
+    Noise in the targets or beside the gradient leaves the rule as it is: neither moves the Jacobian of the update.
     """
 
-    kinds = (torch.optim.SGD, LabelNoiseSGD)
+    kinds = (torch.optim.SGD, LabelNoiseSGD, Langevin)
 
     def vectors(self) -> tuple[str, ...]:
         return ("momentum_buffer",) if any(group["momentum"] for group in self.groups()) else ()
