@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,3 +54,14 @@ def together(verdicts: Sequence[str]) -> Verdict:
     if "fails" in verdicts:
         return "fails"
     return "holds" if verdicts and all(v == "holds" for v in verdicts) else "inconclusive"
+
+
+def by_run(verdicts: Mapping[str, Verdict]) -> tuple[Verdict, str]:
+    """One verdict over the runs with these, and which runs it comes from, in words."""
+    named = (
+        f"{word} on {', '.join(name for name, verdict in verdicts.items() if verdict == word)}"
+        for word in ("holds", "fails", "inconclusive")
+        if word in verdicts.values()
+    )
+    words = "; ".join(named)
+    return together(list(verdicts.values())), f"{words[:1].upper()}{words[1:]}. " if words else ""

@@ -11,7 +11,7 @@ from edgescope.report import Finding, Verdict, judge
 from edgescope.store import Record
 from edgescope.studies.geometries.claims_beside import beside_findings
 from edgescope.studies.geometries.descents import ISLAMOV, Descent, descents_of
-from edgescope.studies.seen import ENOUGH, together
+from edgescope.studies.seen import ENOUGH, by_run, together
 
 SMOOTH, LOW, HIGH = 0.10, 0.90, 1.30
 """How far the time-mean of D may lie from its threshold, and between which shares of it that of S (claim 2)."""
@@ -65,14 +65,7 @@ def _of(descents: dict[str, Descent], *methods: str) -> dict[str, Descent]:
 
 def _each(runs: dict[str, Descent], verdict: Callable[[Descent], Verdict]) -> tuple[Verdict, str]:
     """One verdict over all runs, and which runs it comes from, in words."""
-    each = {name: verdict(run) for name, run in runs.items()}
-    named = (
-        f"{word} on {', '.join(name for name, v in each.items() if v == word)}"
-        for word in ("holds", "fails", "inconclusive")
-        if word in each.values()
-    )
-    words = "; ".join(named)
-    return together(list(each.values())), f"{words[:1].upper()}{words[1:]}. " if words else ""
+    return by_run({name: verdict(run) for name, run in runs.items()})
 
 
 def _hovering(runs: dict[str, Descent], claim: str) -> Finding:
