@@ -16,14 +16,13 @@ from torch import Tensor
 
 from edgescope.errors import EdgescopeError
 from edgescope.losses import Criterion, accuracy_counts
-from edgescope.measures import Moment, Reading
+from edgescope.measures import Reading
 from edgescope.measures.persistent_homology import distances_between
-from edgescope.monitor.monitor import in_order
 from edgescope.objective.modules import thread_count
-from edgescope.optim import rule_for
 from edgescope.statistics import persistence
 from edgescope.store import Record, latest_checkpoint, pack_state, save_checkpoint, unpack_state
 from edgescope.store.record import FILE
+from edgescope.studies.measured import measured_at
 from edgescope.training import Member, Parts, RunConfig, Stack
 
 CHECKPOINTS = 4
@@ -116,30 +115,14 @@ class Cell:
     def measure(self, trained: Trained, number: int) -> None:
         """All measures of the network as it is after the last step, in one transaction."""
         began, record, steps = time.perf_counter(), self.record, self.config.steps
-        parts, w = self.parts, trained.stack.flat()[number]
+        w = trained.stack.flat()[number]
         finite = bool(torch.isfinite(w).all())
         if not finite:
             record.append(steps, [], [("diverged", "the parameters are not finite")])
         else:
-            trained.stack.model(number, parts.model)
-            how = {"path": self.config.path, "threads": 1}
-            objective = parts.objective(parts.samples, "eval", **how)
-            record.set_info("measured", {"samples": objective.samples, "parameters": objective.size, "mode": "eval"})
-            moment = Moment(
-                step=steps,
-                objective=objective,
-                optimizer=parts.optimizer,
-                rule=rule_for(parts.optimizer, objective.tensors),
-                parameters=w,
-                initial=trained.initial[number],
-                time=self.config.lr * steps,
-                evaluations={"test": parts.objective(parts.test_samples, "eval", **how)},
-            )
-            for measure in in_order(self.config.measures)[0]:
-                moment.shared[measure.name] = measure.take(moment)
-            record.append(steps, [*moment.shared.values(), _shape(trained, number)])
+            readings = measured_at(self.parts, record, w, trained.initial[number], steps)
+            record.append(steps, [*readings, _shape(trained, number)])
         record.set_info("seconds", trained.seconds / len(trained.stack.members) + time.perf_counter() - began)
-        record.set_info("plan", {"path": self.config.path, "threads": 1})
         record.set_status("finished" if finite else "diverged")
 
 
