@@ -36,6 +36,9 @@ from . import (
     optim as optim,
 )
 from . import (
+    phases as phases,
+)
+from . import (
     report as report,
 )
 from . import (
