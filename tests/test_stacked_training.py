@@ -146,3 +146,25 @@ def test_what_cannot_be_stacked_is_one_line(make, words: str) -> None:  # type: 
     with pytest.raises(EdgescopeError, match=words) as caught:
         make(supervised(LOSSES.build("cross-entropy")))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("batch", [8, None])
+def test_a_stack_goes_on_with_the_members_that_are_kept(batch: int | None) -> None:
+    loss_fn = supervised(LOSSES.build("mse"))
+    whole, fewer = (Stack(networks("mlp:widths=6"), loss_fn, data(), MEMBERS, batch) for _ in range(2))
+    for stack in (whole, fewer):
+        for _ in range(5):
+            stack.step()
+    fewer.keep([3, 1])
+    assert fewer.members == (MEMBERS[3], MEMBERS[1])
+    for _ in range(5):
+        losses, theirs = fewer.step(), whole.step()
+        torch.testing.assert_close(losses, theirs[[3, 1]], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(fewer.flat(), whole.flat()[[3, 1]], rtol=1e-10, atol=1e-10)
+    resumed = Stack(networks("mlp:widths=6"), loss_fn, data(), MEMBERS, batch)
+    resumed.keep([3, 1])
+    resumed.load_state(copy.deepcopy(fewer.state()))
+    assert torch.equal(resumed.step(), fewer.step())
+    for wrong in ([], [4], [-1]):
+        with pytest.raises(EdgescopeError, match="members"):
+            fewer.keep(wrong)

@@ -84,7 +84,7 @@ class Stack:
             torch.tensor([getattr(member, name) for member in members], dtype=dtype)
             for name in ("lr", "momentum", "weight_decay")
         )
-        self._rates, self._decays = (lr, momentum, decay), bool(decay.any())
+        self._rates, self._decays = [lr, momentum, decay], bool(decay.any())
         self._velocities = {n: torch.zeros_like(t) for n, t in self._parameters.items()} if momentum.any() else {}
         self._steps: dict[int, Callable[..., tuple[Tensor, Tensors]]] = {}
 
@@ -127,6 +127,19 @@ class Stack:
             for name, tensor in into.named_parameters():
                 tensor.copy_(self._parameters[name][number])
         return into
+
+    def keep(self, numbers: Sequence[int]) -> None:
+        """Go on with these members alone, in this order; the first step after costs as much as the first of all."""
+        if not numbers or not all(0 <= number < len(self.members) for number in numbers):
+            raise InputError(f"members {list(numbers)}", expected=f"one or more of 0 to {len(self.members) - 1}")
+        chosen = torch.tensor(list(numbers))
+        self.members = tuple(self.members[number] for number in numbers)
+        self._orders = [self._orders[number] for number in numbers] if self._orders else []
+        self._rates = [rate[chosen] for rate in self._rates]
+        for tensors in (self._parameters, self._buffers, self._velocities):
+            for name in tensors:
+                tensors[name] = tensors[name][chosen]
+        self._steps.clear()
 
     def state(self) -> dict[str, Any]:
         """What ``load_state`` needs to continue bit for bit."""
