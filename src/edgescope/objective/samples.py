@@ -18,7 +18,7 @@ from edgescope.objective.modules import uses_batch_statistics
 from edgescope.objective.objective import Objective
 from edgescope.objective.problem import Point, Problem
 
-_TOGETHER = 2**23  # bytes of gradients that are worked out side by side: 2^27 took three times as long, 2^20 four
+TOGETHER = 2**23  # bytes of gradients that are worked out side by side: 2^27 took three times as long, 2^20 four
 
 OfOne = Callable[..., Tensor | list[Tensor]]
 
@@ -29,13 +29,13 @@ def sample_losses(objective: Objective) -> Float[Tensor, " n"]:
     Cost: one loss. Raises :class:`NotKnownError` where the loss is not a mean over samples (batch statistics, samples
     of unequal weight), and for data that are sharded over processes.
     """
-    problem, point = _separable(objective), objective._at(None)
+    problem, point = separable(objective), objective._at(None)
     found: list[Tensor] = []
     with objective._ready(point, derivatives=False), torch.no_grad():
         for chunk in problem.chunks():
-            losses = _each(problem, point, chunk.batch, lambda one: one).double()
+            losses = of_each(problem, point, chunk.batch, lambda one: one).double()
             if not found:
-                _refuse_other_mean(losses, problem.loss_of(point.tensors, point.constants, chunk.batch))
+                refuse_other_mean(losses, problem.loss_of(point.tensors, point.constants, chunk.batch))
             found.append(losses)
     objective.spent += Cost(losses=1)
     return torch.cat(found)
@@ -48,12 +48,12 @@ def sample_gradients(objective: Objective, count: int | None = None, seed: int =
     are held at a time. Cost: one gradient for all samples, but for fully connected networks some 30 to 50 times
     the seconds of one (all n P numbers are written), for a convolutional one as many. Raises as :func:`sample_losses`.
     """
-    problem, point = _separable(objective), objective._at(None)
+    problem, point = separable(objective), objective._at(None)
     rows = problem.batches.rows
     chosen = None
     if count is not None and count < rows:
         chosen = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[:count].sort().values
-    each = max(1, _TOGETHER // (point.flat.element_size() * objective.size))
+    each = max(1, TOGETHER // (point.flat.element_size() * objective.size))
     start, checked = 0, False
     for chunk in problem.chunks():
         batch, size = chunk.batch, leading_size(chunk.batch)
@@ -64,10 +64,10 @@ def sample_gradients(objective: Objective, count: int | None = None, seed: int =
             with objective._ready(point):
                 if not checked:
                     with torch.no_grad():
-                        losses = _each(problem, point, piece, lambda one: one).double()
-                        _refuse_other_mean(losses, problem.loss_of(point.tensors, point.constants, piece))
+                        losses = of_each(problem, point, piece, lambda one: one).double()
+                        refuse_other_mean(losses, problem.loss_of(point.tensors, point.constants, piece))
                     checked = True
-                found = _each(problem, point, piece, torch.func.grad)
+                found = of_each(problem, point, piece, torch.func.grad)
             yield problem.layout.join(found, (leading_size(piece),))
     objective.spent += Cost(gradients=1)
 
@@ -77,7 +77,7 @@ def first_sample(objective: Objective) -> Batch:
     return piece_of(next(iter(objective._problem.batches)), 0, 1)
 
 
-def _separable(objective: Objective) -> Problem:
+def separable(objective: Objective) -> Problem:
     if uses_batch_statistics(objective.model, objective.mode):
         raise NotKnownError("with batch statistics a sample has no loss of its own", hint="mode='eval'")
     if objective.group is not None:
@@ -87,8 +87,17 @@ def _separable(objective: Objective) -> Problem:
     return objective._problem
 
 
-def _each(problem: Problem, point: Point, batch: Batch, derive: Callable[[OfOne], OfOne]):  # type: ignore[no-untyped-def]
-    """What ``derive`` makes of the loss of one sample, for every sample of a batch: mapped, or else one by one."""
+def of_each(  # type: ignore[no-untyped-def]
+    problem: Problem,
+    point: Point,
+    batch: Batch,
+    derive: Callable[[OfOne], OfOne],
+    function: Callable[[Tensors, Batch], Tensor] | None = None,
+):
+    """What ``derive`` makes of a function of one sample, for every sample of a batch: mapped, or else one by one.
+
+    ``function(tensors, batch of one)`` is the loss unless it is given.
+    """
     leaves, form = pytree.tree_flatten(batch)
     size = leading_size(batch)
     runs = [isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == size for leaf in leaves]
@@ -97,7 +106,8 @@ def _each(problem: Problem, point: Point, batch: Batch, derive: Callable[[OfOne]
     def of_one(tensors: Tensors, *members: Tensor) -> Tensor:
         rest = iter(members)
         whole = [next(rest)[None] if run else leaf for leaf, run in zip(leaves, runs, strict=True)]
-        return problem.loss_of(tensors, point.constants, pytree.tree_unflatten(whole, form))
+        one = pytree.tree_unflatten(whole, form)
+        return problem.loss_of(tensors, point.constants, one) if function is None else function(tensors, one)
 
     members = [leaf for leaf, run in zip(leaves, runs, strict=True) if run]
     work = derive(of_one)
@@ -118,11 +128,12 @@ def _members(batch: Batch, places: Int[Tensor, " b"]) -> Batch:
     return pytree.tree_map(pick, batch)
 
 
-def _refuse_other_mean(losses: Float[Tensor, " b"], mean: Float[Tensor, ""]) -> None:
+def refuse_other_mean(losses: Float[Tensor, " b"], mean: Float[Tensor, ""]) -> None:
     if not bool(torch.isfinite(losses).all()):
         raise InputError("the loss of a sample is not finite", hint="a smaller learning rate")
     slack = 1e-9 if mean.dtype == torch.float64 else 1e-4
-    if abs(float(losses.mean() - mean.double())) > slack * float(losses.abs().mean()):
+    floor = torch.finfo(mean.dtype).eps  # at interpolation losses are rounding, which no two ways share
+    if abs(float(losses.mean() - mean.double())) > slack * max(float(losses.abs().mean()), floor):
         raise NotKnownError(
             f"the loss is not a mean over samples ({float(mean):.6g} together, {float(losses.mean()):.6g} one by one)",
             expected="a loss that weighs all samples equally",

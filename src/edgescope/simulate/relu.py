@@ -116,10 +116,10 @@ class ReluDescent:
         if isinstance(norm, SimplifiedBatchNorm):
             follow_batchnorm(*weights, *how)
         elif len(self._layers) == 2:
-            follow_deep(*weights, *how, smooth)
+            follow_deep(*weights, *how, smooth)  # type: ignore[call-arg]
         else:
             epsilon = norm.epsilon if isinstance(norm, SimplifiedLayerNorm) else 0.0
-            follow(*weights, *how, smooth, epsilon)
+            follow(*weights, *how, smooth, epsilon)  # type: ignore[call-arg]
         self.steps += len(order)
         self._write()
         return self
