@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgescope import sweep
 from edgescope.errors import InputError, RecordError
 from edgescope.store import Record
 from edgescope.sweep import run_tasks
+from edgescope.sweep import task as pieces
 
 Progress = Callable[[float, str], None]
 
@@ -101,7 +101,7 @@ def test_outcomes_of_every_kind_in_the_order_given(tmp_path: Path) -> None:
 def test_costly_tasks_come_first_and_progress_counts_costs_and_never_falls(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(pieces, "POLL_SECONDS", 0.0)
     listener = Listener()
     run_tasks([Work("small", 1.0), Work("big", 3.0)], tmp_path, progress=listener)
     assert listener.fractions[0] == 0
@@ -116,7 +116,7 @@ def test_costly_tasks_come_first_and_progress_counts_costs_and_never_falls(
 
 
 def test_resume_skips_what_ended_and_continues_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(pieces, "POLL_SECONDS", 0.0)
     tasks = [Work("a"), Work("b", 1, "raise"), Work("c", 1, "diverge")]
     first = run_tasks(tasks, tmp_path)
     with pytest.raises(RecordError, match=r"already holds runs.*--resume"):

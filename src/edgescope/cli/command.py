@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
 from typing import Annotated
 
 from tyro.conf import UseAppendAction, arg
 
-from edgescope.cli.failure import told
-from edgescope.errors import InputError
+from edgescope.user_code import import_module
 
 Modules = Annotated[
     tuple[str, ...],
@@ -41,24 +36,3 @@ def import_modules(arguments: Sequence[str]) -> None:
         flag, equals, name = argument.partition("=")
         if flag == "--module" and (equals or place + 1 < len(arguments)):
             import_module(name if equals else arguments[place + 1])
-
-
-def import_module(name: str) -> ModuleType:
-    """One module of the user by its dotted name, found from the working directory too; InputError if it fails."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    importlib.invalidate_caches()
-    with told(f"importing module '{name}'"):
-        if not all(part.isidentifier() for part in name.split(".")):
-            raise InputError(f"no module '{name}'", expected="a dotted name such as package.module")
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-                raise
-            raise InputError(
-                f"no module '{name}'",
-                expected="a module that Python finds from here",
-                hint="its dotted name without .py, in the folder that holds it",
-            ) from error

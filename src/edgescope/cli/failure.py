@@ -7,10 +7,11 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
-from edgescope.errors import EdgescopeError, InputError
+from edgescope.errors import EdgescopeError
+from edgescope.user_code import named
 
 FAILED: Final = 1
 REFUSED: Final = 2
@@ -45,19 +46,6 @@ def guarded(work: Callable[[], int]) -> int:
         return _internal(error)
 
 
-@contextlib.contextmanager
-def told(doing: str) -> Iterator[None]:
-    """Around code of the user's: what it raises becomes one line that names the exception and the place."""
-    try:
-        yield
-    except EdgescopeError:
-        raise
-    except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-        raise InputError(f"{doing} raised {_named(error)}{where}") from error
-
-
 def _say(line: str, code: int) -> int:
     print(f"edgescope: {line}", file=sys.stderr)
     return code
@@ -69,11 +57,5 @@ def _internal(error: Exception) -> int:
         with open(handle, "w", encoding="utf-8") as file:
             file.write(f"{sys.argv}\n")
             traceback.print_exception(error, file=file)
-        return _say(f"internal error: {_named(error)}; please report it with {path}", FAILED)
-    return _say(f"internal error: {_named(error)}; please report it", FAILED)
-
-
-def _named(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    text = text if len(text) <= 300 else f"{text[:300]} ..."
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        return _say(f"internal error: {named(error)}; please report it with {path}", FAILED)
+    return _say(f"internal error: {named(error)}; please report it", FAILED)

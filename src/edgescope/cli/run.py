@@ -29,6 +29,7 @@ class Run(Command):
       edgescope run edge
       edgescope run edge --preset full --jobs 4 --out runs/edge
       edgescope run edge --preset full --jobs 4 --out runs/edge --resume
+      edgescope run edge --preset full --cluster tcp://127.0.0.1:8786
     """
 
     study: Positional[str]
@@ -39,6 +40,8 @@ class Run(Command):
     """of all that is drawn at random"""
     jobs: Annotated[int | None, NoDefault] = None
     """runs side by side; by default as many as there are cores"""
+    cluster: Annotated[str | None, NoDefault] = None
+    """address of a running Dask scheduler, whose workers carry out the runs instead"""
     out: Annotated[Path | None, NoDefault] = None
     """folder for runs and report; by default runs/STUDY-PRESET"""
     resume: Annotated[bool, NoDefault] = False
@@ -76,6 +79,7 @@ class Run(Command):
                     resume=self.resume,
                     progress=line,
                     modules=self.module,
+                    cluster=self.cluster,
                 )
         except KeyboardInterrupt:
             print(f"interrupted; what was measured is kept. To continue:\n  {self._again(out, jobs)}", file=sys.stderr)
@@ -83,7 +87,8 @@ class Run(Command):
         return _tell(result, self._again(out, jobs))
 
     def _again(self, out: Path, jobs: int) -> str:
-        options = {"preset": self.preset, "seed": self.seed, "jobs": jobs, "out": out}
+        where = {"jobs": jobs} if self.cluster is None else {"cluster": self.cluster}
+        options: dict[str, object] = {"preset": self.preset, "seed": self.seed, **where, "out": out}
         words = ["edgescope", "run", self.study]
         words += [word for name, value in options.items() for word in (f"--{name}", str(value))]
         words += [word for name in self.module for word in ("--module", name)]

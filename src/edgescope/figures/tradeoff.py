@@ -106,10 +106,11 @@ def _shades(
     if critical_lr is None:
         return []
     low, high = scale["domain"]
-    whole = rows.filter(pl.col("diverged") == 0)["lr"].max()
-    lost = rows.filter(pl.col("lr") > (whole or 0.0))["lr"].min()
+    held = rows.filter(pl.col("diverged") == 0)["lr"].to_list()
+    last = max(held, default=low)
+    lost = rows.filter(pl.col("lr") > last)["lr"].to_list()
     # Between the last rate that held and the first that did not, nobody knows: half way, on this axis.
-    ends = max(critical_lr, math.sqrt(float(whole or low) * float(lost))) if lost is not None else high
+    ends = max(critical_lr, math.sqrt(last * min(lost))) if lost else high
     spans = {"flow-aligned": (low, critical_lr), "edge of stability": (critical_lr, ends), "diverged": (ends, high)}
     x: dict[str, Any] = {"type": "quantitative", "scale": scale, "axis": axis}
     layers = []
@@ -134,7 +135,10 @@ def _expected(
     rates = [low * (high / low) ** (i / 60) for i in range(61)]
     edge = pl.DataFrame({"lr": rates, "value": [2 / rate for rate in rates]})
     middle = min(high, max(low, 2 / math.sqrt(bottom * top)))
-    lines = [("2/η", edge, (middle, 2 / middle), {"dx": 10}, look.EXPECTED)]
+
+    lines: list[tuple[str, pl.DataFrame, tuple[float, float], dict[str, Any], dict[str, Any]]] = [
+        ("2/η", edge, (middle, 2 / middle), {"dx": 10}, look.EXPECTED)
+    ]
     if critical_lr is not None:
         sharpness = 2 / critical_lr
         flow = pl.DataFrame({"lr": [low, high], "value": [sharpness] * 2})

@@ -118,12 +118,10 @@ class Monitor:
         self._due = None
         return self._measure(due) if due else None
 
-    def finish(self, usual: bool = False) -> dict[str, Reading] | None:
-        """Measure where training has ended: what is scheduled ``@end``, and with ``usual`` what is taken at every so
-        many steps, unless it was taken at this step already."""
+    def finish(self, everything: bool = False) -> dict[str, Reading] | None:
+        """Measure where training has ended what is scheduled ``@end``, or everything; not twice at the same step."""
         ends = {name for name, schedule in self._own.items() if isinstance(schedule, AtEnd)}
-        rest = {measure.name for measure in self.measures if measure.name not in self._own} if usual else set()
-        due = (ends | rest) - set(self.taken)
+        due = {measure.name for measure in self.measures if everything or measure.name in ends} - set(self.taken)
         return self._measure(due) if due else None
 
     def value(self, measure: str, part: str = "") -> float | None:

@@ -18,32 +18,14 @@ from edgescope.figures import Figure
 from edgescope.report import Finding, write_report
 from edgescope.store import Record
 from edgescope.store.database import faults
-from edgescope.sweep import Outcome, Task, run_tasks
-from edgescope.training import RunConfig, train
+from edgescope.sweep import Outcome, Task, check_cluster, run_tasks
+from edgescope.sweep import TrainTask as TrainTask
+from edgescope.sweep import carry_out as carry_out
 
 Preset = Literal["quick", "full"]
 Progress = Callable[[float, str, float | None], None]
 
 DESCRIPTION = "study.json"
-
-
-@dataclass(frozen=True)
-class TrainTask:
-    """One training run as a task of a sweep. ``cost`` is its estimated length in any unit."""
-
-    name: str
-    config: RunConfig
-    cost: float
-
-    def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
-        carry_out(self.config, folder, progress)
-
-
-def carry_out(config: RunConfig, folder: Path, progress: Callable[[float, str], None]) -> None:
-    """Train, from where an earlier call in this folder stopped."""
-    resume = (folder / "record.sqlite").exists()
-    if train(config, folder, progress=progress, resume=resume).status == "interrupted":
-        raise KeyboardInterrupt  # the run has kept its state; the study stops too
 
 
 class Study(ABC):
@@ -93,10 +75,12 @@ def run_study(
     resume: bool = False,
     progress: Progress | None = None,
     modules: Sequence[str] = (),
+    cluster: str | None = None,
 ) -> StudyResult:
     """Run all tasks of a study in ``out/runs`` and write its report to ``out/report.html``.
 
-    ``modules`` are imported by every worker process, so that what they register is known there. ``resume`` continues
+    ``modules`` are imported by every worker process, so that what they register is known there. ``cluster`` is the
+    address of a Dask scheduler whose workers carry out the runs in place of ``jobs`` processes. ``resume`` continues
     what an earlier call left; a study that had ended is only reported anew. Raises
     :class:`RecordError` for a folder that holds something else, and :class:`KeyboardInterrupt` on Ctrl-C, after which
     ``resume`` takes up where it stopped.
@@ -116,11 +100,19 @@ def run_study(
             expected=f"study '{study.name}', preset {preset}, seed {seed}",
             hint="another --out",
         )
+    if cluster is not None:
+        check_cluster(cluster)  # before the folder is taken
     with faults(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
     outcomes = run_tasks(
-        study.tasks(preset, seed), folder, jobs=jobs, resume=resume, progress=progress, modules=modules
+        study.tasks(preset, seed),
+        folder,
+        jobs=jobs,
+        resume=resume,
+        progress=progress,
+        modules=modules,
+        cluster=cluster,
     )
     findings, report = report_study(study, folder, outcomes)
     return StudyResult(findings, report, outcomes)

@@ -28,6 +28,9 @@ MEASURED = (
     "time",
 )
 
+NAMED = ("data", "model", "loss", "train", "test", "dtype")
+"""What a function of the user's takes the place of."""
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -35,6 +38,8 @@ class RunConfig:
     ``mlp:widths=200x200,activation=tanh``.
 
     Args:
+        function: ``module:function``, which makes model, loss function and data of one's own in place of those named,
+            as :mod:`edgescope.training.own` says.
         lr: learning rate; gradient flow ignores it.
         steps: optimizer steps, at most.
         batch: samples in a mini-batch, drawn without replacement in an order that depends on seed and epoch alone;
@@ -76,6 +81,7 @@ class RunConfig:
     stop_accuracy: float | None = None
     threads: int | None = None
     path: str | None = None
+    function: str | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.lr, int | float) and math.isfinite(self.lr) and self.lr > 0):
@@ -92,6 +98,12 @@ class RunConfig:
             raise InputError(f"path = '{self.path}'", expected=f"one of {', '.join(get_args(PathName))}")
         if self.every is not None and self.budget is not None:
             raise InputError("both every and budget were given", expected="one of them")
+        if self.function is not None:
+            for option in dataclasses.fields(self):
+                if option.name in NAMED and getattr(self, option.name) != option.default:
+                    raise InputError(
+                        f"both function and {option.name} were given", expected=f"{option.name} made by the function"
+                    )
         if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
             raise InputError(f"budget = {self.budget}", expected="a share of training time such as 0.1")
         for registry, spec in (
@@ -110,5 +122,7 @@ class RunConfig:
                 raise InputError(f"{stop} without the measure '{needed}'", hint=f"adding '{needed}' to the measures")
 
     def as_dict(self) -> dict[str, Any]:
-        """The configuration as JSON gives it back from a record."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+        """The configuration as JSON gives it back from a record, without names that have no part in it."""
+        unused = NAMED if self.function else ("function",)
+        kept = {name: value for name, value in dataclasses.asdict(self).items() if name not in unused}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in kept.items()}

@@ -15,22 +15,32 @@ from edgescope.objective.modules import Mode
 from edgescope.optim import OPTIMIZERS, GradientFlow
 from edgescope.training.config import RunConfig
 from edgescope.training.gradients import has_batch_statistics, has_dropout
+from edgescope.training.own import made_by
 
 
 class Parts:
     """Data, model, loss function and optimizer of a configuration; InputError where they do not fit together.
 
-    ``from_objective`` says that a training step takes its gradient from the objective, ``mode`` how that is measured.
+    ``samples`` and ``test_samples`` are pairs of inputs and targets, or whatever a function of the user's gave (None
+    where it gave no test data). ``from_objective`` says that a training step takes its gradient from the objective,
+    ``mode`` how that is measured.
     """
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
-        dtype = getattr(torch, config.dtype)
-        data = DATA.build(config.data, train=config.train, test=config.test).load()
-        inputs, test_inputs = (x.to(dtype) if x.is_floating_point() else x for x in (data.inputs, data.test_inputs))
-        self.samples, self.test_samples = (inputs, data.targets), (test_inputs, data.test_targets)
-        self.model = MODELS.build(config.model).build(data.input_shape, data.classes, config.seed).to(dtype)
-        self.loss_fn = supervised(LOSSES.build(config.loss))
+        self.samples: Any
+        self.test_samples: Any
+        if config.function is None:
+            dtype = getattr(torch, config.dtype)
+            data = DATA.build(config.data, train=config.train, test=config.test).load()
+            inputs, test_inputs = (x.to(dtype) if x.is_floating_point() else x for x in (data.inputs, data.test_inputs))
+            self.samples, self.test_samples = (inputs, data.targets), (test_inputs, data.test_targets)
+            self.model = MODELS.build(config.model).build(data.input_shape, data.classes, config.seed).to(dtype)
+            self.loss_fn: Any = supervised(LOSSES.build(config.loss))
+        else:
+            own = made_by(config.function, config.seed)
+            self.model, self.loss_fn = own.model, own.loss_fn
+            self.samples, self.test_samples = own.data, own.test
         self.optimizer = OPTIMIZERS.build(config.optimizer).build(self.model.parameters(), lr=config.lr)
         statistics, dropout = has_batch_statistics(self.model), has_dropout(self.model)
         self.from_objective = config.batch is None and not statistics and not dropout
@@ -41,6 +51,21 @@ class Parts:
                 expected="the full batch of a model that is the same function in training",
             )
 
-    def objective(self, samples: tuple[torch.Tensor, torch.Tensor], mode: Mode, **how: Any) -> Objective:
+        if not self.from_objective and not _is_pair(self.samples):
+            raise InputError(
+                f"data of type {type(self.samples).__name__} for mini-batches, dropout or batch statistics",
+                expected="a pair of tensors (inputs, targets)",
+                hint="the full batch of a model without them",
+            )
+
+    def evaluations(self, **how: Any) -> dict[str, Objective]:
+        """The loss on the test data, "test", where there are any."""
+        return {} if self.test_samples is None else {"test": self.objective(self.test_samples, "eval", **how)}
+
+    def objective(self, samples: Any, mode: Mode, **how: Any) -> Objective:
         """The loss of the model on ``samples``; ``how`` are further arguments of :class:`Objective`."""
         return Objective(self.model, self.loss_fn, samples, mode=mode, **how)
+
+
+def _is_pair(data: Any) -> bool:
+    return isinstance(data, tuple | list) and len(data) == 2 and all(isinstance(part, torch.Tensor) for part in data)

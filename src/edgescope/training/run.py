@@ -116,7 +116,7 @@ class _Run:
             every=config.every,
             budget=config.budget,
             measures=config.measures,
-            evaluations={"test": parts.objective(parts.test_samples, "eval", **how)},
+            evaluations=parts.evaluations(**how),
             record=record,
             release=False,  # the next gradient is the training step's, at the same parameters
         )
@@ -147,7 +147,7 @@ class _Run:
                     if monitor.steps % config.checkpoint_every == 0:
                         self._save()
             if status == "finished":
-                monitor.finish(usual=stopped)
+                monitor.finish(everything=stopped)
             return self._end(status)
 
     def _step(self) -> float | None:

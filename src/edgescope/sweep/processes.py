@@ -1,0 +1,94 @@
+"""Worker processes on this machine, each with its share of the cores."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from multiprocessing import resource_tracker
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import torch
+from joblib import cpu_count
+from joblib.externals.loky import ProcessPoolExecutor
+
+from edgescope.allocator import keep_freed_memory
+from edgescope.sweep.task import Outcome, Task, carry_out_task
+
+THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+class Processes:
+    """``jobs`` processes with cores // jobs threads each; ``modules`` are imported in each first.
+
+    One executor a process: when a process dies, its executor breaks alone and names the culprit.
+    """
+
+    lacks = "a process"
+
+    def __init__(self, jobs: int, modules: Sequence[str]) -> None:
+        self._jobs, self._modules = jobs, modules
+        self._threads = max(1, cpu_count() // jobs)
+        self._idle: list[ProcessPoolExecutor] = []
+        self._busy: dict[Future[Outcome], ProcessPoolExecutor] = {}
+
+    def room(self) -> int:
+        return self._jobs
+
+    def start(self, task: Task, folder: Path) -> Future[Outcome]:
+        self._recover()
+        executor = self._idle.pop() if self._idle else self._worker()
+        with _no_interrupts():
+            future: Future[Outcome] = executor.submit(carry_out_task, task, folder)
+        self._busy[future] = executor
+        return future
+
+    def __enter__(self) -> Processes:
+        resource_tracker.ensure_running()  # it unmasks signals as it starts, so not inside _no_interrupts
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for executor in [*self._idle, *self._busy.values()]:
+            executor.shutdown(kill_workers=True)
+
+    def _recover(self) -> None:
+        """Processes whose task has ended are free again; those that died are put away."""
+        for future in [future for future in self._busy if future.done()]:
+            executor = self._busy.pop(future)
+            if future.exception() is None:
+                self._idle.append(executor)
+            else:
+                executor.shutdown(kill_workers=True)
+
+    def _worker(self) -> ProcessPoolExecutor:
+        environment = dict.fromkeys(THREAD_VARIABLES, str(self._threads))
+        start = (self._threads, self._modules)
+        return ProcessPoolExecutor(max_workers=1, env=environment, initializer=begin, initargs=start)
+
+
+def begin(threads: int, modules: Sequence[str]) -> None:
+    """Make a worker ready: its threads, its memory, and what the user's modules register."""
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    for name in modules:
+        importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    # Ctrl-C reaches the whole process group. Workers start inside this block and inherit the closed ears: only the
+    # parent decides, stops them, and has them leave without tracebacks. (Windows has no such masks.)
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,63 @@
+"""Model, loss function and data of the user's own, as a function of theirs makes them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from edgescope.errors import InputError
+from edgescope.store.rng import rng_state, set_rng_state
+from edgescope.user_code import function_named, told
+
+RETURNS: Final = "(model, loss_fn, data), (model, loss_fn, data, test), or a dict with these names and stop_loss"
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a ``module:function`` returned: a tuple in this order, or a dict with these names.
+
+    ``model`` carries its initial parameters, which every run of a sweep starts from. ``loss_fn(model, batch)`` is the
+    mean loss of a batch, ``data`` and ``test`` are what :class:`edgescope.Objective` takes: one batch, a DataLoader, or
+    any re-iterable. ``stop_loss`` is the training loss at which a run may stop.
+    """
+
+    model: nn.Module
+    loss_fn: Any
+    data: Any
+    test: Any = None
+    stop_loss: float | None = None
+
+
+def made_by(name: str, seed: int) -> Own:
+    """Call ``module:function`` with torch's generator at ``seed``, so that every call starts from the same parameters.
+
+    Raises :class:`InputError` in one line where there is no such function, it raises, or it returns something else.
+    """
+    function = function_named(name, "function", RETURNS)
+    before = rng_state()
+    torch.manual_seed(seed)
+    try:
+        with told(f"function '{name}'"):
+            made = function()
+    finally:
+        set_rng_state(before)
+    fields = [field.name for field in dataclasses.fields(Own)]
+    if isinstance(made, tuple | list) and len(made) in (3, 4):
+        made = dict(zip(fields, made, strict=False))
+    if not isinstance(made, Mapping):
+        raise InputError(f"function '{name}' returned a {type(made).__name__}", expected=RETURNS)
+    unknown, missing = sorted(set(made) - set(fields)), [key for key in fields[:3] if key not in made]
+    if unknown or missing:
+        fault = f"with '{unknown[0]}'" if unknown else f"without '{missing[0]}'"
+        raise InputError(f"function '{name}' returned a dict {fault}", expected=f"the names {', '.join(fields)}")
+    own = Own(**made)
+    if not isinstance(own.model, nn.Module) or not callable(own.loss_fn):
+        what = "model" if not isinstance(own.model, nn.Module) else "loss_fn"
+        kind = "a torch.nn.Module" if what == "model" else "a function loss_fn(model, batch)"
+        raise InputError(f"function '{name}' returned a {what} of type {type(made[what]).__name__}", expected=kind)
+    return own
