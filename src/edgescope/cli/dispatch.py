@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "list": "what there is: studies, data, models, optimizers, geometries, losses, measures",
     "run": "carry out a study and report its findings",
     "train": "one training run of any data, model and optimizer, measured on the way",
+    "sweep": "one model at many learning rates: the critical rate, the regimes, the best test loss",
     "report": "write report, figures and findings of a study or of runs anew",
     "export": "the record of a run as Parquet, CSV or TensorBoard files",
     "inspect": "the curvature at a checkpoint of your own, and whether an optimizer is stable there",
@@ -42,6 +43,7 @@ examples:
   edgescope list models
   edgescope run edge --preset quick --out runs/edge
   edgescope train --data fashion-5k --model mlp:widths=200x200 --optimizer sgd --lr 0.02 --out runs/a
+  edgescope sweep mymodule:make_run --lr 1e-3:1:25log
   edgescope inspect model.pt --objective mymodule:objective --optimizer sgd:momentum=0.9 --lr 0.1
 """
 

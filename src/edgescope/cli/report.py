@@ -16,7 +16,8 @@ from edgescope.errors import RecordError
 class Report(Command):
     """Write report.html and the figures as PNG, SVG and PDF; for a study its verdicts and findings.json too.
 
-    DIR is the folder of a study, of one run, or one that holds several runs. Nothing is trained or measured.
+    DIR is the folder of a study, of a sweep, of one run, or one that holds several runs. Nothing is trained or
+    measured.
 
     Examples:
       edgescope report runs/edge-quick
@@ -24,11 +25,13 @@ class Report(Command):
     """
 
     dir: Positional[Path]
-    """the folder of a study, of a run, or of several runs"""
+    """the folder of a study, of a sweep, of a run, or of several runs"""
     module: Modules = ()
 
     def run(self) -> int:
         from edgescope.cli.run_report import report_runs
+        from edgescope.cli.sweep import sweep_in
+        from edgescope.cli.sweep_report import report_sweep
         from edgescope.report import verdict_table
         from edgescope.studies import STUDIES
         from edgescope.studies.study import describe, report_study
@@ -36,6 +39,9 @@ class Report(Command):
         if not self.dir.is_dir():
             raise RecordError(f"there is no folder {self.dir}", expected="the folder of a study, or of a run")
         described = describe(self.dir)
+        if described is None and sweep_in(self.dir) is not None:
+            report_sweep(self.dir)
+            return 0
         if described is None:
             print(report_runs(self.dir))
             return 0

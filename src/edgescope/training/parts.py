@@ -22,8 +22,8 @@ class Parts:
     """Data, model, loss function and optimizer of a configuration; InputError where they do not fit together.
 
     ``samples`` and ``test_samples`` are pairs of inputs and targets, or whatever a function of the user's gave (None
-    where it gave no test data). ``from_objective`` says that a training step takes its gradient from the objective,
-    ``mode`` how that is measured.
+    where it gave no test data). ``stop_loss`` is that of the configuration, or else of the function.
+    ``from_objective`` says that a training step takes its gradient from the objective, ``mode`` how that is measured.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -37,18 +37,20 @@ class Parts:
             self.samples, self.test_samples = (inputs, data.targets), (test_inputs, data.test_targets)
             self.model = MODELS.build(config.model).build(data.input_shape, data.classes, config.seed).to(dtype)
             self.loss_fn: Any = supervised(LOSSES.build(config.loss))
+            self.stop_loss: float | None = config.stop_loss
         else:
             own = made_by(config.function, config.seed)
             self.model, self.loss_fn = own.model, own.loss_fn
             self.samples, self.test_samples = own.data, own.test
+            self.stop_loss = own.stop_loss if config.stop_loss is None else config.stop_loss
         self.optimizer = OPTIMIZERS.build(config.optimizer).build(self.model.parameters(), lr=config.lr)
         statistics, dropout = has_batch_statistics(self.model), has_dropout(self.model)
         self.from_objective = config.batch is None and not statistics and not dropout
         self.mode: Mode = "train" if config.batch is None and statistics and not dropout else "eval"
-        if isinstance(self.optimizer, GradientFlow) and not self.from_objective:
+        if isinstance(self.optimizer, GradientFlow) and (config.batch is not None or dropout):
             raise InputError(
-                "gradient flow with mini-batches, dropout or batch statistics",
-                expected="the full batch of a model that is the same function in training",
+                "gradient flow with mini-batches or dropout",
+                expected="the full batch, and a loss that is a function of the parameters alone",
             )
 
         if not self.from_objective and not _is_pair(self.samples):

@@ -14,7 +14,7 @@ from edgescope.errors import InputError
 from edgescope.store import Record
 from edgescope.training.config import RunConfig
 
-Regime = Literal["flow-aligned", "edge of stability", "diverged"]
+Regime = Literal["flow-aligned", "edge of stability", "diverged", "not known"]
 
 AT_THE_END: Final = ("loss", "sharpness@end", "norms@end", "accuracy@end")
 """Measured of a descent; the loss on the way too."""
@@ -132,14 +132,16 @@ class FlowEnd:
         return cls(End.of(record), float(values[top]), math.nan if error is None else float(error), float(values[0]))
 
 
-def regime_of(lr: float, critical_lr: float, diverged: bool) -> Regime:
+def regime_of(lr: float, critical_lr: float | None, diverged: bool) -> Regime:
     """Where a rate lies: below the critical one descent follows the flow, above it stays at the edge or diverges."""
     if diverged:
         return "diverged"
+    if critical_lr is None:
+        return "not known"
     return "flow-aligned" if lr < critical_lr else "edge of stability"
 
 
-def tradeoff_table(ends: Iterable[End], critical_lr: float) -> pl.DataFrame:
+def tradeoff_table(ends: Iterable[End], critical_lr: float | None) -> pl.DataFrame:
     """One row a rate, in order: lr, regime, sharpness, l1, l2, test_loss, reached, diverged and what else an End has.
 
     Where a run diverged its measurements are null.

@@ -1,0 +1,141 @@
+"""What a sweep over learning rates found: the critical rate, the regimes, the best test loss; in words and a report."""
+
+from __future__ import annotations
+
+import shlex
+from contextlib import ExitStack
+from pathlib import Path
+
+import polars as pl
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from edgescope.errors import InputError, RecordError
+from edgescope.figures import Figure, tradeoff_panels
+from edgescope.report import write_report
+from edgescope.report.numbers import number
+from edgescope.store import Record
+from edgescope.studies.study import run_row, total_cost, versions_of
+from edgescope.training import End, FlowEnd, tradeoff_table
+
+FLOW = "flow"
+SAME_START = 1e-3
+"""Relative difference of the losses at the start that rounding over threads and devices explains."""
+
+
+def report_sweep(folder: Path) -> Path:
+    """Print what the sweep in ``folder`` found and write its report there, from its records alone; the report's path.
+
+    Raises :class:`RecordError` where no rate left a record.
+    """
+    with ExitStack() as stack:
+        records = {
+            path.parent.name: stack.enter_context(Record.open(path.parent))
+            for path in sorted((folder / "runs").glob("*/record.sqlite"))
+        }
+        ended = {name: r for name, r in records.items() if r.status in ("finished", "diverged")}
+        descents = {name: record for name, record in ended.items() if name != FLOW}
+        if not descents:
+            raise RecordError(f"no rate of the sweep in {folder} has come to its end", hint="--resume to continue it")
+        flow, why = _flow(ended.get(FLOW))
+        table = tradeoff_table(map(End.of, descents.values()), None if flow is None else flow.critical_lr)
+        words = [*_findings(table, flow, why), *_doubts(ended, flow)]
+        console = Console(highlight=False)
+        console.print(rate_table(table, flow))
+        for line in words:
+            console.print(line, markup=False, soft_wrap=True)
+        report = write_report(
+            folder,
+            title="What the learning rate trades",
+            abstract=" ".join(words),
+            paper="Matveev, Fojtik, Chou, Kutyniok, Maly (2025), arXiv 2505.21423",
+            findings=None,
+            figures=[
+                Figure(
+                    "tradeoff",
+                    "Sharpness, norms and test loss over the learning rate",
+                    "Where each run ended, at the same training loss unless marked. Dashed: 2/η, where gradient "
+                    "descent turns unstable; dotted: the largest sharpness of gradient flow, which meets 2/η at the "
+                    "critical rate. Ringed: the lowest test loss.",
+                    tradeoff_panels(table, critical_lr=None if flow is None else flow.critical_lr),
+                )
+            ],
+            runs=[run_row(name, record) for name, record in records.items()],
+            cost=total_cost(records.values()),
+            versions=versions_of(next(iter(records.values()))),
+            command=next(iter(descents.values())).info.get("command") or f"edgescope report {shlex.quote(str(folder))}",
+        )
+    print(f"report: {report}")
+    return report
+
+
+def rate_table(table: pl.DataFrame, flow: FlowEnd | None) -> Table:
+    """One line a rate: its regime, and where its run ended."""
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("rate", "/ critical", "steps", "sharpness", "2/rate", "l2 norm", "test loss"):
+        shown.add_column(heading, justify="right")
+    shown.add_column("regime")
+    for row in table.iter_rows(named=True):
+        missed = "" if row["reached"] or row["diverged"] else ", threshold not reached"
+        figures = [row["sharpness"], 2 / row["lr"], row["l2"], row["test_loss"]]
+        shown.add_row(
+            f"{row['lr']:g}",
+            "" if flow is None else f"{row['lr'] / flow.critical_lr:.3g}",
+            f"{row['steps']}",
+            *("" if value is None else f"{value:.4g}" for value in figures),
+            f"{row['regime']}{missed}",
+        )
+    return shown
+
+
+def _flow(record: Record | None) -> tuple[FlowEnd | None, str]:
+    """Gradient flow's end, or why there is none."""
+    if record is None:
+        return None, "gradient flow has no record that came to its end"
+    try:
+        return FlowEnd.of(record), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def _findings(table: pl.DataFrame, flow: FlowEnd | None, why: str) -> list[str]:
+    if flow is None:
+        lines = [f"critical rate: not known ({why})."]
+    else:
+        lines = [
+            f"critical rate {flow.critical_lr:.4g} = 2 / {flow.sharpness:.4g}, the largest sharpness of gradient flow "
+            f"(at the start it was {flow.initial:.4g}, at the end {flow.end.sharpness:.4g})."
+        ]
+    held = table.filter(~pl.col("diverged")).drop_nulls("test_loss")
+    candidates = held.filter("reached") if held["reached"].any() else held
+    if candidates.is_empty():
+        nothing = "every rate diverged" if table["diverged"].all() else "there are no test data"
+        return [*lines, f"best test loss: none, since {nothing}."]
+    best = candidates.sort("test_loss").row(0, named=True)
+    times = "" if flow is None else f", {best['lr'] / flow.critical_lr:.3g} times the critical rate"
+    where = f"at rate {best['lr']:g}{times} ({best['regime']})"
+    return [*lines, f"best test loss {number(best['test_loss'])} {where}."]
+
+
+def _doubts(records: dict[str, Record], flow: FlowEnd | None) -> list[str]:
+    """What a reader has to know before believing the rest."""
+    lines = []
+    if flow is not None and not flow.end.reached:
+        lines.append(
+            f"gradient flow did not reach the threshold in {flow.end.steps} steps: its sharpness may grow further, and "
+            "the critical rate be lower; try more --steps."
+        )
+    if flow is not None and flow.sharpness <= 1.05 * flow.initial:
+        lines.append(
+            "gradient flow was never sharper than at its start: without progressive sharpening, rates above the "
+            "critical one may leave the first steep place and follow the flow from there."
+        )
+    starts = {name: float(values[0]) for name, r in records.items() if (values := r.series("loss", "train")[1]).size}
+    low, high = min(starts.values()), max(starts.values())
+    if high - low > SAME_START * abs(high):
+        lines.append(
+            f"the runs did not start from the same parameters: the losses at the start are {low:.6g} to {high:.6g}; "
+            "the function has to make the same model at every call (torch's generator is seeded before it)."
+        )
+    return lines
