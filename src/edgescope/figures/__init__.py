@@ -6,9 +6,11 @@ from edgescope.figures.brackets import bracket_curves
 from edgescope.figures.correlations import correlation_dots
 from edgescope.figures.curves import loss_curves
 from edgescope.figures.eigenvalues import eigenvalue_curves
+from edgescope.figures.escapes import arrhenius_lines
 from edgescope.figures.figure import Figure
 from edgescope.figures.gaps import scatter_panels
 from edgescope.figures.interval import interval_dots
+from edgescope.figures.loops import hysteresis_loops
 from edgescope.figures.panels import stacked_panels
 from edgescope.figures.ratio import ratio_curves
 from edgescope.figures.ridge import spectral_ridge
@@ -18,9 +20,11 @@ from edgescope.figures.tradeoff import tradeoff_panels
 
 __all__ = [
     "Figure",
+    "arrhenius_lines",
     "bracket_curves",
     "correlation_dots",
     "eigenvalue_curves",
+    "hysteresis_loops",
     "interval_dots",
     "loss_curves",
     "predicted_against_measured",

@@ -7,6 +7,7 @@ from edgescope.studies.dimension import Dimension
 from edgescope.studies.edge import Edge
 from edgescope.studies.geometries import Geometries
 from edgescope.studies.grokking import GrokkingStudy
+from edgescope.studies.phases import Phases
 from edgescope.studies.study import Study, StudyResult, describe, report_study, run_study
 
 STUDIES: Registry[Study] = Registry("study")
@@ -14,5 +15,6 @@ STUDIES.add(Edge.name, Edge)
 STUDIES.add(Geometries.name, Geometries)
 STUDIES.add(Dimension.name, Dimension)
 STUDIES.add(GrokkingStudy.name, GrokkingStudy)
+STUDIES.add(Phases.name, Phases)
 
 __all__ = ["STUDIES", "Study", "StudyResult", "describe", "report_study", "run_study"]

@@ -1,0 +1,60 @@
+"""An order parameter while a control goes up and down again, one panel a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+import polars as pl
+
+from edgescope.errors import InputError
+from edgescope.figures import look
+from edgescope.figures.axes import PLAIN
+from edgescope.figures.lines import Chart, inline, run_scales
+from edgescope.figures.thin import check_table
+
+WIDTH, HEIGHT = 190, 130
+
+
+def hysteresis_loops(
+    table: pl.DataFrame,
+    *,
+    marks: Sequence[float] = (),
+    x_title: str = "weight decay",
+    y_title: str = "order parameter",
+    columns: int = 3,
+    logarithmic: bool = False,
+) -> Chart:
+    """Panels in the order of ``table``, each with the way up dark and the way down light.
+
+    ``table`` has the columns ``panel``, ``way`` ("up" or "down"), ``decay`` and ``order``. ``marks`` are dashed
+    vertical lines. Raises :class:`InputError` for a table without rows, columns or finite values.
+    """
+    what = "hysteresis loops"
+    table = check_table(table, {"panel": "name", "way": "name", "decay": "number", "order": "number"}, what)
+    table = table.filter(pl.col("order").is_finite() & pl.col("decay").is_finite())
+    if table.is_empty():
+        raise InputError(f"the table for {what} has no finite value")
+    colours, shapes = run_scales(["up", "down"])
+    scale = alt.Scale(type="log", nice=False) if logarithmic else alt.Scale(zero=False, nice=False)
+    panels: list[Chart] = []
+    names = table["panel"].unique(maintain_order=True).to_list()
+    for number, name in enumerate(names):
+        last = number + columns >= len(names)
+        x = alt.X(
+            "decay", type="quantitative", scale=scale, axis=alt.Axis(title=x_title if last else None, tickCount=5)
+        )
+        title = None if number % columns else y_title
+        y = alt.Y("order", type="quantitative", axis=alt.Axis(title=title, labelExpr=PLAIN, tickCount=4))
+        rows = alt.Chart(inline(table.filter(panel=name)))
+        colour = alt.Color("way", type="nominal", scale=colours, legend=alt.Legend(orient="top"))
+        shape = alt.Shape("way", type="nominal", scale=shapes, legend=alt.Legend(orient="top"))
+        line = rows.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=colour)
+        dots = rows.mark_point(size=12, filled=True, opacity=1).encode(x=x, y=y, color=colour, shape=shape)
+        layers: list[Chart] = [line, dots]
+        if marks:
+            lines = alt.Chart(inline(pl.DataFrame({"decay": list(marks)})))
+            layers.append(lines.mark_rule(**look.EXPECTED).encode(x=alt.X("decay", type="quantitative")))
+        head = alt.TitleParams(name, fontSize=12, fontWeight="normal", offset=6)
+        panels.append(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=head))
+    return alt.concat(*panels, columns=columns)

@@ -1,0 +1,109 @@
+"""Learning curves with a plateau: deterministic ones of chains, and networks on few samples after a trap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgescope.measures import Reading
+from edgescope.simulate.chains import chains
+from edgescope.simulate.linear_data import Gaussian, Samples
+from edgescope.simulate.linear_nets import follow, random_nets
+from edgescope.studies.phases.escapes import SIZES, second
+from edgescope.studies.phases.pieces import PiecesTask
+from edgescope.theory.deep_linear import Mode
+
+ESCAPED = 0.1
+"""A second singular value above this is an escape (experiment E of the science file)."""
+
+
+@dataclass(frozen=True)
+class PlateauTask(PiecesTask):
+    """Descent of a chain without noise from w0 = kappa decay / signal: how long it takes to learn."""
+
+    decays: tuple[float, ...]
+    ratios: tuple[float, ...] = (0.9, 1.05, 1.2, 1.5, 2.0, 4.0)
+    signal: float = 1.0
+
+    def pieces(self) -> Sequence[float]:
+        return self.decays
+
+    def describe(self) -> dict[str, Any]:
+        return {"data": f"population, signal {self.signal:g}", "model": "chain of 3", "lr": "0.002/decay"}
+
+    def simulate(self, piece: float, seed: int) -> list[Reading]:
+        """For each kappa: "time" until half the learned product (infinite: not within 20 times 1/decay), "theory"."""
+        mode, lr = Mode(3, self.signal), min(0.05, 0.002 / piece)
+        level, ratios = mode.minimum_product(piece) / 2, np.array(self.ratios)
+        starts = ratios * piece / self.signal
+        times = []
+        for start in starts:
+            run = chains(mode, piece, lr=lr, steps=int(20 / piece / lr), level=level, start=float(start))
+            times.append(float(run.times[0]) if run.passed[0] else np.inf)
+        arrays = {"ratio": ratios, "time": np.array(times), "theory": np.asarray(mode.plateau_time(piece, starts))}
+        return [Reading("plateau", {"decay": piece}, arrays=arrays)]
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """Release on few samples after a trap of ``held`` steps: without noise, or with Langevin noise."""
+
+    held: int
+    decay: float
+    steps: int
+    temperature: float | None = None
+
+
+@dataclass(frozen=True)
+class SparseTask(PiecesTask):
+    """The grokking curve: pretrained, trapped on the population, then trained on 25 samples alone, all at every step.
+
+    Draws of the samples whose correlation has a second singular value in ``window`` are taken, as the science file has
+    it: others have no second state to escape to.
+    """
+
+    releases: tuple[Sparse, ...]
+    draws: int
+    window: tuple[float, float] = (0.65, 0.75)
+    samples: int = 25
+    trap: float = 0.38
+    lr: float = 0.1
+
+    def pieces(self) -> Sequence[Sparse]:
+        return self.releases
+
+    def describe(self) -> dict[str, Any]:
+        return {"data": f"{self.samples} samples, signals 0.9, 0.8", "model": "linear 2-10-10-2", "lr": self.lr}
+
+    def simulate(self, piece: Sparse, seed: int) -> list[Reading]:
+        """ "delay" of every draw (steps, infinite: none); losses on the samples and on the population over time."""
+        population = Gaussian(np.diag([0.9, 0.8]))
+        options: dict[str, Any] = {"lr": self.lr, "threads": 1}
+        every = max(1, piece.steps // 400)
+        delays, curves = [], []
+        for number, data in enumerate(self._draws(1000 * self.seed)):
+            nets = random_nets(SIZES, 1, seed=1000 * self.seed + number)
+            nets = follow(population, nets, SIZES, decay=0.0, steps=3000, **options).nets
+            nets = follow(population, nets, SIZES, decay=self.trap, steps=piece.held, **options).nets
+            run = follow(
+                data, nets, SIZES, decay=piece.decay, steps=piece.steps, temperature=piece.temperature, every=every,
+                seed=seed + 500 + number, **options,
+            )  # fmt: skip
+            escaped = second(run.maps[0]) > ESCAPED
+            delays.append(float(run.at[escaped.argmax()]) if escaped.any() else np.inf)
+            curves.append(np.stack([data.loss(run.maps[0]), population.loss(run.maps[0])]))
+        values = {"held": float(piece.held), "decay": piece.decay, "temperature": piece.temperature or 0.0}
+        arrays = {"delays": np.array(delays), "at": run.at, "losses": np.array(curves)}
+        return [Reading("sparse", values, arrays=arrays)]
+
+    def _draws(self, seed: int) -> list[Samples]:
+        population = Gaussian(np.diag([0.9, 0.8]))
+        found: list[Samples] = []
+        while len(found) < self.draws:
+            data, seed = population.draw(self.samples, seed=seed), seed + 1
+            if self.window[0] < second(data.correlation) < self.window[1]:
+                found.append(data)
+        return found

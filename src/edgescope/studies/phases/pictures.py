@@ -1,0 +1,161 @@
+"""The pictures of the study `phases`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from edgescope.figures import Figure, arrhenius_lines, hysteresis_loops, loss_curves, stacked_panels
+from edgescope.store import Record
+from edgescope.studies.phases.source import escapes_of, pieces_of
+from edgescope.studies.phases.sweeps import SIGNALS
+from edgescope.theory.deep_linear import Mode
+
+
+def phase_figures(runs: Mapping[str, Record]) -> list[Figure]:
+    return [*_loops(runs), *_arrhenius(runs), *_null(runs), *_sparse(runs), *_staged(runs)]
+
+
+def _loops(runs: Mapping[str, Record]) -> list[Figure]:
+    rows = []
+    sweeps = {p.note: p for p in pieces_of(runs, "sweeps", "sweep", ("decays", "up", "down"))}
+    for name, p in sweeps.items():
+        for way in ("up", "down"):
+            for decay, overlap in zip(p.arrays["decays"], p.arrays[way][:, 0], strict=True):
+                rows.append((name, way, decay, overlap))
+    if not rows:
+        return []
+    table = pl.DataFrame(rows, schema=["panel", "way", "decay", "order"], orient="row")
+    mode = Mode(3, SIGNALS[0])
+    return [
+        Figure(
+            "loops",
+            "Weight decay up and down: hysteresis",
+            "End-to-end strength of the mode of signal 1 as decay rises (dark) and falls again (light). Dashed: the "
+            "critical decay of three layers. Without noise the way back never leaves zero; with Langevin noise the "
+            "loop closes, the wider the faster the sweep; two layers have none.",
+            hysteresis_loops(table, marks=[mode.critical_decay()], y_title="strength p"),
+        )
+    ]
+
+
+def _arrhenius(runs: Mapping[str, Record]) -> list[Figure]:
+    figures = []
+    for name, tasks, title, words, x_title in (
+        (
+            "langevin",
+            {"kramers": "chain, signal 1", "langevin-h4": "width 4", "langevin-h10": "width 10"},
+            "Escape upwards under Langevin noise",
+            "Mean escape time (steps times learning rate) with 95% intervals. Dashed: Kramers and Langer for the "
+            "chain, without a free constant. Networks escape faster than chains, and less steeply: entropy.",
+            "1 / T",
+        ),
+        (
+            "batches",
+            {"batches-chain": "chain", "batches-h10": "width 10", "batches-rates": "width 10, other rates"},
+            "Loss of a feature under mini-batch noise",
+            "The same for the way down, against batch size over learning rate. Dashed: the predicted slope, through "
+            "the first point of the chain.",
+            "batch / η",
+        ),
+    ):
+        rows = []
+        for task, label in tasks.items():
+            for one in escapes_of(runs, task):
+                if one.times.escapes >= 2:
+                    mean = one.times.mean()
+                    rows.append((label, one.coldness, mean.low, mean.value, mean.high))
+        if not rows:
+            continue
+        table = pl.DataFrame(rows, schema=["run", "x", "low", "middle", "high"], orient="row")
+        first = table.filter(run=rows[0][0])
+        x = np.linspace(first["x"].min(), first["x"].max(), 40)  # type: ignore[type-var, arg-type]
+        if name == "langevin":
+            y = np.asarray(Mode(3, 1.0).kramers_time(0.3, 1 / x))
+        else:
+            y = first["middle"][0] * np.exp(Mode(3, 0.8).descent_slope(0.33) * (x - x[0]))
+        expected = pl.DataFrame({"x": x, "y": y})
+        figures.append(Figure(name, title, words, arrhenius_lines(table, expected, x_title=x_title)))
+    return figures
+
+
+def _null(runs: Mapping[str, Record]) -> list[Figure]:
+    found = [p for p in pieces_of(runs, "null", "null", ("fall", "fall_at")) if p.values["held"] >= 1000]
+    if not found:
+        return []
+    p = found[0]
+    lr = float(runs["null"].config["lr"])
+    time, fall = p.arrays["fall_at"] * lr, p.arrays["fall"]
+    shown = fall > 1e-14
+    start = int(np.argmax(fall < 1e-3))
+    expected = fall[start] * np.exp(-3 * 0.38 * (time[shown] - time[start]))
+    rows = pl.concat(
+        pl.DataFrame({"run": [run] * int(shown.sum()), "time": time[shown], "loss": values})
+        for run, values in (("median network", fall[shown]), ("exp(-3 decay t)", expected))
+    ).filter(pl.col("loss") < 2)
+    return [
+        Figure(
+            "null",
+            "Why mini-batch noise does not escape upwards",
+            "Second singular value in the trap, under batches of 64: once the mode is lost it falls at the rate of "
+            "weight decay alone, and the noise that could bring it back falls with it. Below 1e-14 is rounding.",
+            loss_curves(rows, x="time", title="second singular value"),
+        )
+    ]
+
+
+def _sparse(runs: Mapping[str, Record]) -> list[Figure]:
+    figures = []
+    pieces = pieces_of(runs, "sparse", "sparse", ("delays", "at", "losses"))
+    for name, held, title, words in (
+        (
+            "sparse",
+            (250, 290, 300, 350),
+            "Grokking without noise: released on 25 samples after a trap",
+            "Full-batch descent after traps of so many steps, one draw of the samples. Solid: loss on the 25 samples; "
+            "dashed: on the population. The jump comes later the longer the trap, and from 350 steps on never.",
+        ),
+        (
+            "sparse-noise",
+            (3000,),
+            "Grokking by noise: a converged trap, Langevin noise",
+            "After a trap of 3,000 steps, from which descent never escapes, for two decays and temperatures. Solid: "
+            "loss on the 25 samples; dashed: on the population. Both fall together.",
+        ),
+    ):
+        tables = []
+        for p in pieces:
+            noisy = p.values["temperature"] > 0
+            if p.values["held"] not in held or noisy != (name == "sparse-noise"):
+                continue
+            label = f"decay {p.values['decay']:g}" if noisy else f"{p.values['held']:g} steps"
+            order = np.argsort(p.arrays["delays"])
+            losses = p.arrays["losses"][order[len(order) // 2 if not noisy else len(order) // 4]]
+            for split, values in zip(("train", "test"), losses, strict=True):
+                shown = {"step": p.arrays["at"], "loss": values}
+                tables.append(pl.DataFrame(shown).with_columns(run=pl.lit(label), split=pl.lit(split)))
+        if tables:
+            figures.append(Figure(name, title, words, loss_curves(pl.concat(tables), title="loss ½|f − y|²")))
+    return figures
+
+
+def _staged(runs: Mapping[str, Record]) -> list[Figure]:
+    found = pieces_of(runs, "staged", "staged", ("at", "shown"))
+    if not found:
+        return []
+    tables = [
+        pl.DataFrame({"step": found[0].arrays["at"], "value": found[0].arrays["shown"][:, k]}).with_columns(
+            panel=pl.lit(f"singular value {k + 1}"), run=pl.lit("one network")
+        )
+        for k in (0, 1)
+    ]
+    return [
+        Figure(
+            "staged",
+            "Rank 0 to 1 to 2, in stages",
+            "Singular values of the end-to-end map of one network under Langevin noise at T = 0.0005, from zero.",
+            stacked_panels(pl.concat(tables)),
+        )
+    ]
