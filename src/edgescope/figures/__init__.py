@@ -12,6 +12,7 @@ from edgescope.figures.gaps import scatter_panels
 from edgescope.figures.interval import interval_dots
 from edgescope.figures.loops import hysteresis_loops
 from edgescope.figures.panels import stacked_panels
+from edgescope.figures.rates import rate_panels
 from edgescope.figures.ratio import ratio_curves
 from edgescope.figures.ridge import spectral_ridge
 from edgescope.figures.scatter import predicted_against_measured
@@ -28,6 +29,7 @@ __all__ = [
     "interval_dots",
     "loss_curves",
     "predicted_against_measured",
+    "rate_panels",
     "ratio_curves",
     "scatter_panels",
     "spectral_density",

@@ -6,8 +6,10 @@ import itertools
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
+from edgescope.errors import InputError
 from edgescope.models.activation import ActivationName, activation
 from edgescope.models.model import ModelConfig, require_positive
 
@@ -16,18 +18,25 @@ from edgescope.models.model import ModelConfig, require_positive
 class MLP(ModelConfig):
     """Fully connected layers of the given widths over the flattened input, and a linear head.
 
-    PyTorch default initialisation. With ``widths=200x200`` and tanh it is the fully connected network of Cohen et
-    al. (2021); without widths (``widths=``) it is a linear model.
+    PyTorch default initialisation, all of it times ``gain``. With ``widths=200x200`` and tanh it is the fully connected
+    network of Cohen et al. (2021); without widths (``widths=``) it is a linear model.
     """
 
     widths: tuple[int, ...] = (200, 200)
     activation: ActivationName = "tanh"
     bias: bool = True
+    gain: float = 1.0
 
     def assemble(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         require_positive("mlp", widths=self.widths)
+        if not 0 < self.gain < math.inf:
+            raise InputError(f"option 'gain' of model 'mlp' is {self.gain:g}", expected="a positive finite number")
         layers: list[nn.Module] = [nn.Flatten()]
         for wide, narrow in itertools.pairwise((math.prod(input_shape), *self.widths)):
             layers += [nn.Linear(wide, narrow, bias=self.bias), activation(self.activation)]
         last = self.widths[-1] if self.widths else math.prod(input_shape)
-        return nn.Sequential(*layers, nn.Linear(last, outputs, bias=self.bias))
+        network = nn.Sequential(*layers, nn.Linear(last, outputs, bias=self.bias))
+        with torch.no_grad():
+            for tensor in network.parameters():
+                tensor.mul_(self.gain)
+        return network

@@ -9,6 +9,7 @@ from edgescope.studies.geometries import Geometries
 from edgescope.studies.grokking import GrokkingStudy
 from edgescope.studies.phases import Phases
 from edgescope.studies.study import Study, StudyResult, describe, report_study, run_study
+from edgescope.studies.tradeoff import Tradeoff
 
 STUDIES: Registry[Study] = Registry("study")
 STUDIES.add(Edge.name, Edge)
@@ -16,5 +17,6 @@ STUDIES.add(Geometries.name, Geometries)
 STUDIES.add(Dimension.name, Dimension)
 STUDIES.add(GrokkingStudy.name, GrokkingStudy)
 STUDIES.add(Phases.name, Phases)
+STUDIES.add(Tradeoff.name, Tradeoff)
 
 __all__ = ["STUDIES", "Study", "StudyResult", "describe", "report_study", "run_study"]

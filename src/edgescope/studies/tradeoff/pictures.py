@@ -1,0 +1,194 @@
+"""The pictures of the study `tradeoff`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import polars as pl
+
+from edgescope.figures import Figure, rate_panels, tradeoff_panels
+from edgescope.store import Record
+from edgescope.studies.tradeoff.claims_diagonal import Descents
+from edgescope.studies.tradeoff.curves import Curve, curves_of, runs_of
+from edgescope.training import End, tradeoff_table
+
+PLAIN = ("MLP-MSE", "MLP-CE", "CNN-MSE", "CNN-CE", "ResNet-MSE", "ResNet-CE", "ViT-MSE", "ViT-CE", "digits-MSE")
+"""Groups in which nothing but architecture, loss and data is varied, in the order of the report."""
+
+WHOLE = ("MLP-MSE", "ViT-CE")
+"""Groups that are shown by themselves, in their own units."""
+
+MOST = 6
+"""Curves in one picture."""
+
+
+def tradeoff_figures(runs: dict[str, Record]) -> list[Figure]:
+    curves = curves_of(runs)
+    first: dict[str, Curve] = {}
+    for curve in curves:
+        first.setdefault(curve.group, curve)
+    return [
+        *_whole(runs, first),
+        *_together(first),
+        *_varied(first),
+        *_objections(first),
+        *_one_sample(runs),
+        *_several_samples(runs),
+    ]
+
+
+def _whole(runs: Mapping[str, Record], first: Mapping[str, Curve]) -> Iterator[Figure]:
+    for group in WHOLE:
+        if group not in first:
+            continue
+        curve = first[group]
+        ends = tradeoff_table([End.of(record) for record in runs_of(curve.name, runs)], curve.critical_lr)
+        yield Figure(
+            f"tradeoff-{group.lower()}",
+            f"What the learning rate trades: {group}",
+            f"Full-batch descent from one initialisation to a training loss of {curve.threshold:g}. Shaded: below the "
+            "critical rate 2/s_GF descent follows gradient flow, above it it stays at the edge of stability. The ring "
+            "marks the lowest test loss.",
+            tradeoff_panels(ends, critical_lr=curve.critical_lr),
+        )
+
+
+def _over_the_flow(curves: Mapping[str, Curve]) -> pl.DataFrame:
+    """What descent ends with over what gradient flow ends with: panel, run, ratio, value."""
+    panels = {
+        "sharpness / flow's": "sharpness",
+        "l1 norm / flow's": "l1",
+        "l2 norm / flow's": "l2",
+        "test loss / flow's": "test_loss",
+    }
+    return pl.concat(
+        curve.reached.select(
+            panel=pl.lit(title), run=pl.lit(name), ratio="ratio", value=pl.col(column) / curve.flow[column]
+        )
+        for title, column in panels.items()
+        for name, curve in curves.items()
+        if column in curve.flow
+    )
+
+
+def _edge(curves: Mapping[str, Curve]) -> dict[str, pl.DataFrame]:
+    """The hyperbola 2/η on the axes of :func:`_over_the_flow`, where s_GF is also what the flow ends with."""
+    largest = max(float(curve.reached["ratio"].max()) for curve in curves.values())  # type: ignore[arg-type]
+    ratios = np.geomspace(1, max(largest, 1.01), 60)
+    return {"sharpness / flow's": pl.DataFrame({"ratio": ratios, "value": 1 / ratios})}
+
+
+def _compared(name: str, title: str, caption: str, curves: Mapping[str, Curve]) -> Iterator[Figure]:
+    shown = {group: curve for group, curve in curves.items() if curve.reached.height and curve.flow_reached}
+    parts = [dict(list(shown.items())[start : start + MOST]) for start in range(0, len(shown), MOST)]
+    for number, part in enumerate(parts):
+        more = f" ({number + 1} of {len(parts)})" if len(parts) > 1 else ""
+        chart = rate_panels(_over_the_flow(part), expected=_edge(part))
+        yield Figure(f"{name}-{number + 1}" if more else name, title + more, caption, chart)
+
+
+def _together(first: Mapping[str, Curve]) -> Iterator[Figure]:
+    yield from _compared(
+        "networks",
+        "All networks over their critical rates",
+        "Final sharpness, norms and test loss, each over that of gradient flow at the same training loss, for all "
+        "rates that reached it. Dashed: 2/η, for networks whose flow is sharpest at its end.",
+        {group: first[group] for group in PLAIN if group in first},
+    )
+
+
+def _varied(first: Mapping[str, Curve]) -> Iterator[Figure]:
+    yield from _compared(
+        "variations",
+        "Data size, width, threshold and initialisation",
+        "The fully connected network with the half-squared loss, one thing changed at a time; axes as above.",
+        {group: curve for group, curve in first.items() if group not in PLAIN},
+    )
+
+
+def _objections(first: Mapping[str, Curve]) -> Iterator[Figure]:
+    if "MLP-MSE" not in first:
+        return
+    curve = first["MLP-MSE"]
+    shown = {
+        "l1 norm / flow's": {"as it is": "l1", "averaged": "averaged_l1", "after small steps": "decayed_l1"},
+        "over its first value": {
+            "raw sharpness": "sharpness",
+            "adaptive, average": "adaptive",
+            "adaptive, worst case": "adaptive_worst",
+            "path norm": "path_norm",
+        },
+    }
+    tables = []
+    for panel, columns in shown.items():
+        for title, column in columns.items():
+            rows = curve.reached.select("ratio", value=pl.col(column)).drop_nulls()
+            if rows.height:
+                whole = curve.flow["l1"] if column.endswith("l1") else rows["value"][0]
+                tables.append(
+                    rows.select(
+                        panel=pl.lit(panel), run=pl.lit(title), ratio="ratio", value=pl.col("value") / (whole or 1)
+                    )
+                )
+    yield Figure(
+        "objections",
+        "What reviewers ask: oscillation, and the scale of weights",
+        "Above: the l1 norm of the last iterate, of the mean of the next iterates, and after steps a tenth as long; "
+        "where the three agree, its growth is no oscillation. Below: the raw sharpness beside quantities that "
+        f"rescaling weights does not change, each over its value at the smallest rate. {curve.name}.",
+        rate_panels(pl.concat(tables)),
+    )
+
+
+def _panels(descents: Mapping[str, pl.DataFrame], columns: Mapping[str, str]) -> pl.DataFrame:
+    return pl.concat(
+        rows.select(panel=pl.lit(title), run=pl.lit(name), ratio="ratio", value=pl.col(column).cast(pl.Float64))
+        for title, column in columns.items()
+        for name, rows in descents.items()
+        if column in rows.columns
+    )
+
+
+def _one_sample(runs: Mapping[str, Record]) -> Iterator[Figure]:
+    if "diagonal-one-sample" not in runs:
+        return
+    one = Descents.of(runs["diagonal-one-sample"])
+    rows = one.converged
+    targets = {
+        "target between": rows.select("ratio", "sharpness", "squared_l2", "l1", "risk"),
+        "target at the norm minimiser": rows.select("ratio", risk="risk/norm"),
+        "target at the sharpness minimiser": rows.select("ratio", risk="risk/sharpness"),
+    }
+    columns = {"sharpness": "sharpness", "l2 norm²": "squared_l2", "l1 norm": "l1", "test error": "risk"}
+    rates = one.flow["critical_lr"] * np.geomspace(1, float(rows["ratio"].max()), 60)  # type: ignore[arg-type]
+    edge = pl.DataFrame({"ratio": rates / one.flow["critical_lr"], "value": 2 / rates})
+    yield Figure(
+        "diagonal-one-sample",
+        "In closed form: a diagonal network on one sample",
+        "Where descent ends, by rate. Dashed: 2/η. The test error of a target between the two minimisers is least "
+        "inside; a target at either minimiser is served best by one bias alone.",
+        rate_panels(_panels(targets, columns), expected={"sharpness": edge}),
+    )
+
+
+def _several_samples(runs: Mapping[str, Record]) -> Iterator[Figure]:
+    names = [name for name in runs if name.startswith("diagonal-several")]
+    tables = {}
+    for name in names[:MOST]:
+        one = Descents.of(runs[name])
+        tables[name.removeprefix("diagonal-several-")] = one.converged.select(
+            "ratio",
+            edge=pl.col("sharpness") * pl.col("lr") / 2,
+            l2=pl.col("squared_l2") / one.flow["squared_l2_norm"],
+            risk=pl.col("risk") / one.flow["risk"],
+        )
+    if tables:
+        columns: dict[str, str] = {"sharpness / (2/η)": "edge", "l2² / flow's": "l2", "test error / flow's": "risk"}
+        yield Figure(
+            "diagonal-several-samples",
+            "Diagonal networks on several samples",
+            "Random regressions with fewer samples than inputs, a colour a draw; only rates at which descent "
+            "converges.",
+            rate_panels(_panels(tables, columns)),
+        )
