@@ -171,6 +171,22 @@ def test_too_shallow_a_quadrature_says_so() -> None:
     assert es.sharpness_dimension(matrix, 0.2, method="slq", steps=1, max_steps=1).drift == math.inf
 
 
+@pytest.mark.parametrize("method", ["exact", "slq", "kde", "ps"])
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_spectrum_gives_the_dimension_of_its_operator_at_any_rate(method: str, seed: int) -> None:
+    members, fixed = [like_trained(80, number) for number in range(3)], {"probes": 3, "steps": 20, "seed": seed}
+    kind = "exact" if method == "exact" else "slq"
+    spectra = [es.spectrum(m, method=kind, **fixed | {"seed": seed + number}) for number, m in enumerate(members)]
+    for lr in (0.2, 0.9):
+        for of_spectra, of_members in ((spectra, members), (spectra[0], members[0])):
+            found = es.sharpness_dimension(of_spectra, lr, method=method)
+            expected = es.sharpness_dimension(of_members, lr, method=method, max_steps=20, **fixed)
+            for name in ("dimension", "error", "contraction", "by_averaging", "dead_zones", "probes", "steps"):
+                assert getattr(found, name) == getattr(expected, name)
+            assert torch.equal(found.exponents, expected.exponents)
+            assert (found.products, found.batches) == (0, expected.batches)
+
+
 @pytest.mark.parametrize("method", ["slq", "kde", "ps"])
 def test_estimators_over_mini_batches(method: str) -> None:
     members, fixed = [like_trained(200, seed) for seed in range(5)], {"probes": 4, "steps": 60, "max_steps": 60}
@@ -291,6 +307,10 @@ def none() -> Iterator[Tensor]:
     return iter(())
 
 
+def twice(found: es.Spectrum) -> es.Spectrum:
+    return found.merge(found)
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
@@ -307,7 +327,7 @@ def none() -> Iterator[Tensor]:
         ),
         (
             lambda m, o: es.sharpness_dimension(torch.eye(2), optimizer=torch.optim.SGD(m.parameters(), lr=1)),
-            "optimizer= with an operator",
+            "optimizer= without an Objective",
         ),
         (
             lambda m, o: es.sharpness_dimension(o, optimizer=torch.optim.SGD(m.parameters(), lr=1, momentum=0.9)),
@@ -331,6 +351,17 @@ def none() -> Iterator[Tensor]:
         (lambda m, o: es.sharpness_dimension(none(), 0.1), "no objectives and no operators"),
         (lambda m, o: es.sharpness_dimension(["a"], 0.1), "str is not an operator"),
         (lambda m, o: es.sharpness_dimension(3, 0.1), "int is not an operator"),
+        (lambda m, o: es.sharpness_dimension(es.spectrum(o, steps=5), 0.1), "method='exact' of a spectrum by 'slq'"),
+        (
+            lambda m, o: es.sharpness_dimension(
+                es.spectrum(o, method="exact").merge(es.spectrum(o, method="exact")), 1.0
+            ),
+            "102 nodes of 51; expected one exact spectrum for each mini-batch",
+        ),
+        (
+            lambda m, o: es.sharpness_dimension(es.spectrum(o), optimizer=torch.optim.SGD(m.parameters(), lr=1)),
+            "optimizer= without an Objective",
+        ),
     ],
 )
 def test_bad_dimensions_are_one_clear_line(call: Callable[[object, object], object], words: str) -> None:

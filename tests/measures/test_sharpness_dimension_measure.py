@@ -54,6 +54,18 @@ def test_all_methods_look_at_the_same_mini_batches() -> None:
     assert found.values["slq"] == pytest.approx(alone.values["slq"], rel=1e-6)
 
 
+def test_methods_and_rates_share_their_products() -> None:
+    found = read("methods=slq+kde+ps,fixed_lr=0.7,batch=8,batches=3,seed=5,probes=2,steps=20")
+    options = {"batch_size": 8, "batches": 3, "seed": 5, "probes": 2, "steps": 20, "max_steps": 20}
+    for lr, suffix in ((2.0, ""), (0.7, "/fixed")):
+        for method in ("slq", "kde", "ps"):
+            objective = moment().objective
+            expected = sharpness_dimension(objective, lr, method=method, **options)
+            assert found.values[f"{method}{suffix}"] == pytest.approx(expected.dimension, rel=1e-9)
+            assert found.errors[f"{method}{suffix}"] == pytest.approx(expected.error, rel=1e-6)
+            assert found.cost.products == expected.cost.products == objective.spent.products
+
+
 def test_a_given_rate_stands_for_that_of_the_optimizer() -> None:
     assert read("methods=exact,lr=0.7").values["exact"] == pytest.approx(
         read("methods=exact,fixed_lr=0.7").values["exact/fixed"]

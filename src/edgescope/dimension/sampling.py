@@ -14,11 +14,15 @@ from edgescope.linalg import Spectrum, spectrum
 
 @dataclass(frozen=True)
 class Sample:
-    """Nodes by unit; ``coarse`` the same after half the Lanczos steps (None when exact); ``size`` directions each."""
+    """Nodes by unit; ``coarse`` the same after half the Lanczos steps (None when exact); ``size`` directions each.
+
+    ``probes`` and ``steps`` are those of one member, 0 when exact.
+    """
 
     units: list[Unit]
     size: int
     coarse: list[Unit] | None = None
+    probes: int = 0
     steps: int = 0
 
 
@@ -53,21 +57,25 @@ def sampled_nodes(
         return abs(here - before) <= depth.tol * found.size
 
     for number, member in enumerate(members):
-        found = spectrum(
-            member,
-            probes=depth.probes,
-            steps=steps,
-            max_steps=steps if number else max(steps, depth.max_steps),
-            enough=settled,
-            deflate=depth.deflate,
-            seed=depth.seed + number,
+        found = (
+            member
+            if isinstance(member, Spectrum)
+            else spectrum(
+                member,
+                probes=depth.probes,
+                steps=steps,
+                max_steps=steps if number else max(steps, depth.max_steps),
+                enough=settled,
+                deflate=depth.deflate,
+                seed=depth.seed + number,
+            )
         )
         steps = found.steps
         sizes.append(found.size)
         for into, one in ((units, found), (coarse, found.half or found)):
             measures = step.sampled(one)
             into += [measures] if members.drawn else [[measure] for measure in measures]
-    return Sample(units, _one_size(sizes), coarse, steps)
+    return Sample(units, _one_size(sizes), coarse, found.probes, steps)
 
 
 def _one_size(sizes: list[int]) -> int:

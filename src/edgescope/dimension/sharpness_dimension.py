@@ -110,7 +110,9 @@ def sharpness_dimension(
     """The sharpness dimension at the present parameters: of all data, or averaged over mini-batches.
 
     Args:
-        thing: an Objective; an operator or symmetric matrix (a Hessian); or an iterable of these, one a mini-batch.
+        thing: an Objective; an operator or symmetric matrix (a Hessian); its Spectrum, for another learning rate or
+            estimator at no further product (``probes`` to ``deflate`` are then its own); or an iterable of these, one
+            a mini-batch.
         lr: learning rate of gradient descent, whose Jacobian I - lr H the paper takes for every optimizer.
         optimizer: instead of ``lr``, a live torch optimizer: the Jacobian of its own next step, with momentum,
             preconditioner and weight decay, on parameters and state vectors together; exact only. Its singular values
@@ -180,7 +182,7 @@ def sharpness_dimension(
         averaging=order,
         lr=step.lr,
         batches=len(found.units) if members.drawn else 1,
-        probes=0 if method == "exact" else probes,
+        probes=found.probes,
         steps=found.steps,
         bandwidth=formula.bandwidth,
         precision=members.precision,

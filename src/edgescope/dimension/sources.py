@@ -1,4 +1,4 @@
-"""Whose Jacobians are taken: an objective, its mini-batches, or operators that the caller has."""
+"""Whose Jacobians are taken: an objective, its mini-batches, or operators or spectra that the caller has."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from torch import Tensor
 
 from edgescope.cost import Cost
 from edgescope.errors import InputError
-from edgescope.linalg import Operator, as_operator
+from edgescope.linalg import Operator, Spectrum, as_operator
 from edgescope.objective import Objective, in_precision, mini_batches
+
+Source = Objective | Operator | Spectrum
+"""What has a Jacobian: a spectrum is one whose eigenvalues are known, at no further product."""
 
 
 class Sources:
-    """The members, one a mini-batch, each an Objective or an Operator; ``drawn`` is False for a single whole thing.
+    """The members, one a mini-batch; ``drawn`` is False for a single whole thing.
 
     While they are gone through, ``cost`` (in passes over all data, rounded up) and ``products`` (over mini-batches)
-    grow, and what a member spent is added to the objective that it was drawn from. ``precision`` is the last member's.
+    grow, and what a member spent is added to the objective that it was drawn from. ``precision`` is the last member's
+    ("" for a spectrum, which does not tell).
     """
 
-    def __init__(self, members: Iterable[Objective | Operator], *, drawn: bool, whole: Objective | None = None) -> None:
+    def __init__(self, members: Iterable[Source], *, drawn: bool, whole: Objective | None = None) -> None:
         self.drawn = drawn
         self.cost = Cost()
         self.products = 0
@@ -30,10 +34,10 @@ class Sources:
         self._members = members
         self._whole = whole
 
-    def __iter__(self) -> Iterator[Objective | Operator]:
+    def __iter__(self) -> Iterator[Source]:
         for member in self._members:
             before = _spent(member)
-            self.precision = str(member.dtype).removeprefix("torch.")
+            self.precision = "" if isinstance(member, Spectrum) else str(member.dtype).removeprefix("torch.")
             yield member
             spent = _spent(member) - before
             self.products += spent.products
@@ -44,7 +48,9 @@ class Sources:
             self.cost += spent
 
 
-def _spent(member: Objective | Operator) -> Cost:
+def _spent(member: Source) -> Cost:
+    if isinstance(member, Spectrum):
+        return Cost()
     return member.spent if isinstance(member, Objective) else Cost(products=member.products)
 
 
@@ -56,7 +62,8 @@ def in_passes(cost: Cost, share: float) -> Cost:
 def sources(
     thing: Any, *, batch_size: int | None, batches: int | None, seed: int, dtype: torch.dtype | None
 ) -> Sources:
-    """The members of ``thing``: an Objective (its mini-batches, with ``batch_size``), an operator, or an iterable.
+    """The members of ``thing``: an Objective (its mini-batches, with ``batch_size``), an operator or spectrum, or an
+    iterable.
 
     Objectives are measured in ``dtype`` (None: as they are); operators have their own precision.
     """
@@ -71,10 +78,14 @@ def sources(
         raise InputError(
             "batch_size= and batches= draw from the data of an Objective", hint="one objective a mini-batch"
         )
+    if isinstance(thing, Spectrum):
+        return Sources([thing], drawn=False)
     if isinstance(thing, Tensor | Operator) or hasattr(thing, "operator") or not isinstance(thing, Iterable):
         return Sources([as_operator(thing)], drawn=False)
     return Sources((_member(member, dtype) for member in thing), drawn=True)
 
 
-def _member(thing: Any, dtype: torch.dtype | None) -> Objective | Operator:
+def _member(thing: Any, dtype: torch.dtype | None) -> Source:
+    if isinstance(thing, Spectrum):
+        return thing
     return in_precision(thing, dtype or thing.dtype) if isinstance(thing, Objective) else as_operator(thing)

@@ -9,8 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgescope.dimension.sources import Source
 from edgescope.errors import InputError
-from edgescope.linalg import Operator, Spectrum, spectrum
+from edgescope.linalg import Spectrum, spectrum
 from edgescope.memory import require
 from edgescope.objective import Objective
 from edgescope.optim import UpdateJacobian, rule_for, update_jacobian
@@ -32,9 +33,15 @@ class GradientDescentStep:
     def exponent(self, nodes: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         return (1 - nodes).abs().log()
 
-    def exact(self, member: Objective | Operator) -> Measure:
+    def exact(self, member: Source) -> Measure:
         """All eigenvalues; InputError where one is 1/lr up to rounding, so that the Jacobian is singular."""
-        found = spectrum(member, method="exact")
+        found = member if isinstance(member, Spectrum) else spectrum(member, method="exact")
+        if found.method != "exact" or len(found.nodes) != found.size:
+            raise InputError(
+                f"method='exact' of a spectrum by '{found.method}' with {len(found.nodes)} nodes of {found.size}",
+                expected="one exact spectrum for each mini-batch",
+                hint="method='slq', or spectra in a list instead of merged",
+            )
         nodes = self.lr * found.nodes
         resolved = 4 * torch.finfo(torch.float64).eps * max(1.0, float(nodes.abs().max()))
         _refuse_singular(int(((1 - nodes).abs() <= resolved).sum()), f"I - lr H at lr={self.lr:g}")
@@ -56,10 +63,12 @@ class OptimizerStep:
     def exponent(self, nodes: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         return nodes
 
-    def exact(self, member: Objective | Operator) -> Measure:
+    def exact(self, member: Source) -> Measure:
         """All singular values, of a dense float64 matrix of (P (1 + state vectors))^2 numbers."""
         if not isinstance(member, Objective):
-            raise InputError("optimizer= with an operator", expected="an Objective, whose parameters it steps")
+            raise InputError(
+                "optimizer= without an Objective", expected="the one whose parameters it steps"
+            )
         jacobian = update_jacobian(rule_for(self.optimizer, member.tensors), member)
         values = torch.linalg.svdvals(dense(jacobian))
         resolved = 4 * torch.finfo(torch.float64).eps * float(values[0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, get_args
 
@@ -12,7 +12,7 @@ from edgescope.dimension import SharpnessDimension, sharpness_dimension
 from edgescope.dimension.sharpness_dimension import Method
 from edgescope.dimension.sources import in_passes
 from edgescope.errors import InputError, one_of
-from edgescope.linalg import to_matrix
+from edgescope.linalg import Operator, Spectrum, from_matrix, spectrum, to_matrix
 from edgescope.measures.measure import Measure, Moment, Needs, Reading
 from edgescope.objective import Objective, in_precision, mini_batches
 
@@ -28,9 +28,9 @@ class SharpnessDimensionMeasure(Measure):
     of directions), "exponent" (the largest, the RDS sharpness of order 1), "contraction" (the sum of all), and further
     orders of averaging and dead zones, "METHOD/pooled", "METHOD/zone 0.0001".
 
-    With "exact" among the methods the Hessians are formed once and all methods look at those: P products and 8 P^2
-    bytes for each mini-batch. Else quadrature of ``probes`` vectors and ``steps`` steps: their product of products for
-    each mini-batch, method and rate. The error is the jackknife's with the drift.
+    All methods and rates look at the same spectra. With "exact" among the methods the Hessian of each mini-batch is
+    formed and the quadrature taken of that: P products and 8 P^2 bytes for each. Else quadrature of ``probes`` vectors
+    and ``steps`` steps: their product of products for each mini-batch. The error is the jackknife's with the drift.
     """
 
     methods: str = "slq"
@@ -63,46 +63,45 @@ class SharpnessDimensionMeasure(Measure):
 
     def read(self, moment: Moment) -> Reading:
         lr = float(moment.known_rule().option("lr")) if self.lr is None else self.lr
-        hessians = self._hessians(moment.objective) if "exact" in self._methods else None
+        exact, sampled = self._spectra(moment.objective)
         values: dict[str, float] = {}
         errors: dict[str, float] = {}
         for number, method in enumerate(self._methods):
-            found = self._estimate(moment.objective, hessians, method, lr)
+            spectra = exact if method == "exact" else sampled
+            found = self._estimate(spectra, method, lr)
             values[method], errors[method] = found.dimension, found.error
             if not number:
                 values |= _details(found, method)
             if self.fixed_lr is not None:
-                fixed = self._estimate(moment.objective, hessians, method, self.fixed_lr)
+                fixed = self._estimate(spectra, method, self.fixed_lr)
                 values[f"{method}/fixed"], errors[f"{method}/fixed"] = fixed.dimension, fixed.error
         return Reading(self.name, values, errors)
 
-    def _hessians(self, objective: Objective) -> list[Any]:
+    def _spectra(self, objective: Objective) -> tuple[list[Spectrum], list[Spectrum]]:
+        """Of every mini-batch, exact and by quadrature, as far as the methods need them."""
+        exact, sampled = [], []
+        for number, hessian in enumerate(self._hessians(objective)):
+            if "exact" in self._methods:
+                exact.append(spectrum(hessian, method="exact"))
+            if set(self._methods) != {"exact"}:
+                seed = self.seed + number
+                sampled.append(spectrum(hessian, probes=self.probes, steps=self.steps, seed=seed))
+        return exact, sampled
+
+    def _hessians(self, objective: Objective) -> Iterator[Operator]:
+        """Of every mini-batch in turn; formed where all of its eigenvalues are asked for."""
         members: Iterable[Objective] = [in_precision(objective, torch.float64)]
         if self.batch is not None:
             members = mini_batches(objective, self.batch, self.batches, seed=self.seed, dtype=torch.float64)
-        found = []
         for member in members:
-            found.append(to_matrix(member.operator()))
+            operator = member.operator()
+            yield from_matrix(to_matrix(operator)) if "exact" in self._methods else operator
             if member is not objective:  # which in_precision gives back where it is that already
                 objective.spent += in_passes(member.spent, member.samples / objective.samples)
                 member.release()
-        return found
 
-    def _estimate(self, objective: Objective, hessians: list[Any] | None, method: Any, lr: float) -> SharpnessDimension:
-        drawn: dict[str, Any] = {}
-        if self.batch is not None and hessians is None:
-            drawn = {"batch_size": self.batch, "batches": self.batches}
-        whole = hessians is not None and len(hessians) == 1
-        return sharpness_dimension(
-            objective if hessians is None else hessians[0] if whole else hessians,
-            lr,
-            method=method,
-            probes=self.probes,
-            steps=self.steps,
-            max_steps=self.steps,
-            seed=self.seed,
-            **drawn,
-        )
+    def _estimate(self, spectra: list[Spectrum], method: Any, lr: float) -> SharpnessDimension:
+        return sharpness_dimension(spectra[0] if self.batch is None else spectra, lr, method=method)
 
 
 def _details(found: SharpnessDimension, method: str) -> dict[str, float]:
