@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from edgescope.figures.bands import seed_bands
 from edgescope.figures.brackets import bracket_curves
 from edgescope.figures.correlations import correlation_dots
 from edgescope.figures.curves import loss_curves
 from edgescope.figures.eigenvalues import eigenvalue_curves
 from edgescope.figures.escapes import arrhenius_lines
 from edgescope.figures.figure import Figure
+from edgescope.figures.flatness import flatness_against_error
 from edgescope.figures.gaps import scatter_panels
 from edgescope.figures.interval import interval_dots
 from edgescope.figures.loops import hysteresis_loops
+from edgescope.figures.neurons import neuron_fields
 from edgescope.figures.panels import stacked_panels
 from edgescope.figures.rates import rate_panels
 from edgescope.figures.ratio import ratio_curves
@@ -25,13 +28,16 @@ __all__ = [
     "bracket_curves",
     "correlation_dots",
     "eigenvalue_curves",
+    "flatness_against_error",
     "hysteresis_loops",
     "interval_dots",
     "loss_curves",
+    "neuron_fields",
     "predicted_against_measured",
     "rate_panels",
     "ratio_curves",
     "scatter_panels",
+    "seed_bands",
     "spectral_density",
     "spectral_ridge",
     "spectral_stems",

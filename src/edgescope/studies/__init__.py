@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgescope.registry import Registry
 from edgescope.studies.dimension import Dimension
 from edgescope.studies.edge import Edge
+from edgescope.studies.flatness import Flatness
 from edgescope.studies.geometries import Geometries
 from edgescope.studies.grokking import GrokkingStudy
 from edgescope.studies.phases import Phases
@@ -18,5 +19,6 @@ STUDIES.add(Dimension.name, Dimension)
 STUDIES.add(GrokkingStudy.name, GrokkingStudy)
 STUDIES.add(Phases.name, Phases)
 STUDIES.add(Tradeoff.name, Tradeoff)
+STUDIES.add(Flatness.name, Flatness)
 
 __all__ = ["STUDIES", "Study", "StudyResult", "describe", "report_study", "run_study"]

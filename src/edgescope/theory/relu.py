@@ -29,6 +29,10 @@ _LARGE = (
 )
 
 
+_NUMBERS = 2**18
+"""Of gradients that are held at a time."""
+
+
 def minimal_trace(
     architecture: Architecture,
     x: Tensor | np.ndarray,
@@ -198,9 +202,12 @@ def trace_at_interpolation(model: nn.Module, x: Float[Tensor, "n ..."]) -> float
     if outputs.numel() != len(x):
         raise InputError(f"outputs of shape {tuple(outputs.shape)} for {len(x)} inputs", expected="one output a sample")
     parameters = [p for p in model.parameters() if p.requires_grad]
+    each = max(1, _NUMBERS // sum(p.numel() for p in parameters))
     total = 0.0
-    for output in outputs.flatten():
-        pieces = torch.autograd.grad(output, parameters, retain_graph=True, allow_unused=True)
+    for rows in torch.eye(len(x), dtype=outputs.dtype, device=outputs.device).split(each):
+        pieces = torch.autograd.grad(
+            outputs.flatten(), parameters, rows, retain_graph=True, allow_unused=True, is_grads_batched=True
+        )
         total += sum(float(piece.square().sum()) for piece in pieces if piece is not None)
     return 2 * total / len(x)
 
