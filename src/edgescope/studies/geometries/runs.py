@@ -84,7 +84,7 @@ class DescentTask:
         optimizer = OPTIMIZERS.build(self.optimizer or self.config.optimizer).build(parts.model.parameters(), lr=1.0)
         objective = parts.objective(parts.samples, parts.mode, path=self.config.path, threads=self.config.threads)
         rule, gradient = rule_for(optimizer, objective.tensors), objective.gradient()
-        found = generalized_sharpness(objective, geometry_of(rule), gradient=gradient, certificate=False)
+        found = generalized_sharpness(objective, geometry_of(rule), gradient=gradient)
         return float(f"{rule.threshold().at(gradient) / (self.below * found.lower):.3g}")
 
 
