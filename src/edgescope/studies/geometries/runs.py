@@ -119,7 +119,7 @@ _FULL = {
         data="fashion-5k:train=1000,test=500,pool=2",
         model="mlp:widths=100x100,activation=tanh",
         loss="mse",
-        every=20,
+        every=30,
         step_cost=1.0,
         steps=dict.fromkeys(METHODS, 1500) | {"blocks": 3000},
     ),
@@ -136,16 +136,16 @@ _FULL = {
         model="resnet:widths=8x16,blocks=1",
         loss="mse",
         every=20,
-        step_cost=5.0,
-        steps={"Linf": 800, "spectral": 800},
+        step_cost=12.0,
+        steps={"Linf": 600, "spectral": 600},
         dtype="float32",
     ),
     "GPT": Network(
-        data="licence:length=32,train=64,test=32",
+        data="licence:length=32,train=32,test=32",
         model="gpt:width=32,heads=2,depth=2",
         loss="cross-entropy",
-        every=20,
-        step_cost=4.0,
+        every=25,
+        step_cost=5.0,
         steps=dict.fromkeys(METHODS, 800),
     ),
 }
@@ -171,7 +171,7 @@ _CHEN_FULL = {
         {"Chen": 1500},
         "float32",
     ),
-    "GPT": Network("licence", "gpt", "cross-entropy", 50, 20.0, {"Chen": 1500}, "float32"),
+    "GPT": Network("licence", "gpt", "cross-entropy", 50, 16.0, {"Chen": 1000}, "float32"),
 }
 """Chen et al.'s networks on what is at hand: Fashion-MNIST instead of CIFAR-10, this licence instead of Shakespeare."""
 
