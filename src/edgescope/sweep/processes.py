@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from multiprocessing import resource_tracker
@@ -48,6 +49,8 @@ class Processes:
         return future
 
     def __enter__(self) -> Processes:
+        # loky renews a worker that has come to hold much memory, and tells of it as if something were wrong.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
         resource_tracker.ensure_running()  # it unmasks signals as it starts, so not inside _no_interrupts
         return self
 
