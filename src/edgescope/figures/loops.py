@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import altair as alt
 import polars as pl
@@ -19,7 +19,7 @@ WIDTH, HEIGHT = 190, 130
 def hysteresis_loops(
     table: pl.DataFrame,
     *,
-    marks: Sequence[float] = (),
+    marks: Mapping[str, float] | None = None,
     x_title: str = "weight decay",
     y_title: str = "order parameter",
     columns: int = 3,
@@ -27,8 +27,8 @@ def hysteresis_loops(
 ) -> Chart:
     """Panels in the order of ``table``, each with the way up dark and the way down light.
 
-    ``table`` has the columns ``panel``, ``way`` ("up" or "down"), ``decay`` and ``order``. ``marks`` are dashed
-    vertical lines. Raises :class:`InputError` for a table without rows, columns or finite values.
+    ``table`` has the columns ``panel``, ``way`` ("up" or "down"), ``decay`` and ``order``. ``marks`` draws
+    a dashed vertical line at a decay in the panels that it names. Raises :class:`InputError` for a table without rows, columns or finite values.
     """
     what = "hysteresis loops"
     table = check_table(table, {"panel": "name", "way": "name", "decay": "number", "order": "number"}, what)
@@ -52,8 +52,8 @@ def hysteresis_loops(
         line = rows.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=colour)
         dots = rows.mark_point(size=12, filled=True, opacity=1).encode(x=x, y=y, color=colour, shape=shape)
         layers: list[Chart] = [line, dots]
-        if marks:
-            lines = alt.Chart(inline(pl.DataFrame({"decay": list(marks)})))
+        if marks and name in marks:
+            lines = alt.Chart(inline(pl.DataFrame({"decay": [marks[name]]})))
             layers.append(lines.mark_rule(**look.EXPECTED).encode(x=alt.X("decay", type="quantitative")))
         head = alt.TitleParams(name, fontSize=12, fontWeight="normal", offset=6)
         panels.append(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=head))

@@ -1,5 +1,7 @@
 """Phases of any network under weight decay: escape times, paths over barriers, hysteresis loops."""
 
+from edgescope.phases.barrier import Barrier, barrier
 from edgescope.phases.escape_times import EscapeTimes, Estimate, arrhenius
+from edgescope.phases.scan import Jump, Scan, scan
 
-__all__ = ["EscapeTimes", "Estimate", "arrhenius"]
+__all__ = ["Barrier", "EscapeTimes", "Estimate", "Jump", "Scan", "arrhenius", "barrier", "scan"]

@@ -25,9 +25,10 @@ class Phases(Study):
     abstract: ClassVar[str] = (
         "Deep linear networks lose features in jumps as weight decay rises, and are trapped when it falls again. "
         "Chains of scalars and whole networks are simulated by the million steps: swept up and down, trapped and "
-        "released under Langevin noise and under the noise of mini-batches, trained on 25 samples. What the paper says is held "
-        "against closed forms derived anew, since several of its figures do not follow from its own equations. Every "
-        "mean time, slope and rate stands with its 95% interval, from a likelihood that counts runs that did not "
+        "released under Langevin noise and under the noise of mini-batches, trained on 25 samples. What the paper says "
+        "is held against closed forms derived anew, since several of its figures do not follow from its equations. "
+        "Then networks with tanh and ReLU on images, and one that learns modular addition, are swept in the same way. "
+        "Every mean time, slope and rate stands with its 95% interval, from a likelihood that counts runs that did not "
         "escape with the time they were watched."
     )
     paper: ClassVar[str] = ERSOY

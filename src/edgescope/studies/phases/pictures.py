@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
 
 from edgescope.figures import Figure, arrhenius_lines, hysteresis_loops, loss_curves, stacked_panels
 from edgescope.store import Record
-from edgescope.studies.phases.source import escapes_of, pieces_of
-from edgescope.studies.phases.sweeps import SIGNALS
+from edgescope.studies.phases.claims_of_networks import networks_of
+from edgescope.studies.phases.source import Piece, escapes_of, pieces_of
+from edgescope.studies.phases.sweeps import HIGHEST, SIGNALS
 from edgescope.theory.deep_linear import Mode
 
 
 def phase_figures(runs: Mapping[str, Record]) -> list[Figure]:
-    return [*_loops(runs), *_arrhenius(runs), *_null(runs), *_sparse(runs), *_staged(runs)]
+    return [*_loops(runs), *_arrhenius(runs), *_null(runs), *_sparse(runs), *_staged(runs), *_networks(runs)]
 
 
 def _loops(runs: Mapping[str, Record]) -> list[Figure]:
@@ -28,15 +29,17 @@ def _loops(runs: Mapping[str, Record]) -> list[Figure]:
     if not rows:
         return []
     table = pl.DataFrame(rows, schema=["panel", "way", "decay", "order"], orient="row")
-    mode = Mode(3, SIGNALS[0])
+    marks = {name: Mode(int(p.values["depth"]), SIGNALS[0]).critical_decay() for name, p in sweeps.items()}
     return [
         Figure(
             "loops",
             "Weight decay up and down: hysteresis",
             "End-to-end strength of the mode of signal 1 as decay rises (dark) and falls again (light). Dashed: the "
-            "critical decay of three layers. Without noise the way back never leaves zero; with Langevin noise the "
+            "critical decay. Without noise the way back never leaves zero; with Langevin noise the "
             "loop closes, the wider the faster the sweep; two layers have none.",
-            hysteresis_loops(table, marks=[mode.critical_decay()], y_title="strength p"),
+            hysteresis_loops(
+                table, marks={name: at for name, at in marks.items() if at < HIGHEST}, y_title="strength p"
+            ),
         )
     ]
 
@@ -114,7 +117,7 @@ def _sparse(runs: Mapping[str, Record]) -> list[Figure]:
             "sparse",
             (250, 290, 300, 350),
             "Grokking without noise: released on 25 samples after a trap",
-            "Full-batch descent after traps of so many steps, one draw of the samples. Solid: loss on the 25 samples; "
+            "Full-batch descent after traps of so many steps, the same 25 samples. Solid: loss on the 25 samples; "
             "dashed: on the population. The jump comes later the longer the trap, and from 350 steps on never.",
         ),
         (
@@ -126,19 +129,28 @@ def _sparse(runs: Mapping[str, Record]) -> list[Figure]:
         ),
     ):
         tables = []
+        draw = _typical(pieces, noisy=name == "sparse-noise")
         for p in pieces:
             noisy = p.values["temperature"] > 0
             if p.values["held"] not in held or noisy != (name == "sparse-noise"):
                 continue
             label = f"decay {p.values['decay']:g}" if noisy else f"{p.values['held']:g} steps"
-            order = np.argsort(p.arrays["delays"])
-            losses = p.arrays["losses"][order[len(order) // 2 if not noisy else len(order) // 4]]
+            losses = p.arrays["losses"][draw]
             for split, values in zip(("train", "test"), losses, strict=True):
                 shown = {"step": p.arrays["at"], "loss": values}
                 tables.append(pl.DataFrame(shown).with_columns(run=pl.lit(label), split=pl.lit(split)))
         if tables:
             figures.append(Figure(name, title, words, loss_curves(pl.concat(tables), title="loss ½|f − y|²")))
     return figures
+
+
+def _typical(pieces: Sequence[Piece], noisy: bool) -> int:
+    """The draw of the samples with the middle delay, of those that escaped, in the last piece where two did."""
+    for p in reversed([p for p in pieces if (p.values["temperature"] > 0) == noisy]):
+        escaped = np.flatnonzero(np.isfinite(p.arrays["delays"]))
+        if len(escaped) >= 2:
+            return int(escaped[np.argsort(p.arrays["delays"][escaped])[len(escaped) // 2]])
+    return 0
 
 
 def _staged(runs: Mapping[str, Record]) -> list[Figure]:
@@ -157,5 +169,24 @@ def _staged(runs: Mapping[str, Record]) -> list[Figure]:
             "Rank 0 to 1 to 2, in stages",
             "Singular values of the end-to-end map of one network under Langevin noise at T = 0.0005, from zero.",
             stacked_panels(pl.concat(tables)),
+        )
+    ]
+
+
+def _networks(runs: Mapping[str, Record]) -> list[Figure]:
+    rows = []
+    for p in networks_of(runs, ("decays", "up/norm", "down/norm")):
+        for way in ("up", "down"):
+            for decay, norm in zip(p.arrays["decays"], p.arrays[f"{way}/norm"], strict=True):
+                rows.append((p.note, way, decay, norm))
+    if not rows:
+        return []
+    table = pl.DataFrame(rows, schema=["panel", "way", "decay", "order"], orient="row")
+    return [
+        Figure(
+            "networks",
+            "Weight decay up and down: networks that are not linear",
+            "Norm of the weights as decay rises (dark) and falls again (light), each decay from where the last ended.",
+            hysteresis_loops(table, y_title="norm of weights", logarithmic=True),
         )
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgescope.studies.phases.curves import PlateauTask, Sparse, SparseTask
 from edgescope.studies.phases.escapes import EscapeTask, Level, NullTask, StagedTask
+from edgescope.studies.phases.networks import LinearPathsTask, NetworksTask, Swept
 from edgescope.studies.phases.sweeps import SamplesTask, StatesTask, Sweep, SweepTask
 from edgescope.studies.study import Preset
 from edgescope.sweep import Task
@@ -36,6 +37,24 @@ class Setting:
     staged: int
     sparse: int
     plateau: tuple[float, ...]
+    scanned: int
+    scan_steps: int
+    networks: tuple[Swept, ...]
+
+
+def networks(samples: int, modulus: int, width: int) -> tuple[Swept, ...]:
+    """Networks with tanh and ReLU on two sets of images, and one on modular addition."""
+    images = {"digits": "digits", "fashion": "fashion-5k:pool=4"}
+    found = [
+        Swept(f"{name}, {kind}", data, f"mlp:widths={width}x{width},activation={kind}", train=samples)
+        for name, data in images.items()
+        for kind in ("tanh", "relu")
+    ]
+    addition = f"modular-addition:modulus={modulus}"
+    return (
+        *found,
+        Swept("addition, gelu", addition, f"mlp:widths={width},activation=gelu", lr=0.3, highest=0.03, settle=6000),
+    )
 
 
 QUICK = Setting(
@@ -53,6 +72,9 @@ QUICK = Setting(
     staged=20,
     sparse=8,
     plateau=(0.1, 0.03, 0.01),
+    scanned=8,
+    scan_steps=150,
+    networks=networks(200, 13, 16),
 )
 FULL = Setting(
     decays=120,
@@ -69,6 +91,9 @@ FULL = Setting(
     staged=60,
     sparse=24,
     plateau=(0.1, 0.03, 0.01, 0.003),
+    scanned=16,
+    scan_steps=1500,
+    networks=networks(1000, 31, 32),
 )
 
 
@@ -109,4 +134,6 @@ def phase_tasks(preset: Preset, seed: int) -> list[Task]:
         StagedTask("staged", 5, seed, s.staged, steps=100_000),
         PlateauTask("plateau", 2, seed, s.plateau),
         SparseTask("sparse", 8, seed, tuple(releases), s.sparse),
+        LinearPathsTask("paths", 5, seed),
+        *(NetworksTask(f"network-{i}", 20, seed, (n,), s.scanned, s.scan_steps) for i, n in enumerate(s.networks)),
     ]
