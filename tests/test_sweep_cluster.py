@@ -54,11 +54,20 @@ class Work:
         progress(1.0, "done")
 
 
-def start(*arguments: str) -> subprocess.Popen[bytes]:
+# However this process ends, even killed: its end of the pipe closes, and with it the child.
+LIFELINE = """
+import os, runpy, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
+
+
+def start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
     environment = os.environ | QUIET | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli." + arguments[0], *arguments[1:]],
+        [sys.executable, "-c", LIFELINE, f"distributed.cli.{program}", *arguments],
         env=environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -82,6 +91,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         for process in processes:
             process.kill()
+            process.stdin.close()  # type: ignore[union-attr]
         for process in processes:
             process.wait(timeout=20)
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 DESCRIPTION = "sweep.json"
 FLOW = "flow"
 
+AROUND = "15log"
+"""Rates from a tenth to ten times the critical one."""
+
 
 @dataclass(frozen=True)
 class Sweep(Command):
@@ -197,4 +200,4 @@ def _around_critical(out: Path, outcome: Outcome) -> list[float]:
         raise InputError(f"gradient flow gave no critical rate ({outcome.error})", hint="--lr with rates of your own")
     with Record.open(out / "runs" / FLOW) as record:
         critical = FlowEnd.of(record).critical_lr
-    return rates(f"{critical / 10:.3g}:{critical * 10:.3g}:15log")
+    return rates(f"{critical / 10:.3g}:{critical * 10:.3g}:{AROUND}")

@@ -20,6 +20,7 @@ from edgescope.studies.study import run_row, total_cost, versions_of
 from edgescope.training import End, FlowEnd, tradeoff_table
 
 FLOW = "flow"
+CUT_OFF = " *"
 SAME_START = 1e-3
 """Relative difference of the losses at the start that rounding over threads and devices explains."""
 
@@ -40,7 +41,9 @@ def report_sweep(folder: Path) -> Path:
             raise RecordError(f"no rate of the sweep in {folder} has come to its end", hint="--resume to continue it")
         flow, why = _flow(ended.get(FLOW))
         table = tradeoff_table(map(End.of, descents.values()), None if flow is None else flow.critical_lr)
-        words = [*_findings(table, flow, why), *_doubts(ended, flow)]
+        missed = table.filter(~pl.col("reached") & ~pl.col("diverged")).height
+        cut_off = [f"* {missed} of {table.height} rates did not come down to the threshold in their number of steps."]
+        words = [*(cut_off if missed else []), *_findings(table, flow, why), *_doubts(ended, flow)]
         console = Console(highlight=False)
         console.print(rate_table(table, flow))
         for line in words:
@@ -71,20 +74,18 @@ def report_sweep(folder: Path) -> Path:
 
 
 def rate_table(table: pl.DataFrame, flow: FlowEnd | None) -> Table:
-    """One line a rate: its regime, and where its run ended."""
+    """One line a rate: where its run ended, and its regime. Fits 80 columns."""
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("rate", "/ critical", "steps", "sharpness", "2/rate", "l2 norm", "test loss"):
-        shown.add_column(heading, justify="right")
-    shown.add_column("regime")
+    for heading in ("rate", "/ critical", "sharpness", "l2 norm", "test loss"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("regime", no_wrap=True)
     for row in table.iter_rows(named=True):
-        missed = "" if row["reached"] or row["diverged"] else ", threshold not reached"
-        figures = [row["sharpness"], 2 / row["lr"], row["l2"], row["test_loss"]]
+        figures = [row["sharpness"], row["l2"], row["test_loss"]]
         shown.add_row(
-            f"{row['lr']:g}",
+            f"{row['lr']:.4g}",
             "" if flow is None else f"{row['lr'] / flow.critical_lr:.3g}",
-            f"{row['steps']}",
             *("" if value is None else f"{value:.4g}" for value in figures),
-            f"{row['regime']}{missed}",
+            row["regime"] + ("" if row["reached"] or row["diverged"] else CUT_OFF),
         )
     return shown
 

@@ -1,41 +1,5 @@
-"""Measuring a network by itself that was trained together with others."""
+"""The measures of one network of a stack, for studies that train stacks."""
 
-from __future__ import annotations
+from edgescope.training.measured import measured_at
 
-from jaxtyping import Float
-from torch import Tensor
-
-from edgescope.measures import Moment, Reading
-from edgescope.monitor.monitor import in_order
-from edgescope.optim import rule_for
-from edgescope.store import Record
-from edgescope.training import Parts
-
-
-def measured_at(
-    parts: Parts, record: Record, w: Float[Tensor, " P"], initial: Float[Tensor, " P"], step: int
-) -> list[Reading]:
-    """All measures of the configuration of ``parts``, at the parameters ``w`` after ``step`` steps from ``initial``.
-
-    The model of ``parts`` is left with the parameters ``w``. What was measured on is noted in ``record``; the readings
-    are not.
-    """
-    config = parts.config
-    how = {"path": config.path or "kept", "threads": config.threads or 1}
-    objective = parts.objective(parts.samples, "eval", **how)
-    objective.assign(w)
-    record.set_info("measured", {"samples": objective.samples, "parameters": objective.size, "mode": "eval"})
-    record.set_info("plan", how)
-    moment = Moment(
-        step=step,
-        objective=objective,
-        optimizer=parts.optimizer,
-        rule=rule_for(parts.optimizer, objective.tensors),
-        parameters=w,
-        initial=initial,
-        time=config.lr * step,
-        evaluations={"test": parts.objective(parts.test_samples, "eval", **how)},
-    )
-    for measure in in_order(config.measures)[0]:
-        moment.shared[measure.name] = measure.take(moment)
-    return list(moment.shared.values())
+__all__ = ["measured_at"]
