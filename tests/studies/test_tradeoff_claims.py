@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from edgescope.measures import Reading
 from edgescope.report import Finding
 from edgescope.store import Record
-from edgescope.studies.tradeoff.claims import tradeoff_findings
-from edgescope.studies.tradeoff.curves import LEAST, curves_of
+from edgescope.studies.tradeoff.claims import network_findings, tradeoff_findings
+from edgescope.studies.tradeoff.curves import COLUMNS, LEAST, SCHEMA, Curve, curves_of
 from edgescope.studies.tradeoff.kink import kink, one_step
 from edgescope.studies.tradeoff.pictures import tradeoff_figures
 
@@ -45,65 +46,52 @@ CONTRARY = World(
 )
 
 
-def parts_of(world: World, ratio: float, wobble: float) -> dict[str, dict[str, float]]:
-    norm, settled = world.norm(ratio), world.settled(ratio)
-    return {
-        "loss": {"train": 0.0499, "test": 0.3 * world.test(ratio) + wobble},
-        "sharpness": {"1": 30 * world.sharpness(ratio)},
-        "norms": {"l1": 500 * norm, "l2": 7 * norm},
-        "average_sharpness": {"": 0.01 * world.adaptive(ratio)},
-        "worst_case_sharpness": {"": 0.02 * world.adaptive(ratio)},
-        "settled_norms": {f"{k}/l{n}": v * settled for k in ("averaged", "decayed") for n, v in ((1, 500), (2, 7))},
+def ends(world: World, ratio: float, wobble: float) -> dict[str, float]:
+    norm, settled, adaptive = world.norm(ratio), world.settled(ratio), world.adaptive(ratio)
+    moved = {
+        f"{kind}_{name}": value * settled
+        for kind in ("averaged", "decayed")
+        for name, value in (("l1", 500), ("l2", 7))
     }
+    plain = {"train_loss": 0.0499, "test_loss": 0.3 * world.test(ratio) + wobble, "l1": 500 * norm, "l2": 7 * norm}
+    return (
+        plain | moved | {"sharpness": 30 * world.sharpness(ratio), "adaptive": adaptive, "adaptive_worst": 2 * adaptive}
+    )
 
 
-def written(folder: Path, config: dict[str, float], steps: dict[int, dict[str, dict[str, float]]]) -> Record:
-    record = Record.create(folder, config=config)
-    for step, readings in steps.items():
-        record.append(step, [Reading(measure, parts) for measure, parts in readings.items()])
-    record.note(max(steps), "stopped", "the training loss has reached its threshold")
-    record.set_info("steps", max(steps))
-    record.set_status("finished")
-    return record
-
-
-def curve(folder: Path, group: str, seed: int, world: World, noise: float = 0.001) -> dict[str, Record]:
+def curve(group: str, seed: int, world: World, noise: float = 0.001) -> Curve:
     """Gradient flow and descent of one network; the last rate diverges."""
-    rng, name = np.random.default_rng(seed), f"{group}-seed{seed}"
-    flow = parts_of(replace(world, sharpness=PAPER.sharpness, norm=PAPER.norm), 1.0, 0.0)
-    start = {"sharpness": {"1": 30 / world.sharpens}}
-    config = {"stop_loss": 0.05, "lr": 1.0}
-    runs = {f"{name}/flow": written(folder / name / "flow", config, {0: start, 90: flow})}
-    runs[f"{name}/flow"].set_info(LEAST, world.least * 30 / world.sharpens)
-    for ratio in RATIOS:
-        place, lr = folder / name / f"x{ratio:g}", {"lr": ratio * 2 / 30, "stop_loss": 0.05}
-        runs[f"{name}/x{ratio:g}"] = written(place, lr, {100: parts_of(world, ratio, noise * rng.standard_normal())})
-    runs[f"{name}/x{RATIOS[-1]:g}"].set_status("diverged")
-    return runs
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, float | str]] = [
+        {"lr": ratio * 2 / 30, "ratio": ratio, "status": "reached"} | ends(world, ratio, noise * rng.standard_normal())
+        for ratio in RATIOS[:-1]
+    ]
+    rows.append({"lr": RATIOS[-1] * 2 / 30, "ratio": RATIOS[-1], "status": "diverged"})
+    return Curve(
+        name=f"{group}-seed{seed}",
+        group=group,
+        threshold=0.05,
+        least=world.least * 30 / world.sharpens,
+        start=30 / world.sharpens,
+        highest=30.0,
+        flow_reached=True,
+        flow=ends(replace(world, sharpness=PAPER.sharpness, norm=PAPER.norm), 1.0, 0.0),
+        table=pl.DataFrame(rows, schema=SCHEMA),
+    )
 
 
-def study(folder: Path, worlds: dict[str, World], seeds: tuple[int, ...] = SEEDS) -> dict[str, Record]:
-    return {
-        k: v for group, world in worlds.items() for seed in seeds for k, v in curve(folder, group, seed, world).items()
-    }
-
-
-@pytest.fixture(scope="module")
-def paper_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Record]:
-    no_valley = replace(PAPER, test=lambda r: 1 / (1 + r))
-    worlds = {"MLP-MSE": no_valley, "MLP-CE": PAPER, "digits-MSE": PAPER}
-    return study(tmp_path_factory.mktemp("paper"), worlds)
+def study(worlds: dict[str, World], seeds: tuple[int, ...] = SEEDS, noise: float = 0.001) -> list[Finding]:
+    return network_findings([curve(group, seed, world, noise) for group, world in worlds.items() for seed in seeds])
 
 
 @pytest.fixture(scope="module")
-def paper(paper_runs: dict[str, Record]) -> list[Finding]:
-    return tradeoff_findings(paper_runs)
+def paper() -> list[Finding]:
+    return study({"MLP-MSE": replace(PAPER, test=lambda r: 1 / (1 + r)), "MLP-CE": PAPER, "digits-MSE": PAPER})
 
 
 @pytest.fixture(scope="module")
-def contrary(tmp_path_factory: pytest.TempPathFactory) -> list[Finding]:
-    worlds = {"MLP-MSE": replace(CONTRARY, test=PAPER.test), "MLP-CE": CONTRARY, "digits-MSE": CONTRARY}
-    return tradeoff_findings(study(tmp_path_factory.mktemp("contrary"), worlds))
+def contrary() -> list[Finding]:
+    return study({"MLP-MSE": replace(CONTRARY, test=PAPER.test), "MLP-CE": CONTRARY, "digits-MSE": CONTRARY})
 
 
 def one(findings: list[Finding], words: str) -> Finding:
@@ -136,17 +124,15 @@ def test_every_claim_fails_on_a_counter_example(contrary: list[Finding], claim: 
     assert one(contrary, CLAIMS[claim]).verdict == "fails"
 
 
-def test_growth_that_is_oscillation_is_told(tmp_path: Path) -> None:
-    found = tradeoff_findings(study(tmp_path, {"MLP-MSE": replace(PAPER, settled=lambda r: 1.0)}, (0,)))
-    assert one(found, "no oscillation").verdict == "inconclusive"  # a slope of exactly 0 has no line
+def test_growth_that_is_oscillation_is_told() -> None:
     slight = replace(PAPER, settled=lambda r: 1 + 0.01 * max(0, r - 1))
-    found = tradeoff_findings(study(tmp_path / "b", {"MLP-MSE": slight}, (0,)))
-    assert one(found, "no oscillation").verdict == "fails"
+    assert one(study({"MLP-MSE": slight}), "no oscillation").verdict == "fails"
+    shrinks = replace(PAPER, norm=lambda r: 2 - 0.05 * r)  # nothing grows that could be oscillation
+    assert one(study({"MLP-MSE": shrinks}), "no oscillation").verdict == "inconclusive"
 
 
-def test_a_network_that_does_not_sharpen_is_left_out_of_the_claims_about_the_edge(tmp_path: Path) -> None:
-    worlds = {"MLP-MSE": PAPER, "digits-MSE": replace(CONTRARY, sharpens=1.05)}
-    found = tradeoff_findings(study(tmp_path, worlds, (0,)))
+def test_a_network_that_does_not_sharpen_is_left_out_of_the_claims_about_the_edge() -> None:
+    found = study({"MLP-MSE": PAPER, "digits-MSE": replace(CONTRARY, sharpens=1.05)}, (0,))
     assert one(found, "Gradient flow sharpens").verdict == "fails"
     for claim in ("edge", "norm", "kink", "oscillation", "scale"):
         assert one(found, CLAIMS[claim]).verdict == "holds"
@@ -154,37 +140,70 @@ def test_a_network_that_does_not_sharpen_is_left_out_of_the_claims_about_the_edg
     assert any("digits" in figure for figure in one(found, CLAIMS["aligned"]).measured)
 
 
-def test_the_least_norm_may_lie_at_the_lowest_test_loss(tmp_path: Path) -> None:
+def test_the_least_norm_may_lie_at_the_lowest_test_loss() -> None:
     falls = replace(PAPER, norm=lambda r: 1 + 0.05 * np.log(r / 2) ** 2)
-    found = tradeoff_findings(study(tmp_path, {"MLP-CE": falls}))
-    assert one(found, "end of least norm").verdict == "fails"
+    assert one(study({"MLP-CE": falls}), "end of least norm").verdict == "fails"
 
 
-def test_a_valley_no_deeper_than_seeds_differ_is_none(tmp_path: Path) -> None:
+def test_a_valley_no_deeper_than_seeds_differ_is_none() -> None:
     flat = replace(PAPER, test=lambda r: 1 + 0.001 * np.log(r / 2) ** 2)
-    runs = {k: v for seed in SEEDS for k, v in curve(tmp_path, "MLP-CE", seed, flat, noise=0.05).items()}
-    assert one(tradeoff_findings(runs), CLAIMS["cross-entropy"]).verdict == "fails"
-    single = curve(tmp_path / "single", "MLP-CE", 0, PAPER)
-    assert one(tradeoff_findings(single), CLAIMS["cross-entropy"]).verdict == "inconclusive"
+    assert one(study({"MLP-CE": flat}, noise=0.05), CLAIMS["cross-entropy"]).verdict == "fails"
+    assert one(study({"MLP-CE": PAPER}, (0,)), CLAIMS["cross-entropy"]).verdict == "inconclusive"
 
 
-def test_rates_that_diverge_or_never_arrive_are_rows(tmp_path: Path) -> None:
-    runs = curve(tmp_path, "MLP-MSE", 0, PAPER)
-    late = Record.create(tmp_path / "late", config={"lr": 5 * 2 / 30, "stop_loss": 0.05})
-    late.append(400, [Reading("loss", {"train": 0.07, "test": 0.4}), Reading("sharpness", {"1": 5.0})])
-    late.set_status("finished")
-    (found,) = curves_of(runs | {"MLP-MSE-seed0/x5": late})
-    assert found.critical_lr == pytest.approx(2 / 30)
-    assert found.table["ratio"].to_list() == pytest.approx([*RATIOS[:-1], 5.0, RATIOS[-1]])
-    assert found.table["status"].to_list() == ["reached"] * 10 + ["unfinished", "diverged"]
-    assert found.reached.height == 10
-    assert found.table["test_loss"][10] == 0.4
+def test_where_the_edge_is_left_is_told() -> None:
+    leaves = replace(PAPER, sharpness=lambda r: min(1, 1 / r) * (1.2 if r > 2.5 else 1))
+    found = one(study({"MLP-MSE": leaves}, (0,)), CLAIMS["edge"])
+    assert found.verdict == "fails"
+    assert found.measured["MLP-MSE-seed0: within up to η/η_c"] == 2.0
+    assert found.measured["MLP-MSE-seed0: within, of rates"] == pytest.approx(4 / 6)
 
 
-def test_what_was_not_run_is_inconclusive(paper: list[Finding], tmp_path: Path) -> None:
-    assert {finding.verdict for finding in paper if "Diagonal" in finding.claim} == {"inconclusive"}
-    nothing = written(tmp_path / "r", {"lr": 0.1}, {0: {"loss": {"train": 1.0}}})
-    assert {finding.verdict for finding in tradeoff_findings({"rescaled-ReLU": nothing})} == {"inconclusive"}
+def records(folder: Path, truth: Curve) -> dict[str, Record]:
+    """The records that such a curve is read from, with a rate that does not arrive."""
+    flow = {"stop_loss": 0.05, "lr": 1.0}
+    runs = {"flow": written(folder / "flow", flow, {0: {"sharpness": truth.start}, 9: truth.flow}, "stopped")}
+    runs["flow"].set_info(LEAST, truth.least)
+    for row in truth.table.tail(3).iter_rows(named=True):
+        config = {"stop_loss": 0.05, "lr": row["lr"]}
+        how = {"reached": "stopped", "diverged": "diverged"}[row["status"]]
+        runs[f"x{row['ratio']:g}"] = written(folder / f"x{row['ratio']:g}", config, {7: row}, how)
+    late = {"train_loss": 0.07, "test_loss": 0.4, "sharpness": 5.0}
+    runs["x5"] = written(folder / "x5", {"stop_loss": 0.05, "lr": 5 * 2 / 30}, {400: late}, "")
+    return {f"{truth.name}/{name}": record for name, record in runs.items()}
+
+
+def written(folder: Path, config: dict[str, float], steps: dict[int, dict[str, float]], how: str) -> Record:
+    record = Record.create(folder, config=config)
+    for step, row in steps.items():
+        readings: dict[str, dict[str, float]] = {}
+        for column, value in row.items():
+            if column in COLUMNS and value is not None:
+                measure, part = COLUMNS[column]
+                readings.setdefault(measure, {})[part] = value
+        events = [(how, "so it ended")] if how and step else []
+        record.append(step, [Reading(measure, parts) for measure, parts in readings.items()], events)
+    record.set_info("steps", max(steps))
+    record.set_status("diverged" if how == "diverged" else "finished")
+    return record
+
+
+def test_a_curve_is_read_from_its_records_and_drawn(tmp_path: Path) -> None:
+    truth = curve("MLP-MSE", 0, PAPER)
+    runs = records(tmp_path, truth)
+    (found,) = curves_of(runs)
+    assert (found.name, found.group, found.threshold) == (truth.name, truth.group, 0.05)
+    assert (found.start, found.least, found.highest) == (truth.start, truth.least, 30.0)
+    assert found.flow == truth.flow
+    assert found.table["status"].to_list() == ["reached", "reached", "unfinished", "diverged"]
+    assert found.table["ratio"].to_list() == pytest.approx([3.0, 4.0, 5.0, 8.0])
+    assert found.table[:2].drop("ratio", "lr").equals(truth.table[8:10].drop("ratio", "lr"))
+    assert found.reached.height == 2
+    assert found.table["test_loss"][2] == 0.4
+    assert [figure.name for figure in tradeoff_figures(runs)] == ["tradeoff-mlp-mse", "networks", "objections"]
+    assert {f.verdict for f in tradeoff_findings(runs) if "iagonal" in f.claim or "Rescaling" in f.claim} == {
+        "inconclusive"
+    }
 
 
 @pytest.mark.parametrize("place", [0.3, 1.0, 2.7])
@@ -205,8 +224,3 @@ def test_without_a_bend_there_is_none() -> None:
     assert one_step(np.array([0.5, 0.8, 1.0, 1.1])) == pytest.approx(1.25)
     assert one_step(np.array([0.8, 1.2])) == pytest.approx(1.5)
     assert one_step(np.array([2.0, 3.0])) == np.inf
-
-
-def test_pictures_are_drawn_from_the_same_records(paper_runs: dict[str, Record]) -> None:
-    names = [figure.name for figure in tradeoff_figures(paper_runs)]
-    assert names == ["tradeoff-mlp-mse", "networks", "objections"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -11,7 +11,7 @@ from scipy.stats import kendalltau
 from edgescope.report import Finding, Verdict, judge
 from edgescope.store import Record
 from edgescope.studies.seen import by_run
-from edgescope.studies.tradeoff.claims_beside import beside_findings
+from edgescope.studies.tradeoff.claims_beside import rescaled, sign_of_curvature
 from edgescope.studies.tradeoff.claims_diagonal import diagonal_findings
 from edgescope.studies.tradeoff.claims_test_loss import valley_findings
 from edgescope.studies.tradeoff.curves import MATVEEV, SECOND_HAND, Curve, curves_of
@@ -38,7 +38,12 @@ FALLS = -0.5
 
 def tradeoff_findings(runs: dict[str, Record]) -> list[Finding]:
     """A verdict on every claim of the study."""
-    curves = {curve.name: curve for curve in curves_of(runs)}
+    return [*network_findings(curves_of(runs)), rescaled(runs), *diagonal_findings(runs)]
+
+
+def network_findings(found: Sequence[Curve]) -> list[Finding]:
+    """A verdict on every claim about networks."""
+    curves = {curve.name: curve for curve in found}
     sharpening = {name: curve for name, curve in curves.items() if curve.sharpening >= SHARPENS}
     return [
         sharpens(curves),
@@ -49,8 +54,7 @@ def tradeoff_findings(runs: dict[str, Record]) -> list[Finding]:
         *valley_findings(curves),
         not_oscillation(sharpening),
         scale_free(sharpening),
-        *beside_findings(runs, curves),
-        *diagonal_findings(runs),
+        sign_of_curvature(curves),
     ]
 
 

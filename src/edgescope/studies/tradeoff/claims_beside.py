@@ -23,10 +23,6 @@ INVARIANT = {
 }
 
 
-def beside_findings(runs: Mapping[str, Record], curves: Mapping[str, Curve]) -> list[Finding]:
-    return [sign_of_curvature(curves), rescaled(runs)]
-
-
 def sign_of_curvature(curves: Mapping[str, Curve]) -> Finding:
     measured = {f"{name}: |λ_min| / λ_max": -curve.least / curve.start for name, curve in curves.items()}
     worst = max(measured.values(), default=np.nan)

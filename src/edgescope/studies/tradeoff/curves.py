@@ -42,6 +42,8 @@ COLUMNS: dict[str, tuple[str, str]] = {
 }
 """Columns of a curve's table: the measure and its part, where training ended."""
 
+SCHEMA = {"lr": pl.Float64, "ratio": pl.Float64, "status": pl.String} | dict.fromkeys(COLUMNS, pl.Float64)
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -115,7 +117,6 @@ def _curve(name: str, flow: Record, descents: list[Record]) -> Curve:
         end = End.of(record)
         status = "diverged" if end.diverged else "reached" if end.reached else "unfinished"
         rows.append({"lr": end.lr, "ratio": end.lr / way.critical_lr, "status": status, **at_the_end(record)})
-    schema = {"lr": pl.Float64, "ratio": pl.Float64, "status": pl.String} | dict.fromkeys(COLUMNS, pl.Float64)
     return Curve(
         name=name,
         group=name.rpartition("-")[0],
@@ -125,7 +126,7 @@ def _curve(name: str, flow: Record, descents: list[Record]) -> Curve:
         highest=way.sharpness,
         flow_reached=way.end.reached,
         flow={key: value for key, value in at_the_end(flow).items() if value is not None},
-        table=pl.DataFrame(rows, schema=schema),
+        table=pl.DataFrame(rows, schema=SCHEMA),
     )
 
 
