@@ -1,4 +1,4 @@
-"""Study `tradeoff`: its tasks, carried out small, and against the same runs one by one."""
+"""Study `tradeoff`: its tasks, carried out small."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from edgescope.studies.tradeoff.curves import LEAST, curves_of
 from edgescope.studies.tradeoff.diagonal import DiagonalTask
 from edgescope.studies.tradeoff.rescaling import RescalingTask
 from edgescope.studies.tradeoff.runs import FAMILIES, tradeoff_tasks
-from edgescope.studies.tradeoff.together import descend_together
 from edgescope.theory.diagonal import Problem
-from edgescope.training import End, RunConfig, descent_at, train
+from edgescope.training import RunConfig
 
 BASE = RunConfig(
     data="digits:train=40,test=30",
@@ -33,71 +32,10 @@ BASE = RunConfig(
     threads=1,
     path="kept",
 )
-RATES = {"slow": 0.1, "fast": 0.6, "late": 0.01, "lost": 40.0}
-MEASURES = ("loss", "sharpness@end", "norms@end", "accuracy@end", "settled_norms:steps=4@end")
-
-
-class Stopped(Exception):
-    pass
 
 
 def quiet(share: float, words: str) -> None:
     pass
-
-
-@pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("together")
-    descend_together(configs(), folder)
-    return folder
-
-
-def configs() -> dict[str, RunConfig]:
-    return {name: replace(descent_at(BASE, lr, MEASURES), steps=150) for name, lr in RATES.items()}
-
-
-@pytest.mark.parametrize("name", RATES)
-def test_a_rate_among_others_ends_as_it_does_alone(together: Path, tmp_path: Path, name: str) -> None:
-    train(configs()[name], tmp_path / name)
-    with Record.open(tmp_path / name) as alone, Record.open(together / name) as ours:
-        theirs, mine = End.of(alone), End.of(ours)
-        assert (mine.reached, mine.diverged) == (theirs.reached, theirs.diverged)
-        assert (mine.reached, mine.diverged) == (name in ("slow", "fast"), name == "lost")
-        assert ours.status == alone.status
-        assert ours.config == alone.config
-        if name == "lost":
-            return
-        assert mine.steps == theirs.steps
-        estimated = {"sharpness_error"}  # an estimate from residuals, which rounding moves
-        assert {k: v for k, v in vars(mine).items() if k not in estimated} == pytest.approx(
-            {k: v for k, v in vars(theirs).items() if k not in estimated}, rel=1e-5
-        )
-        for part in ("averaged/l1", "decayed/l2", "decayed/test"):
-            expected = alone.series("settled_norms", part)[1]
-            assert ours.series("settled_norms", part)[1] == pytest.approx(expected, rel=1e-9)
-        assert ours.series("norms", "distance")[1][-1] == pytest.approx(alone.series("norms", "distance")[1][-1])
-
-
-@pytest.mark.parametrize("calls", [2, 60, 120])
-def test_rates_that_were_stopped_continue_to_the_same_ends(
-    together: Path, tmp_path: Path, calls: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("edgescope.studies.tradeoff.together.SAVE_SECONDS", 0.0)
-    left = calls
-
-    def stop(share: float, words: str) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise Stopped
-
-    with pytest.raises(Stopped):
-        descend_together(configs(), tmp_path, stop)
-    descend_together(configs(), tmp_path)
-    for name in RATES:
-        with Record.open(tmp_path / name) as again, Record.open(together / name) as whole:
-            assert again.fingerprint() == whole.fingerprint()
-    descend_together(configs(), tmp_path, stop)  # one that has ended is left alone
 
 
 def task(stacked: bool, model: str = "mlp:widths=5", **more: object) -> CurveTask:

@@ -22,8 +22,8 @@ from edgescope.objective.modules import thread_count
 from edgescope.statistics import persistence
 from edgescope.store import Record, latest_checkpoint, pack_state, save_checkpoint, unpack_state
 from edgescope.store.record import FILE
-from edgescope.studies.measured import measured_at
 from edgescope.training import Member, Parts, RunConfig, Stack
+from edgescope.training.measured import measured_at
 
 CHECKPOINTS = 4
 """Of the training of a stack, evenly spaced; the last is where its trajectory begins to be kept."""

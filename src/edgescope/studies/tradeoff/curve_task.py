@@ -11,9 +11,9 @@ from edgescope.linalg import top_eigenpairs
 from edgescope.store import Record
 from edgescope.studies.study import carry_out
 from edgescope.studies.tradeoff.curves import FLOW, LEAST
-from edgescope.studies.tradeoff.together import descend_together
 from edgescope.training import FlowEnd, Parts, RunConfig, descent_at, flow_of
-from edgescope.training.to_threshold import ALONG_THE_FLOW, AT_THE_END
+from edgescope.training.to_threshold import ALONG_THE_FLOW
+from edgescope.training.together import train_together
 
 PATIENCE = 4.0
 """How many times the flow's time descent may take to the threshold."""
@@ -21,8 +21,8 @@ PATIENCE = 4.0
 FLOW_STEPS = 20_000
 
 FREE_OF_SCALE = ("average_sharpness@end", "worst_case_sharpness:restarts=1@end", "path_norm@end")
-SETTLED = "settled_norms:steps=20@end"
-"""Few steps, since at large rates many would go on learning; those that oscillate die out in them."""
+AT_THE_END = ("sharpness@end", "norms@end", "accuracy@end", "settled_norms:steps=20@end")
+"""Few steps after the end, since at large rates many would go on learning; what oscillates dies out in them."""
 
 Progress = Callable[[float, str], None]
 
@@ -53,11 +53,13 @@ class CurveTask:
         configs = {}
         for ratio in self.ratios:
             lr = ratio * flow.critical_lr
-            config = descent_at(self.base, lr, (*AT_THE_END, *FREE_OF_SCALE, SETTLED))
+            # A network with batch statistics knows its loss at measurements alone.
+            config = descent_at(self.base, lr, ("loss@end" if self.stacked else "loss", *AT_THE_END, *FREE_OF_SCALE))
             steps = math.ceil(PATIENCE * time / lr)
             configs[_folder(ratio)] = replace(config, steps=steps, checkpoint_every=max(500, steps // 4))
         if self.stacked:
-            descend_together(configs, folder, lambda share, words: progress(0.2 + 0.8 * share, words))
+            folders = {name: folder / name for name in configs}
+            train_together(configs, folders, folder, lambda share, words: progress(0.2 + 0.8 * share, words))
             return
         for number, (name, config) in enumerate(configs.items()):
 

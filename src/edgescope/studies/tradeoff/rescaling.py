@@ -12,8 +12,8 @@ from torch import nn
 from edgescope.objective.modules import thread_count
 from edgescope.store import Record
 from edgescope.store.record import FILE
-from edgescope.studies.measured import measured_at
 from edgescope.training import Parts, RunConfig
+from edgescope.training.measured import measured_at
 
 DOUBLINGS = 3
 """Times that the first layer is doubled and the second halved."""
