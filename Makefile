@@ -41,6 +41,7 @@ bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
 	$(BIN)/python benchmarks/curvature.py
 	$(BIN)/python benchmarks/stacked_training.py
 	$(BIN)/python benchmarks/generalized_sharpness.py
+	$(BIN)/python benchmarks/tradeoff.py
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) runs build dist
