@@ -95,12 +95,12 @@ def _barriers(runs: Mapping[str, Record]) -> Finding:
         verdicts[p.note] = judge(depth > 1e-3 * v["start"], depth)
     verdict, which = by_run(verdicts)
     return Finding(
-        claim="A barrier stands between the states of both ways, where they differ most",
+        claim="A barrier stands between the states of both ways, at the highest decay of the loop",
         source="question beyond the paper",
         expected="path higher than both ends, by more than a thousandth of the loss at the start",
         measured=measured,
         verdict=verdict,
-        why=f"{which}From the state on the way down to that on the way up, at the decay at which their norms "
-        "differ most; weight decay is part of the loss. Zero from one end: it was on its way down, not trapped.",
+        why=f"{which}From the state on the way down to that on the way up, at the highest decay at which the gap of "
+        "their norms is a quarter of the widest; weight decay is part of the loss. Zero from one end: it was not trapped.",
         status="ours",
     )

@@ -53,7 +53,7 @@ class NetworksTask(PiecesTask):
 
     def simulate(self, piece: Swept, seed: int) -> list[Reading]:
         """ "area/NAME" and "jumps/NAME" of each order parameter, "largest/NAME" its largest jump over its range and
-        "at/NAME" the decay before it; "gap", "height", "back" of the path at the decay with the widest loop."""
+        "at/NAME" the decay before it; "height" and "back" of the path at the highest decay of the loop."""
         config = RunConfig(
             data=piece.data, model=piece.model, loss=piece.loss, lr=piece.lr, train=piece.train, seed=self.seed,
             dtype="float64", threads=1, path="kept",
@@ -74,7 +74,9 @@ class NetworksTask(PiecesTask):
             if largest is not None:
                 values |= {f"largest/{name}": abs(largest.size) / float(np.ptp(both)), f"at/{name}": largest.before}
         values |= {f"residual/{way}": float(np.median(rest)) for way, rest in found.residual.items()}
-        place = int(np.argmax(np.abs(found.up["norm"] - found.down["norm"])))
+        # At the highest decay of the loop: the barrier out of the lower state grows with the decay.
+        gap = np.abs(found.up["norm"] - found.down["norm"])
+        place = int(np.flatnonzero(gap >= gap.max() / 4)[-1])
         decay = float(decays[place])
         decayed = parts.objective(parts.samples, parts.mode, l2=decay, path="kept", threads=1)
         low, high = found.states["down"][place], found.states["up"][place]

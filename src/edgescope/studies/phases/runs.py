@@ -92,7 +92,7 @@ FULL = Setting(
     sparse=24,
     plateau=(0.1, 0.03, 0.01, 0.003),
     scanned=16,
-    scan_steps=1500,
+    scan_steps=1000,
     networks=networks(1000, 31, 32),
 )
 
