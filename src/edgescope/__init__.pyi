@@ -54,6 +54,9 @@ from . import (
     studies as studies,
 )
 from . import (
+    sweep as sweep,
+)
+from . import (
     theory as theory,
 )
 from .data import DATA as DATA

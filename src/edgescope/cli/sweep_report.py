@@ -43,7 +43,7 @@ def report_sweep(folder: Path) -> Path:
         table = tradeoff_table(map(End.of, descents.values()), None if flow is None else flow.critical_lr)
         missed = table.filter(~pl.col("reached") & ~pl.col("diverged")).height
         cut_off = [f"* {missed} of {table.height} rates did not come down to the threshold in their number of steps."]
-        words = [*(cut_off if missed else []), *_findings(table, flow, why), *_doubts(ended, flow)]
+        words = [*(cut_off if missed else []), *_findings(table, flow, why), *_doubts(ended, flow), *_together(ended)]
         console = Console(highlight=False)
         console.print(rate_table(table, flow))
         for line in words:
@@ -98,6 +98,16 @@ def _flow(record: Record | None) -> tuple[FlowEnd | None, str]:
         return FlowEnd.of(record), ""
     except InputError as error:
         return None, str(error)
+
+
+def _together(records: dict[str, Record]) -> list[str]:
+    """Which runs were trained in one batched program, and what that saved."""
+    found = [info for record in records.values() if (info := record.info.get("together"))]
+    if not found:
+        return []
+    faster = found[0]["faster"]
+    by = "" if faster is None else f", {faster:.1f} times faster than one by one by a probe"
+    return [f"{len(found)} of {len(records)} runs were trained together{by}."]
 
 
 def _findings(table: pl.DataFrame, flow: FlowEnd | None, why: str) -> list[str]:

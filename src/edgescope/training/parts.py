@@ -22,19 +22,24 @@ class Parts:
     """Data, model, loss function and optimizer of a configuration; InputError where they do not fit together.
 
     ``samples`` and ``test_samples`` are pairs of inputs and targets, or whatever a function of the user's gave (None
-    where it gave no test data). ``stop_loss`` is that of the configuration, or else of the function.
-    ``from_objective`` says that a training step takes its gradient from the objective, ``mode`` how that is measured.
+    where it gave no test data). ``stop_loss`` is that of the configuration, or else of the function. ``like`` are parts
+    of a configuration with the same data, which are shared. ``from_objective`` says that a training step takes its
+    gradient from the objective, ``mode`` how that is measured.
     """
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, like: Parts | None = None) -> None:
         self.config = config
         self.samples: Any
         self.test_samples: Any
         if config.function is None:
             dtype = getattr(torch, config.dtype)
-            data = DATA.build(config.data, train=config.train, test=config.test).load()
-            inputs, test_inputs = (x.to(dtype) if x.is_floating_point() else x for x in (data.inputs, data.test_inputs))
-            self.samples, self.test_samples = (inputs, data.targets), (test_inputs, data.test_targets)
+            data = like.data if like else DATA.build(config.data, train=config.train, test=config.test).load()
+            self.data: Any = data
+            if like is not None:
+                self.samples, self.test_samples = like.samples, like.test_samples
+            else:
+                both = (x.to(dtype) if x.is_floating_point() else x for x in (data.inputs, data.test_inputs))
+                self.samples, self.test_samples = zip(both, (data.targets, data.test_targets), strict=True)
             self.model = MODELS.build(config.model).build(data.input_shape, data.classes, config.seed).to(dtype)
             self.loss_fn: Any = supervised(LOSSES.build(config.loss))
             self.stop_loss: float | None = config.stop_loss

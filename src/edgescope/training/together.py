@@ -5,14 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgescope.errors import InputError
 from edgescope.losses import accuracy_counts
 from edgescope.measures import MEASURES, Measure, Reading
 from edgescope.objective.modules import thread_count
@@ -61,7 +64,8 @@ def speedup(configs: Mapping[str, RunConfig]) -> float:
     Some dozen steps of each. Raises :class:`InputError` for models that cannot be stacked.
     """
     with thread_count(1):
-        parts = [Parts(config) for config in configs.values()]
+        parts = _parts(configs.values())
+        _refuse_too_large(parts)
         stack = _stack(parts)
         gradients = FromBatches(parts[0].model, parts[0].loss_fn, parts[0].samples, parts[0].config.batch, 0)
 
@@ -96,16 +100,46 @@ def train_together(
     """
     with thread_count(1), ExitStack() as closing:
         runs = {}
-        for name, config in configs.items():
+        for (name, config), parts in zip(configs.items(), _parts(configs.values()), strict=True):
             path = folders[name]
             known = (path / FILE).exists()
             record = Record.open(path) if known else Record.create(path, config=config.as_dict())
-            runs[name] = _Run(config, closing.enter_context(record))
+            runs[name] = _Run(parts, closing.enter_context(record))
             for key, value in (info or {}).items():
                 record.set_info(key, value)
         left = [name for name, run in runs.items() if run.record.status not in ("finished", "diverged")]
         if left:
             _Together(runs, left, folder).carry_out(progress)
+
+
+def _parts(configs: Iterable[RunConfig]) -> list[Parts]:
+    """What each names, the data once for all."""
+    parts: list[Parts] = []
+    for config in configs:
+        parts.append(Parts(config, like=parts[0] if parts else None))
+    return parts
+
+
+def _refuse_too_large(parts: list[Parts]) -> None:
+    """A batched step keeps what every layer of every network puts out; InputError where that is much of the memory."""
+    model, (inputs, _) = parts[0].model, parts[0].samples
+    sizes: list[int] = []
+
+    def count(layer: Any, given: Any, output: Any) -> None:
+        sizes.append(output.nbytes if isinstance(output, Tensor) else 0)
+
+    hooks = [layer.register_forward_hook(count) for layer in model.modules() if not list(layer.children())]
+    try:
+        with torch.no_grad():
+            model(inputs[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    needed = 3 * sum(sizes) * (parts[0].config.batch or len(inputs)) * len(parts)
+    free = psutil.virtual_memory().available
+    if needed > free / 4:
+        need = f"{needed / 2**30:.1f} GiB of {free / 2**30:.1f} free"
+        raise InputError(f"{len(parts)} networks together need some {need}")
 
 
 def _stack(parts: list[Parts]) -> Stack:
@@ -118,8 +152,8 @@ def _stack(parts: list[Parts]) -> Stack:
 
 
 class _Run:
-    def __init__(self, config: RunConfig, record: Record) -> None:
-        self.config, self.record, self.parts = config, record, Parts(config)
+    def __init__(self, parts: Parts, record: Record) -> None:
+        self.config, self.record, self.parts = parts.config, record, parts
         self.first: float | None = None
 
     def ends(self, step: int, loss: float, measured: float | None) -> str | None:
