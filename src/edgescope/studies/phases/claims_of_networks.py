@@ -101,6 +101,6 @@ def _barriers(runs: Mapping[str, Record]) -> Finding:
         measured=measured,
         verdict=verdict,
         why=f"{which}From the state on the way down to that on the way up, at the highest decay at which the gap of "
-        "their norms is a quarter of the widest; weight decay is part of the loss. Zero from one end: it was not trapped.",
+        "their norms is a quarter of the widest; the loss has its decay in it. Zero from one end: it was not trapped.",
         status="ours",
     )
