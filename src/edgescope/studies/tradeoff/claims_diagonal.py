@@ -40,9 +40,7 @@ class Descents:
     def of(cls, record: Record) -> Descents:
         wide = record.wide(MEASURE)
         table = wide.rename({column: column.removeprefix(f"{MEASURE}/") for column in wide.columns}).with_columns(
-            status=pl.col(f"{MEASURE}/status").replace_strict(dict(enumerate(STATUSES)), return_dtype=pl.String)
-            if f"{MEASURE}/status" in wide.columns
-            else pl.lit(None, pl.String)
+            pl.col("status").cast(pl.Int64).replace_strict(dict(enumerate(STATUSES)), return_dtype=pl.String)
         )
         first = record.table().filter(step=0)
         flow, theory = (
