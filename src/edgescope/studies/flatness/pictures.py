@@ -56,8 +56,8 @@ def _overview(seen: Mapping[str, Descents]) -> list[Figure]:
     return [
         Figure(
             "scenarios",
-            "Four architectures under 1-SAM: equally flat, not equally right",
-            "Means over seeds with 95% intervals. Dashed: the least trace of any interpolating network; without bias "
+            "Four architectures under 1-SAM",
+            "Means over seeds; shaded: their range. Dashed: the least trace of any interpolating network; without bias "
             "it is a lower bound, and the best network known has 1.41 times as much.",
             seed_bands(
                 table,
@@ -98,7 +98,7 @@ def _of_network(seen: Mapping[str, Descents], name: str) -> list[Figure]:
         Figure(
             f"training-{name}",
             f"Networks {TITLES[name]} under several minimizers",
-            "Means over seeds with 95% intervals; an epoch is one step of a full-batch method, and 100 steps of one "
+            "Means over seeds; shaded: their range; an epoch is one step of a full-batch method, and 100 steps of one "
             "sample. Dashed: the least trace"
             + (", a lower bound here." if name == "no-bias" else " of any interpolating network."),
             seed_bands(table, logarithmic=("trace",), expected={"trace": found[0][1].mean("least_trace")}),
@@ -121,7 +121,7 @@ def _variants(seen: Mapping[str, Descents]) -> list[Figure]:
         Figure(
             "variants",
             "Networks with bias under 1-SAM: widths, activation, loss, depth",
-            "Means over seeds with 95% intervals.",
+            "Means over seeds; shaded: their range.",
             seed_bands(_panels(found, {"test_error": "test error"})),
         )
     ]
