@@ -66,9 +66,7 @@ class OptimizerStep:
     def exact(self, member: Source) -> Measure:
         """All singular values, of a dense float64 matrix of (P (1 + state vectors))^2 numbers."""
         if not isinstance(member, Objective):
-            raise InputError(
-                "optimizer= without an Objective", expected="the one whose parameters it steps"
-            )
+            raise InputError("optimizer= without an Objective", expected="the one whose parameters it steps")
         jacobian = update_jacobian(rule_for(self.optimizer, member.tensors), member)
         values = torch.linalg.svdvals(dense(jacobian))
         resolved = 4 * torch.finfo(torch.float64).eps * float(values[0])

@@ -27,8 +27,9 @@ def hysteresis_loops(
 ) -> Chart:
     """Panels in the order of ``table``, each with the way up dark and the way down light.
 
-    ``table`` has the columns ``panel``, ``way`` ("up" or "down"), ``decay`` and ``order``. ``marks`` draws
-    a dashed vertical line at a decay in the panels that it names. Raises :class:`InputError` for a table without rows, columns or finite values.
+    ``table`` has the columns ``panel``, ``way`` ("up" or "down"), ``decay`` and ``order``. ``marks`` draws a
+    dashed vertical line at a decay in the panels that it names. Raises :class:`InputError` for a table without rows,
+    columns or finite values.
     """
     what = "hysteresis loops"
     table = check_table(table, {"panel": "name", "way": "name", "decay": "number", "order": "number"}, what)

@@ -60,10 +60,8 @@ def tradeoff_panels(table: pl.DataFrame, *, critical_lr: float | None = None) ->
         raise InputError(f"the table for {what} has a rate that is not positive", expected="positive finite rates")
     if critical_lr is not None and not (math.isfinite(critical_lr) and critical_lr > 0):
         raise InputError(f"critical_lr = {critical_lr}", expected="a positive finite rate")
-    state = pl.when(pl.col("diverged") > 0).then(pl.lit("diverged"))
-    state = (
-        state.when(pl.col("reached") > 0).then(pl.lit("threshold reached")).otherwise(pl.lit("threshold not reached"))
-    )
+    ended = pl.when(pl.col("diverged") > 0).then(pl.lit("diverged")).when(pl.col("reached") > 0)
+    state = ended.then(pl.lit("threshold reached")).otherwise(pl.lit("threshold not reached"))
     rows = rows.with_columns(state=state, run=pl.col("run") if named else pl.lit(""))
     drawn = [name for name in PANELS if name in rows.columns and _values(rows, name)]
     if not drawn:

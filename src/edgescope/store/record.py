@@ -114,7 +114,8 @@ class Record:
         other measures and events. NaN and infinities are kept.
         """
         step, readings, now = _as_step(step), list(readings), _now()
-        values, arrays = [], []
+        values: list[tuple[Any, ...]] = []
+        arrays: list[tuple[Any, ...]] = []
         for slot, reading in enumerate(readings):
             if any(other.measure == reading.measure for other in readings[:slot]):
                 raise InputError(f"measure '{reading.measure}' was given twice at step {step}")
