@@ -17,7 +17,7 @@ import pytest
 from edgescope.store import Record
 
 # One process that forks a writer for every line it is given ("folder limit"), so that the imports are paid once. What
-# it says is written in one piece, line end included: an unbuffered `print` makes two of it, and a kill can fall between.
+# it says is written in one piece, line end included: an unbuffered `print` makes two of it, a kill falls between.
 WRITERS = """
 import os, resource, signal, sys
 import numpy as np
