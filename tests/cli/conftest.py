@@ -68,14 +68,13 @@ class Small(Study):
 
     def tasks(self, preset, seed):
         measures = ("loss", "sharpness", "threshold", "ratio", "interrupting")
-        model = "resnet" if self.broken else "users-linear"
         return [
             TrainTask(
                 f"lr {lr:g}",
                 RunConfig(
-                    data="digits:train=40,test=20", model=model if lr == 0.1 else "users-linear", lr=lr, steps=20,
+                    data="digits:train=40,test=20", model="users-linear", lr=lr, steps=20,
                     every=5, measures=measures, seed=seed, threads=1, path="kept", checkpoint_every=100,
-                    optimizer="gradient-flow" if self.broken and lr == 0.1 else "sgd",
+                    optimizer="gradient-flow" if self.broken and lr == 0.1 else "sgd", batch=8 if self.broken else None,
                 ),
                 1.0,
             )

@@ -24,7 +24,7 @@ from edgescope.training import RunConfig
 
 BASE = RunConfig(
     data="digits:train=40,test=30",
-    model="mlp:widths=5",
+    model="mlp:widths=5,activation=relu",
     loss="mse",
     stop_loss=0.35,
     seed=3,
@@ -38,8 +38,8 @@ def quiet(share: float, words: str) -> None:
     pass
 
 
-def task(stacked: bool, model: str = "mlp:widths=5", **more: object) -> CurveTask:
-    return CurveTask("MLP-MSE-seed3", 1.0, replace(BASE, model=model, **more), (0.5, 1.5, 60.0), stacked)  # type: ignore[arg-type]
+def task(stacked: bool, model: str = "mlp:widths=5,activation=relu", **more: object) -> CurveTask:
+    return CurveTask("MLP-MSE-seed3", 1.0, replace(BASE, model=model, **more), (0.5, 1.5, 10.0), stacked)  # type: ignore[arg-type]
 
 
 def records(folder: Path, of: CurveTask) -> dict[str, Record]:
@@ -53,7 +53,7 @@ def test_a_curve_is_flow_and_descent_at_multiples_of_its_critical_rate(tmp_path:
     assert curve.flow_reached
     assert curve.flow["train_loss"] <= 0.35
     assert curve.highest >= curve.start > 0 > curve.least
-    assert curve.table["ratio"].to_list() == pytest.approx([0.5, 1.5, 60.0])
+    assert curve.table["ratio"].to_list() == pytest.approx([0.5, 1.5, 10.0])
     assert curve.table["status"].to_list() == ["reached", "reached", "diverged"]
     assert curve.table["train_loss"][0] <= 0.35
     for column in ("test_loss", "sharpness", "l1", "adaptive", "adaptive_worst", "path_norm", "averaged_l1"):

@@ -128,11 +128,11 @@ def scan(
     try:
         for number, (way, decay) in enumerate(plan):
             _descend(objective, stepper, decay, (first or 10 * steps) if number == 0 else steps)
-            if number == 0 and not measured:
-                measured = _usual(objective)
             w = objective.parameters()
             if not torch.isfinite(w).all():
                 raise InputError(f"the network diverged at decay {decay:g} and lr={lr:g}", hint="a smaller rate")
+            if number == 0 and not measured:
+                measured = _usual(objective)
             rest = float((objective.gradient() + decay * w).norm() / (decay * w).norm().clamp_min(1e-30))
             ways[way].append(({name: float(of(objective)) for name, of in measured.items()}, w, rest))
             if jitter:

@@ -37,7 +37,8 @@ STEP_TABLES: Final = ("step", "reading", "value", "array", "timing")  # what a s
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection in autocommit mode, which waits at most two seconds for another process."""
-    database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    # A record that nobody closed is closed by the garbage collector, in whichever thread that happens to run.
+    database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     # In WAL mode this survives a killed process; a power cut may cost the last commits, never the file.
     database.execute("PRAGMA synchronous = NORMAL")
     return database

@@ -136,7 +136,7 @@ class _Run:
                 if monitor.diverged:
                     status = "diverged"
                 elif (stopped := self._stops()) or monitor.steps >= config.steps:
-                    status = "finished"
+                    status = "diverged" if self._ends_diverged() else "finished"
                 elif interrupted.is_set():
                     status = "interrupted"
                 elif (loss := self._step()) is None:
@@ -159,10 +159,7 @@ class _Run:
 
         loss = float(closure())
         self.first_loss = loss if self.first_loss is None else self.first_loss
-        if not math.isfinite(loss) or loss > DIVERGED * abs(self.first_loss):
-            self.record.note(
-                step, "diverged", f"the training loss is {loss:.4g}, at the start it was {self.first_loss:.4g}"
-            )
+        if self._diverges(loss):
             return None
         if isinstance(self.optimizer, GradientFlow):
             self.optimizer.step(closure)
@@ -172,6 +169,18 @@ class _Run:
                 closure()
             self.optimizer.step()
         return loss
+
+    def _diverges(self, loss: float) -> bool:
+        """Whether this training loss is too much beside the first one; recorded if so."""
+        if self.first_loss is None or (math.isfinite(loss) and loss <= DIVERGED * abs(self.first_loss)):
+            return False
+        words = f"the training loss is {loss:.4g}, at the start it was {self.first_loss:.4g}"
+        self.record.note(self.monitor.steps, "diverged", words)
+        return True
+
+    def _ends_diverged(self) -> bool:
+        """Whether the last step of all led away, which no further step would tell; known of the full batch alone."""
+        return isinstance(self.gradients, FromObjective) and self._diverges(self.gradients.loss())
 
     def _words(self, loss: float) -> str:
         words = f"step {self.monitor.steps}, loss {loss:.4g}"

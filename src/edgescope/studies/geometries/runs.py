@@ -137,7 +137,7 @@ _FULL = {
         loss="mse",
         every=20,
         step_cost=12.0,
-        steps={"Linf": 600, "spectral": 600},
+        steps={"Linf": 400, "spectral": 400},
         dtype="float32",
     ),
     "GPT": Network(
@@ -163,11 +163,11 @@ _CHEN_QUICK = {
 _CHEN_FULL = {
     "MLP": Network("fashion-5k", "mlp:widths=128x128", "mse", 50, 12.0, {"Chen": 1500}, "float32"),
     "CNN": Network(
-        "fashion-5k:train=1000,test=500,pool=2",
+        "fashion-5k:train=600,test=500,pool=2",
         "cnn:channels=32x64,activation=tanh,dense=128",
         "mse",
         50,
-        15.0,
+        9.0,
         {"Chen": 1500},
         "float32",
     ),

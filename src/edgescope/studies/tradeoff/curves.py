@@ -116,7 +116,8 @@ def _curve(name: str, flow: Record, descents: list[Record]) -> Curve:
     for record in sorted(descents, key=lambda record: float(record.config["lr"])):
         end = End.of(record)
         status = "diverged" if end.diverged else "reached" if end.reached else "unfinished"
-        rows.append({"lr": end.lr, "ratio": end.lr / way.critical_lr, "status": status, **at_the_end(record)})
+        rows.append({"lr": end.lr, "ratio": end.lr / way.critical_lr, "status": status})
+        rows[-1] |= {} if end.diverged else at_the_end(record)
     return Curve(
         name=name,
         group=name.rpartition("-")[0],

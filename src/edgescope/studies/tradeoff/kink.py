@@ -20,7 +20,8 @@ def kink(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
     places = np.linspace(across[0], across[-1], _PLACES)[1:-1]
     rest = [_residual(np.maximum(across - place, 0.0), along) for place in places]
     best = int(np.argmin(rest))
-    if rest[best] > 0.5 * float(np.square(along - along.mean()).sum()):
+    spread = float(np.square(along - along.mean()).sum())
+    if rest[best] > 0.5 * spread or spread <= 1e-20 * float(1 + np.square(along).sum()):  # no bend, or rounding
         return float("nan")
     return float(np.exp(places[best]))
 
