@@ -137,7 +137,7 @@ _FULL = {
         loss="mse",
         every=20,
         step_cost=12.0,
-        steps={"Linf": 400, "spectral": 400},
+        steps={"Linf": 600, "spectral": 600},
         dtype="float32",
     ),
     "GPT": Network(
