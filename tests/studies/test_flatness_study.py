@@ -185,9 +185,10 @@ def write(
         runs[name] = Record.create(folder / name, config=config)
         for epoch, at in zip(EPOCHS, (0.5, 0.3, peak, error), strict=True):
             trace = LEAST * (excess if np.isfinite(excess) else 1.0 + ("SGD" in name))
+            trace *= 1 + (options.get("falling", 0.0) if epoch < EPOCHS[-1] else 0)
             values = {
                 "test_error": at,
-                "training_error": 0.0,
+                "training_error": options.get("unfitted", 0.0),
                 "training_loss": 1e-3,
                 "trace": trace,
                 "least_trace": LEAST if np.isfinite(excess) else np.nan,
@@ -257,6 +258,7 @@ def judged(base: dict[str, Record], tmp_path: Path) -> Iterator[Callable[..., di
 
         def judge(changes: dict[str, tuple[float, float]] | None = None, **options: float) -> dict[str, str]:
             touched = {"peak": "bias-1SAM", "columns": "batchnorm-1SAM"}
+            touched |= {"falling": "layernorm-1SAM", "unfitted": "softplus-1SAM"}
             truth = {name: TRUTH[name] for option, name in touched.items() if option in options} | (changes or {})
             groups = {GROUPS[option] for option in options if option in GROUPS}
             changed = write(tmp_path, truth, groups, **options)
@@ -276,6 +278,7 @@ CLAIMS = {
     "logistic": "The same under",
     "deep": "The same with three",
     "degenerates": "With bias 1-SAM first",
+    "degenerates, logistic": "With bias under",
     "layer norm": "With layer norm",
     "bounds": "1-SAM approximately",
     "noise": "Label-noise SGD",
@@ -308,12 +311,16 @@ FLIPS: dict[str, tuple[str, dict[str, tuple[float, float]], dict[str, float], st
     "columns": ("batch norm", {}, {"columns": 4.0}, "fails"),
     "batch-norm-errs": ("batch norm", {"batchnorm-1SAM": (1.05, 0.02)}, {}, "fails"),
     "softplus-fine": ("softplus", {"softplus-1SAM": (np.nan, 0.1)}, {}, "fails"),
+    "softplus-not-fitted": ("softplus", {}, {"unfitted": 0.3}, "inconclusive"),
+    "logistic-stays-good": ("degenerates, logistic", {"logistic-1SAM": (1.0, 0.0)}, {}, "fails"),
     "logistic-fine": ("logistic", {"logistic-1SAM": (1.0, 0.0)}, {}, "fails"),
     "deep-fine": ("deep", {"three-layers-1SAM": (1.0, 0.2)}, {}, "fails"),
     "never-good": ("degenerates", {}, {"peak": 0.2}, "fails"),
     "stays-good": ("degenerates", {"bias-1SAM": (1.02, 0.1)}, {}, "fails"),
     "layer-norm-errs": ("layer norm", {"layernorm-1SAM": (1.01, 0.06)}, {}, "fails"),
     "far-from-the-bound": ("bounds", {"layernorm-1SAM": (1.2, 0.03)}, {}, "fails"),
+    "not-yet-at-the-bound": ("bounds", {"layernorm-1SAM": (1.2, 0.03)}, {"falling": 0.1}, "inconclusive"),
+    "deep-far-from-the-bound": ("bounds", {"three-layers-1SAM": (1.2, 0.4)}, {}, "fails"),
     "noise-divides-otherwise": ("noise", {"bias-noise": (1.05, 0.01)}, {}, "fails"),
     "noise-not-flat": ("noise", {"bias-noise": (1.5, 0.01)}, {}, "inconclusive"),
     "narrow-generalizes": ("width", {"bias-narrow-1SAM": (1.03, 0.01)}, {}, "fails"),
@@ -348,13 +355,17 @@ def test_the_pictures_can_be_drawn(base: dict[str, Record]) -> None:
     assert [figure.name for figure in figures] == [
         "scenarios",
         "explained",
-        *(f"training-{name}" for name in ("no-bias", "batchnorm", "bias", "layernorm")),
+        "minimizers",
         "variants",
         "neurons",
         "samples",
+        "own",
     ]
-    drawn = {figure.name: figure.svg() for figure in figures if figure.name in ("neurons", "scenarios", "explained")}
-    assert "input: with layer norm" in drawn["neurons"]
+    shown = ("neurons", "scenarios", "explained", "minimizers", "own")
+    drawn = {figure.name: figure.svg() for figure in figures if figure.name in shown}
+    assert "with layer norm" in drawn["neurons"]
+    assert "without bias: trace over the least" in drawn["minimizers"]
+    assert "SAM, ρ 0.05" in drawn["own"]
     assert "trace over the least" in drawn["scenarios"]
     assert "label-noise SGD" in drawn["explained"]
     assert flatness_figures({}) == []

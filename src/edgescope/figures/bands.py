@@ -14,6 +14,8 @@ from edgescope.figures.lines import Chart, inline, run_scales
 from edgescope.figures.thin import check_table
 
 HEIGHT = 150
+BESIDE = 285
+"""Width of a panel that has another one beside it."""
 
 
 def seed_bands(
@@ -22,8 +24,11 @@ def seed_bands(
     x_title: str = "epoch",
     logarithmic: Collection[str] = (),
     expected: Mapping[str, float] | None = None,
+    columns: int = 1,
 ) -> Chart:
     """A panel a quantity, a line a run through its means, shaded over their intervals; ``x`` on a logarithmic axis.
+
+    Panels stand below each other, or in so many ``columns``, then with their names above them.
 
     ``table`` has the columns ``panel``, ``run``, ``x``, ``low``, ``middle`` and ``high``; panels and runs are in its
     order, rows whose ``x`` is not positive are left out. ``logarithmic`` names panels with such an axis, where rows
@@ -31,8 +36,8 @@ def seed_bands(
     :class:`InputError` for a table without rows, columns or values that can be shown.
     """
     what = "bands over seeds"
-    columns = {"panel": "name", "run": "name"} | dict.fromkeys(("x", "low", "middle", "high"), "number")
-    table = check_table(table, columns, what)
+    needed = {"panel": "name", "run": "name"} | dict.fromkeys(("x", "low", "middle", "high"), "number")
+    table = check_table(table, needed, what)
     shown = table.filter(pl.col("x") > 0, pl.all_horizontal(pl.col("low", "middle", "high").is_finite()))
     shown = shown.filter(~pl.col("panel").is_in(list(logarithmic)) | (pl.col("middle") > 0))
     if shown.is_empty():
@@ -48,10 +53,11 @@ def seed_bands(
         limits: list[float] = [*rows["middle"].to_list(), *([expected[name]] if expected and name in expected else [])]
         if name not in logarithmic:  # where an interval of two seeds may be wider than the picture
             limits.append(min(1.4 * max(limits), max(rows["high"].to_list())))
-        scale, axis = (log_axis if name in logarithmic else linear_axis)(name, limits)
+        above = columns > 1
+        scale, axis = (log_axis if name in logarithmic else linear_axis)("" if above else name, limits)
         lowest, highest = scale["domain"]
         rows = rows.with_columns(pl.col("low", "high").clip(lowest, highest))
-        titled = x_title if number == len(names) - 1 else None
+        titled = x_title if number >= len(names) - columns else None
         x = alt.X(
             "x",
             type="quantitative",
@@ -59,7 +65,7 @@ def seed_bands(
             axis=alt.Axis(title=titled, values=log_ticks(first, last), labelExpr=PLAIN),
         )
         y = alt.Y("middle", type="quantitative", scale=scale, axis=axis)
-        legend = alt.Legend() if not number and len(runs) > 1 else None
+        legend = alt.Legend() if (above or not number) and len(runs) > 1 else None  # of all panels together
         colour = alt.Color("run", type="nominal", scale=colours, legend=legend)
         shape = alt.Shape("run", type="nominal", scale=shapes, legend=legend)
         chart = alt.Chart(inline(rows)).encode(x=x, color=colour)
@@ -72,5 +78,6 @@ def seed_bands(
         if expected and name in expected:
             rule = alt.Chart(inline(pl.DataFrame({"middle": [float(expected[name])]}))).mark_rule(**look.EXPECTED)
             layers.append(rule.encode(y=y))
-        panels.append(alt.layer(*layers).properties(height=HEIGHT, width=look.WIDTH))
-    return alt.vconcat(*panels, spacing=10)
+        panel = alt.layer(*layers).properties(height=HEIGHT, width=BESIDE if above else look.WIDTH)
+        panels.append(panel.properties(title=alt.TitleParams(name, **look.NAME)) if above else panel)
+    return alt.concat(*panels, columns=columns, spacing=10)

@@ -31,6 +31,9 @@ FONT = "Liberation Sans, Arial, Helvetica, sans-serif"
 NOTE: dict[str, Any] = {"font": FONT, "fontSize": 11}
 """A word inside a chart."""
 
+NAME: dict[str, Any] = {"fontSize": 12, "fontWeight": "normal", "offset": 6}
+"""The name of a panel, above it."""
+
 EXPECTED: dict[str, Any] = {"color": ALARM, "strokeDash": DASH, "strokeWidth": 1.4}
 NEAR: dict[str, Any] = {"color": ALARM, "opacity": 0.09}
 """The line of a threshold or another expected value, and the shaded band around it."""

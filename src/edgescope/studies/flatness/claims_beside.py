@@ -1,18 +1,17 @@
-"""What the paper did not run: other minimizers, other widths, sample sizes, the ball, and the user's own network."""
+"""Beside the paper's table: other minimizers, other widths, sample sizes, the ball."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
-import polars as pl
 from scipy.stats import kendalltau
 
 from edgescope.report import Finding, Verdict, judge
 from edgescope.store import Record
-from edgescope.studies.flatness.runs import RADII
+from edgescope.studies.flatness.own import own_findings
 from edgescope.studies.flatness.sample_sizes import scale
-from edgescope.studies.flatness.seen import ARCHITECTURES, WEN, Descents, enough, interval, sizes_of
+from edgescope.studies.flatness.seen import ARCHITECTURES, TITLES, WEN, Descents, enough, sizes_of
 from edgescope.studies.seen import together
 
 FLAT = 1.2
@@ -21,9 +20,6 @@ FLAT = 1.2
 GENERALIZES = 0.95
 LEVEL = 0.05
 """Test error at which enough samples have been seen."""
-
-SAME = 1e-4
-"""Relative change of a loss that is rounding in float32."""
 
 
 def beside_findings(runs: Mapping[str, Record], seen: Mapping[str, Descents]) -> list[Finding]:
@@ -47,8 +43,9 @@ def _other_minimizer(seen: Mapping[str, Descents], method: str, title: str) -> F
         run, sam = seen.get(f"{name}-{method}"), seen.get(f"{name}-1SAM")
         if run is None or sam is None:
             continue
-        measured |= {f"{name}: trace over least": float(run.excess.mean()), f"{name}: test accuracy": run.accuracy}
-        measured[f"{name}: test accuracy of 1-SAM"] = sam.accuracy
+        words = TITLES[name]
+        measured |= {f"{words}: trace over least": float(run.excess.mean()), f"{words}: test accuracy": run.accuracy}
+        measured[f"{words}: test accuracy of 1-SAM"] = sam.accuracy
         flat = float(run.excess.mean()) <= FLAT * _attained(name)
         alike = (run.accuracy >= GENERALIZES) == (sam.accuracy >= GENERALIZES)
         verdicts.append(judge(alike) if flat else "inconclusive")
@@ -76,7 +73,7 @@ def _explains(seen: Mapping[str, Descents]) -> Finding:
         runs = [run for run in seen.values() if run.network == name]
         traces, errors = ([v for run in runs for v in run.last(m)] for m in ("trace", "test_error"))
         if len(traces) > 4 and len(set(errors)) > 1:
-            measured[f"{name}, τ"] = float(kendalltau(traces, errors).statistic)
+            measured[f"{TITLES[name]}, τ"] = float(kendalltau(traces, errors).statistic)
     pooled = [run for run in seen.values() if run.network in ARCHITECTURES]
     if pooled:
         every = [v for run in pooled for v in run.last("test_error")]
@@ -118,8 +115,9 @@ def _ball(seen: Mapping[str, Descents]) -> Finding:
     measured: dict[str, float] = {}
     if plain is not None and bias is not None:
         for run in (plain, bias):
-            measured |= {f"{run.network}: training loss": run.mean("training_loss")}
-            measured |= {f"{run.network}: test mean squared error": run.mean("test_error")}
+            words = TITLES[run.network.removeprefix("ball-")]
+            measured |= {f"{words}: training loss": run.mean("training_loss")}
+            measured |= {f"{words}: test loss": run.mean("test_error")}
     return Finding(
         claim="On a smooth task, |x₁| − |x₂| in a ball, 1-SAM errs less without bias than with it",
         source=f"{WEN}, figure 7",
@@ -153,101 +151,4 @@ def _sample_sizes(runs: Mapping[str, Record]) -> Finding:
         why="1-SAM on networks without bias, a fixed number of updates; between measured sizes by a straight line of "
         "the mean over seeds.",
         status="the rate from the paper, its constant unknown",
-    )
-
-
-def own_findings(runs: Mapping[str, Record]) -> list[Finding]:
-    """The general questions, on the network, data and loss that the study was given."""
-    known = {
-        optimizer: [r for name, r in runs.items() if name.startswith(f"own-{optimizer}-") and r.status == "finished"]
-        for optimizer in ("SGD", *(f"SAM{rho:g}" for rho in RADII))
-    }
-    known = {optimizer: records for optimizer, records in known.items() if records}
-    flatter, followed, measured = [], [], dict[str, float]()
-    for optimizer, records in known.items():
-        for what, key in (
-            ("trace", ("hessian_trace", "")),
-            ("sharpness", ("sharpness", "1")),
-            ("adaptive sharpness", ("worst_case_sharpness", "")),
-            ("test accuracy", ("accuracy", "test")),
-        ):
-            measured[f"{optimizer}: {what}"] = float(np.mean([_last(r, *key) for r in records]))
-        if optimizer == "SGD" or "SGD" not in known:
-            continue
-        traces = _differences(known["SGD"], records, "hessian_trace", "")
-        sharp = _differences(known["SGD"], records, "sharpness", "1")
-        flatter.append(judge(bool((traces < 0).all() and (sharp < 0).all()), *traces, *sharp))
-        low, _, high = interval(_differences(known["SGD"], records, "accuracy", "test"))
-        followed.append("holds" if low > 0 else "fails" if high < 0 else "inconclusive")
-    network = _network(next((r for records in known.values() for r in records), None))
-    flat: Verdict = together(flatter)
-    return [
-        Finding(
-            claim=f"SAM flattens {network}",
-            source="the general question",
-            expected="trace and largest eigenvalue of the Hessian below those of SGD, at every radius and seed",
-            measured=measured,
-            verdict=flat,
-            why="At the end of equally many steps from the same starts; means over seeds.",
-            status="ours",
-        ),
-        Finding(
-            claim=f"Where SAM flattens {network}, the test error falls",
-            source="the general question",
-            expected="test accuracy above that of SGD with the same seed, its 95% interval over seeds above 0, at "
-            "every radius",
-            measured={k: v for k, v in measured.items() if k.endswith(("trace", "test accuracy"))},
-            verdict=together(followed) if flat == "holds" else "inconclusive",
-            why="Paired differences over seeds, by Student's t; intervals of few seeds are wide.",
-            status="ours",
-        ),
-        _rescaled(runs.get("own-rescaled"), network),
-    ]
-
-
-def _network(record: Record | None) -> str:
-    return "the user's network" if record is None else f"{record.config['model']} on {record.config['data']}"
-
-
-def _last(record: Record, measure: str, part: str) -> float:
-    try:
-        return float(record.series(measure, part)[1][-1])
-    except (ValueError, IndexError):
-        return np.nan
-
-
-def _differences(plain: list[Record], other: list[Record], measure: str, part: str) -> np.ndarray:
-    """Of the runs with the same seed."""
-    before = {record.config["seed"]: _last(record, measure, part) for record in plain}
-    return np.array([_last(r, measure, part) - before.get(r.config["seed"], np.nan) for r in other])
-
-
-def _rescaled(record: Record | None, network: str) -> Finding:
-    """Dinh et al.: the first layer times a factor, the second over it."""
-    measured: dict[str, float] = {}
-    verdict: Verdict = "inconclusive"
-    if record is not None and record.status == "finished":
-        table = record.table().filter(pl.col("part").is_in(["", "1", "train"]), pl.col("value").is_not_null())
-        for title, measure in (
-            ("loss", "loss"),
-            ("trace", "hessian_trace"),
-            ("sharpness", "sharpness"),
-            ("adaptive sharpness", "worst_case_sharpness"),
-        ):
-            values = table.filter(measure=measure).sort("step")["value"].to_numpy()
-            if len(values) > 1:
-                measured |= {f"{title}: first": float(values[0]), f"{title}: rescaled": float(values[-1])}
-        if {"loss: first", "sharpness: first"} <= measured.keys():
-            kept = abs(measured["loss: rescaled"] / measured["loss: first"] - 1) <= SAME
-            changed = measured["sharpness: rescaled"] / measured["sharpness: first"] > 2
-            verdict = judge(changed) if kept else "inconclusive"
-    return Finding(
-        claim=f"Rescaling the layers of {network} changes its sharpness, and not the function",
-        source="Dinh et al. 2017 (arXiv 1703.04933)",
-        expected=f"the same loss to {SAME:g}, a largest eigenvalue more than twice as large",
-        measured=measured,
-        verdict=verdict,
-        why="The first layer is multiplied by 8, the second divided by it. Inconclusive where the loss changes: then "
-        "there is no relu between these layers. Adaptive sharpness does not change, up to the search for its maximum.",
-        status="from the paper",
     )

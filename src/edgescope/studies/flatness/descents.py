@@ -255,8 +255,9 @@ def _readings(runs: Sequence[_Run]) -> list[Reading]:
     readings = [
         Reading(name, {str(i): values[name] for i, values in enumerate(each) if name in values}) for name in names
     ]
-    if runs[0].descent.finite:
-        readings.append(Reading("neurons", {}, arrays={"0": runs[0].neurons()}))
+    first = next((run for run in runs if run.descent.finite), None)
+    if first is not None:
+        readings.append(Reading("neurons", {}, arrays={"0": first.neurons()}))
     return readings
 
 

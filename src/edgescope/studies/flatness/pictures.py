@@ -9,27 +9,17 @@ import polars as pl
 
 from edgescope.figures import Figure, flatness_against_error, neuron_fields, seed_bands
 from edgescope.store import Record
+from edgescope.studies.flatness.own import last, own_runs
 from edgescope.studies.flatness.sample_sizes import scale
-from edgescope.studies.flatness.seen import ARCHITECTURES, Descents, descents_of, interval, sizes_of
+from edgescope.studies.flatness.seen import ARCHITECTURES, METHODS, TITLES, Descents, descents_of, sizes_of
 
-TITLES = {
-    "no-bias": "without bias",
-    "batchnorm": "with batch norm",
-    "bias": "with bias",
-    "layernorm": "with layer norm",
-}
-METHODS = {
-    "1SAM": "1-SAM",
-    "noise": "label-noise SGD",
-    "SAM": "full-batch SAM",
-    "GD": "descent, weight decay",
-}
+EXCESS = "trace over the least"
 
 
 def flatness_figures(runs: dict[str, Record]) -> list[Figure]:
     seen = descents_of(runs)
-    figures = [*_overview(seen), *_explained(seen), *(f for name in ARCHITECTURES for f in _of_network(seen, name))]
-    return [*figures, *_variants(seen), *_neurons(seen), *_sizes(runs)]
+    figures = [*_overview(seen), *_explained(seen), *_minimizers(seen), *_variants(seen), *_neurons(seen)]
+    return [*figures, *_sizes(runs), *_own(runs)]
 
 
 def _panels(runs: Iterable[tuple[str, Descents]], measures: Mapping[str, str]) -> pl.DataFrame:
@@ -49,10 +39,7 @@ def _overview(seen: Mapping[str, Descents]) -> list[Figure]:
     if not found:
         return []
     table = _panels(found, {"test_error": "test error", "training_error": "training error"})
-    excess = _panels(found, {"trace": "trace over the least"})
-    least = pl.DataFrame({"run": [label for label, _ in found], "least": [run.mean("least_trace") for _, run in found]})
-    excess = excess.join(least, on="run", maintain_order="left")
-    table = pl.concat([table, excess.with_columns(pl.col("low", "middle", "high") / pl.col("least")).drop("least")])
+    table = pl.concat([table, *(_excess(label, run, EXCESS) for label, run in found)])
     return [
         Figure(
             "scenarios",
@@ -61,47 +48,57 @@ def _overview(seen: Mapping[str, Descents]) -> list[Figure]:
             "it is a lower bound, and the best network known has 1.41 times as much.",
             seed_bands(
                 table,
-                logarithmic=("trace over the least",),
-                expected={"trace over the least": 1.0},
+                logarithmic=(EXCESS,),
+                expected={EXCESS: 1.0},
             ),
         )
     ]
 
 
+def _excess(label: str, run: Descents, panel: str) -> pl.DataFrame:
+    """The curve of the trace over the least one."""
+    table = _panels([(label, run)], {"trace": panel})
+    return table.with_columns(pl.col("low", "middle", "high") / run.mean("least_trace"))
+
+
 def _explained(seen: Mapping[str, Descents]) -> list[Figure]:
     rows = [
         (TITLES[run.network], METHODS[run.method], float(excess), float(error))
-        for run in seen.values()
-        if run.network in TITLES and run.method in METHODS
+        for run in (seen.get(f"{network}-{method}") for network in ARCHITECTURES for method in METHODS)
+        if run is not None
         for excess, error in zip(run.excess, run.last("test_error"), strict=True)
     ]
     if not rows:
         return []
-    table = pl.DataFrame(rows, schema=["network", "method", "excess", "error"], orient="row")
+    table = pl.DataFrame(rows, schema=["network", "method", "sharpness", "error"], orient="row")
     return [
         Figure(
             "explained",
             "Does flatness explain the test error?",
             "A point a network at the end of training, a seed each. If flatness explained it, points would rise from "
             "left to right, and those at the dashed line would be right.",
-            flatness_against_error(table),
+            flatness_against_error(table, x_title="trace over the least trace", expected=1.0),
         )
     ]
 
 
-def _of_network(seen: Mapping[str, Descents], name: str) -> list[Figure]:
-    found = [(label, seen[f"{name}-{method}"]) for method, label in METHODS.items() if f"{name}-{method}" in seen]
-    if len(found) < 2:
+def _minimizers(seen: Mapping[str, Descents]) -> list[Figure]:
+    tables: list[pl.DataFrame] = []
+    for name in ARCHITECTURES:
+        found = [(label, seen[f"{name}-{method}"]) for method, label in METHODS.items() if f"{name}-{method}" in seen]
+        if found:
+            tables.append(_panels(found, {"test_error": f"{TITLES[name]}: test error"}))
+            tables += [_excess(label, run, f"{TITLES[name]}: {EXCESS}") for label, run in found]
+    if not tables:
         return []
-    table = _panels(found, {"test_error": "test error", "trace": "trace"})
+    flat = [f"{TITLES[name]}: {EXCESS}" for name in ARCHITECTURES]
     return [
         Figure(
-            f"training-{name}",
-            f"Networks {TITLES[name]} under several minimizers",
-            "Means over seeds; shaded: their range; an epoch is one step of a full-batch method, and 100 steps of one "
-            "sample. Dashed: the least trace"
-            + (", a lower bound here." if name == "no-bias" else " of any interpolating network."),
-            seed_bands(table, logarithmic=("trace",), expected={"trace": found[0][1].mean("least_trace")}),
+            "minimizers",
+            "The four architectures under several minimizers",
+            "Means over seeds; shaded: their range. An epoch is one step of a full-batch method, and 100 steps of one "
+            "sample. Dashed: the least trace of any interpolating network, without bias a lower bound.",
+            seed_bands(pl.concat(tables), logarithmic=flat, expected=dict.fromkeys(flat, 1.0), columns=2),
         )
     ]
 
@@ -152,7 +149,7 @@ def _neurons(seen: Mapping[str, Descents]) -> list[Figure]:
 
 def _sizes(runs: Mapping[str, Record]) -> list[Figure]:
     rows = [
-        ("test error", f"d = {dim}", size / scale(dim), *interval(errors))
+        ("test error", f"d = {dim}", size / scale(dim), errors.min(), errors.mean(), errors.max())
         for dim, sizes in sizes_of(runs).items()
         for size, errors in sizes.items()
     ]
@@ -163,8 +160,29 @@ def _sizes(runs: Mapping[str, Record]) -> list[Figure]:
         Figure(
             "samples",
             "How many samples the generalizing scenario needs",
-            "Networks without bias under 1-SAM: test error against n/(d log d), means over seeds with 95% intervals. "
-            "If d log d is the rate, the curves fall together.",
+            "Networks without bias under 1-SAM: test error against n/(d log d), means over seeds; shaded: "
+            "their range. If d log d is the rate, the curves fall together.",
             seed_bands(table, x_title="n / (d log d)"),
+        )
+    ]
+
+
+def _own(runs: Mapping[str, Record]) -> list[Figure]:
+    rows = [
+        ("SGD" if optimizer == "SGD" else f"SAM, ρ {optimizer.removeprefix('SAM')}", "", trace, 1 - accuracy)
+        for optimizer, records in own_runs(runs).items()
+        for trace, accuracy in ((last(r, "hessian_trace"), last(r, "accuracy", "test")) for r in records)
+        if trace > 0 and accuracy >= 0
+    ]
+    if not rows:
+        return []
+    table = pl.DataFrame(rows, schema=["network", "method", "sharpness", "error"], orient="row")
+    return [
+        Figure(
+            "own",
+            "The network of your choice: did the test error follow?",
+            "A point a seed at the end of training: trace of the Hessian and test error, by SGD and by SAM at several "
+            "radii.",
+            flatness_against_error(table),
         )
     ]

@@ -17,6 +17,26 @@ WEN = "Wen, Li, Ma 2023 (arXiv 2307.11007)"
 ARCHITECTURES = ("no-bias", "batchnorm", "bias", "layernorm")
 """Those of the paper's three scenarios, in their order: I, I, II, III."""
 
+TITLES = {
+    "no-bias": "without bias",
+    "batchnorm": "with batch norm",
+    "bias": "with bias",
+    "layernorm": "with layer norm",
+}
+METHODS = {
+    "1SAM": "1-SAM",
+    "noise": "label-noise SGD",
+    "SAM": "full-batch SAM",
+    "GD": "descent, weight decay",
+    "SGD": "SGD, weight decay",
+}
+
+FITTED = 0.05
+"""Training error above which a network does not interpolate, so that nothing said of interpolators is tested."""
+
+FALLING = 0.95
+"""A trace has not arrived while twice the epochs still multiply it by less than this."""
+
 
 @dataclass(frozen=True)
 class Descents:
@@ -50,6 +70,17 @@ class Descents:
     def excess(self) -> np.ndarray:
         """Trace over the least one, of every seed."""
         return self.last("trace") / self.last("least_trace")
+
+    @property
+    def fitted(self) -> bool:
+        return self.mean("training_error") <= FITTED
+
+    @property
+    def falling(self) -> bool:
+        """Whether the trace still fell over the second half of the epochs."""
+        curve = self.curve("trace")
+        half = curve.filter(pl.col("epoch") <= curve["epoch"][-1] / 2)
+        return not half.is_empty() and float(curve["middle"][-1]) < FALLING * float(half["middle"][-1])
 
     @property
     def accuracy(self) -> float:
