@@ -35,11 +35,11 @@ def correlation_dots(table: pl.DataFrame) -> Chart:
     panels: list[Chart] = []
     for number, statistic in enumerate(shown["statistic"].unique(maintain_order=True).to_list()):
         rows = shown.filter(pl.col("statistic") == statistic).with_columns(
-            text=pl.col("middle").map_elements(lambda v: f"{v:+.2f}", return_dtype=pl.String), edge=pl.lit(1.06)
+            text=pl.col("middle").map_elements(lambda v: f"{v:+.2f}", return_dtype=pl.String), edge=pl.lit(1.14)
         )
         axis = alt.Axis(title=None, labels=not number, labelLimit=230, labelPadding=8, grid=True, ticks=False)
         y = alt.Y("measure", type="nominal", sort=measures, scale=alt.Scale(domain=measures), axis=axis)
-        scale = alt.Scale(domain=[-1.05, 1.55], nice=False)
+        scale = alt.Scale(domain=[-1.05, 1.62], nice=False)
         x_axis = alt.Axis(title=statistic, values=[-1, -0.5, 0, 0.5, 1], grid=True, format="+.1f")
         colour = alt.Color("target", type="nominal", scale=colours, legend=alt.Legend(orient="top"))
         shape = alt.Shape("target", type="nominal", scale=shapes, legend=alt.Legend(orient="top"))

@@ -127,7 +127,10 @@ def _cell(value: Any, key: str) -> str:
         value = None
     if key == "seconds" and isinstance(value, numbers.Real):
         return duration(float(value))
-    return number(value)
+    text = number(value)
+    if not isinstance(value, str) or "," not in text:
+        return text
+    return Markup(escape(text).replace(",", Markup(",<wbr>")))  # long descriptions may break after their commas
 
 
 def _common(runs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, Any]:

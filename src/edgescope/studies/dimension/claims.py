@@ -236,7 +236,7 @@ def _control(found: Correlations) -> Finding:
     for target in TARGETS:
         one = found.partial.get(("SD exact", target))
         if one is not None:
-            measured |= {f"{target}": one.value, f"{target}, low": one.low, f"{target}, high": one.high}
+            measured |= {f"{target}: ρ": one.value, f"{target}: low": one.low, f"{target}: high": one.high}
             verdicts.append("holds" if one.low > 0 else "fails" if one.high < 0 else "inconclusive")
     return Finding(
         claim="The dimension says something about the gap beyond learning rate and batch size",
@@ -263,7 +263,7 @@ def _fixed_rate(found: Correlations) -> Finding:
 
 def _taus(found: Correlations, names: Sequence[str], statistic: str = "tau") -> dict[str, float]:
     known = getattr(found, statistic)
-    return {f"{n}, {t}": known[n, t].value for n in names for t in TARGETS if (n, t) in known}
+    return {f"{n}: {t}": known[n, t].value for n in names for t in TARGETS if (n, t) in known}
 
 
 def _values(found: Correlations, names: Sequence[str]) -> list[float | None]:
