@@ -203,8 +203,9 @@ def test_every_task_of_a_preset_is_a_valid_configuration(preset: str) -> None:
     curves = [each for each in tasks if isinstance(each, CurveTask)]
     assert {min(curve.base.seed for curve in curves)} == {3}
     for curve in curves:
-        assert 0.1 in curve.ratios
-        assert 10.0 in curve.ratios
+        assert max(curve.ratios) == 10.0
+        # Of dear networks quick leaves out the lowest rates.
+        assert min(curve.ratios) <= (0.1 if preset == "full" or "mlp" in curve.base.model else 0.4)
         assert curve.stacked is ("resnet" not in curve.base.model)
     found = STUDIES.build("tradeoff").records(tasks, Path("runs"))
     assert len(found) == sum(len(curve.ratios) + 1 for curve in curves) + len(tasks) - len(curves)
