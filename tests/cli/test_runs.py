@@ -169,3 +169,8 @@ def test_a_failed_run_of_a_study_is_named(run: Run, users_study: str, here: Path
     assert "the verdicts lack 1 of 2 runs" in said.err
     assert "--resume" in said.err
     assert "Traceback" not in said.err
+
+    plain = run("run", "small", "--module", users_study, "--out", "a", "--resume")
+    assert "holds study 'small:broken=True'" in plain.refusal()  # another study: its options are part of it
+    assert "edgescope run small:broken=True --preset quick" in (here / "a" / "report.html").read_text()
+    assert run("report", "a", "--module", users_study).code == 0

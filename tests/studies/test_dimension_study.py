@@ -231,3 +231,20 @@ def test_every_task_of_a_preset_is_a_valid_configuration(preset: str) -> None:
     records = STUDIES.build("dimension").records(tasks, Path("runs"))
     assert len(records) == sum(len(s.lrs) * len(s.seeds) for s in stacks) + len(tasks) - len(stacks)
     assert len(set(records.values())) == len(records)
+
+
+def test_other_images_and_texts_take_the_place_of_ours(tmp_path: Path) -> None:
+    from edgescope.data import DATA
+    from edgescope.data.mnist import MNIST
+    from edgescope.data.text import Text
+    from edgescope.studies import STUDIES
+
+    book = tmp_path / "book.txt"
+    study = STUDIES.build(f"dimension:images=mnist:{tmp_path},text=text:{book}")
+    assert STUDIES.build(study.spec) == study != STUDIES.build("dimension")
+    assert STUDIES.build("dimension").spec == "dimension"
+    tasks = study.tasks("full", 0)
+    images = {DATA.build(task.data) for task in tasks if isinstance(task, StackTask)}
+    assert images == {MNIST(str(tmp_path), train=2500, test=1000, pool=2)}
+    texts = {DATA.build(task.config.data) for task in tasks if task.name.startswith("gpt")}  # type: ignore[attr-defined]
+    assert texts == {Text(path=str(book), length=64)}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -35,6 +36,13 @@ class Study(ABC):
     title: ClassVar[str]
     abstract: ClassVar[str]
     paper: ClassVar[str]
+
+    @property
+    def spec(self) -> str:
+        """What builds it again: its name, and the options that were given, if it is a dataclass that has any."""
+        options: tuple[Field[Any], ...] = fields(self) if is_dataclass(self) else ()
+        given = ",".join(f"{f.name}={v}" for f in options if (v := getattr(self, f.name)) != f.default)
+        return f"{self.name}:{given}" if given else self.name
 
     @abstractmethod
     def tasks(self, preset: Preset, seed: int) -> Sequence[Task]:
@@ -88,7 +96,7 @@ def run_study(
     if preset not in ("quick", "full"):
         raise InputError(f"preset '{preset}'", expected="'quick' or 'full'")
     folder = Path(out)
-    description: dict[str, Any] = {"study": study.name, "preset": preset, "seed": seed}
+    description: dict[str, Any] = {"study": study.spec, "preset": preset, "seed": seed}
     before = describe(folder)
     if before is not None and not resume:
         raise RecordError(
@@ -97,7 +105,7 @@ def run_study(
     if before is not None and {k: before.get(k) for k in description} != description:
         raise RecordError(
             f"{folder} holds study '{before['study']}', preset {before.get('preset')}, seed {before.get('seed')}",
-            expected=f"study '{study.name}', preset {preset}, seed {seed}",
+            expected=f"study '{study.spec}', preset {preset}, seed {seed}",
             hint="another --out",
         )
     if cluster is not None:
@@ -142,7 +150,7 @@ def report_study(study: Study, folder: Path, outcomes: Sequence[Outcome] = ()) -
             runs=[run_row(name, record) for name, record in runs.items()],
             cost=total_cost(runs.values()),
             versions=versions_of(next(iter(runs.values()))),
-            command=f"edgescope run {study.name} --preset {preset} --seed {seed}",
+            command=f"edgescope run {shlex.quote(study.spec)} --preset {preset} --seed {seed}",
         )
     return findings, report
 

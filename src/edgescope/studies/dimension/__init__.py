@@ -20,7 +20,14 @@ from edgescope.sweep import Task
 
 @dataclass(frozen=True)
 class Dimension(Study):
-    """Sharpness dimension against the generalization gap, over learning rates and batch sizes, beside its rivals."""
+    """Sharpness dimension against the generalization gap, over learning rates and batch sizes, beside its rivals.
+
+    ``images`` and ``text`` are the data: another image set ("dimension:images=mnist:FOLDER"), another text file
+    ("dimension:text=text:FILE").
+    """
+
+    images: str = "fashion-5k"
+    text: str = "licence"
 
     name: ClassVar[str] = "dimension"
     title: ClassVar[str] = "The dimension of the optimizer's attractor and the generalization gap"
@@ -29,13 +36,13 @@ class Dimension(Study):
         "those of one batch size together. At the end of each run the sharpness dimension is found from whole spectra "
         "of mini-batch Hessians in float64, exactly and by three quadrature estimators, and beside it what competes "
         "with it. Rank correlations with the accuracy gap and the loss gap decide; learning rate and batch size are "
-        "then taken out. The paper's networks see 28 x 28 MNIST digits, these pooled Fashion-MNIST images, and fewer "
-        "of them; its grid values are not published."
+        "then taken out. The paper's networks see 28 x 28 digits of MNIST, these here pooled and fewer images, of "
+        "Fashion-MNIST unless told otherwise; its grid values are not published."
     )
     paper: ClassVar[str] = TUCI
 
     def tasks(self, preset: Preset, seed: int) -> Sequence[Task]:
-        return dimension_tasks(preset, seed)
+        return dimension_tasks(preset, seed, self.images, self.text)
 
     def records(self, tasks: Sequence[Task], folder: Path) -> dict[str, Path]:
         found: dict[str, Path] = {}

@@ -36,11 +36,11 @@ AT_THE_END = (
 
 @dataclass(frozen=True)
 class Family:
-    """Networks of one architecture over a grid of learning rates and batch sizes; ``estimate`` is how their dimension
-    is found, in terms of the measure ``sharpness_dimension``."""
+    """Networks of one architecture over a grid of learning rates and batch sizes; ``take`` says what of the images,
+    ``estimate`` how their dimension is found, in terms of the measure ``sharpness_dimension``."""
 
     name: str
-    data: str
+    take: str
     model: str
     lrs: tuple[float, ...]
     batches: tuple[int, ...]
@@ -49,13 +49,13 @@ class Family:
     iterates: int
     estimate: str
 
-    def tasks(self, seed: int, cost: float) -> list[StackTask]:
+    def tasks(self, seed: int, cost: float, images: str) -> list[StackTask]:
         middle = self.lrs[len(self.lrs) // 2]
         return [
             StackTask(
                 name=f"{self.name}-b{batch}",
                 cost=cost,
-                data=self.data,
+                data=_with(images, self.take),
                 model=self.model,
                 batch=batch,
                 lrs=self.lrs,
@@ -75,7 +75,7 @@ class Setting:
     families: tuple[Family, ...]
     costs: tuple[float, ...]
     gpt: str
-    text: str
+    length: int
     gpt_steps: int
     gpt_grid: dict[str, tuple[float, ...]]
     gpt_batches: tuple[int, ...]
@@ -88,7 +88,7 @@ QUICK = Setting(
     families=(
         Family(
             "mlp",
-            "fashion-5k:train=1000,test=1000,pool=4",
+            "train=1000,test=1000,pool=4",
             "mlp:widths=16x16,activation=relu,bias=false",
             lrs=(0.02, 0.05, 0.1, 0.2),
             batches=(16, 32, 64),
@@ -99,7 +99,7 @@ QUICK = Setting(
         ),
         Family(
             "wide",
-            "fashion-5k:train=1000,test=1000,pool=4",
+            "train=1000,test=1000,pool=4",
             "mlp:widths=40x40x40x40,activation=relu",
             lrs=(0.02, 0.05, 0.1, 0.2),
             batches=(16, 32, 64),
@@ -111,7 +111,7 @@ QUICK = Setting(
     ),
     costs=(60.0, 20.0),
     gpt="gpt:width=16,heads=2,depth=1",
-    text="licence:length=32",
+    length=32,
     gpt_steps=200,
     gpt_grid={"adamw": (0.003, 0.01)},
     gpt_batches=(16, 32, 64),
@@ -124,7 +124,7 @@ FULL = Setting(
     families=(
         Family(
             "mlp",
-            "fashion-5k:train=2500,test=1000,pool=2",
+            "train=2500,test=1000,pool=2",
             "mlp:widths=16x16,activation=relu,bias=false",
             lrs=(0.01, 0.02, 0.05, 0.1, 0.2),
             batches=(16, 32, 64, 128, 256),
@@ -135,7 +135,7 @@ FULL = Setting(
         ),
         Family(
             "wide",
-            "fashion-5k:train=2500,test=1000,pool=2",
+            "train=2500,test=1000,pool=2",
             "mlp:widths=64x64x64x64,activation=relu",
             lrs=(0.01, 0.02, 0.05, 0.1, 0.2),
             batches=(16, 32, 64, 128, 256),
@@ -147,7 +147,7 @@ FULL = Setting(
     ),
     costs=(600.0, 100.0),
     gpt="gpt:width=32,heads=4,depth=2",
-    text="licence:length=64",
+    length=64,
     gpt_steps=1000,
     gpt_grid={"sgd": (0.1, 0.3, 1.0), "sgd:momentum=0.9": (0.01, 0.03, 0.1), "adamw": (0.001, 0.003, 0.01)},
     gpt_batches=(8, 16, 32),
@@ -210,18 +210,22 @@ def _afresh(folder: Path, config: dict[str, object]) -> Record:
     return Record.create(folder, config=config, overwrite=(folder / FILE).exists())
 
 
-def dimension_tasks(preset: Preset, seed: int) -> Sequence[Task]:
+def _with(data: str, options: str) -> str:
+    return f"{data}{',' if ':' in data else ':'}{options}"
+
+
+def dimension_tasks(preset: Preset, seed: int, images: str = "fashion-5k", text: str = "licence") -> Sequence[Task]:
     """The grids, the language models, the toy attractor, and one network whose Jacobian is decomposed."""
     setting = SETTINGS[preset]
     tasks: list[Task] = []
     for family, cost in zip(setting.families, setting.costs, strict=True):
-        tasks += family.tasks(seed, cost)
+        tasks += family.tasks(seed, cost, images)
     for optimizer, rates in setting.gpt_grid.items():
         for lr in rates:
             for batch in setting.gpt_batches:
                 ending = f"@{setting.gpt_steps}"
                 config = RunConfig(
-                    data=setting.text,
+                    data=_with(text, f"length={setting.length}"),
                     model=setting.gpt,
                     loss="cross-entropy",
                     optimizer=optimizer,
@@ -244,7 +248,7 @@ def dimension_tasks(preset: Preset, seed: int) -> Sequence[Task]:
                 kind = optimizer.replace(":momentum=0.9", "-momentum")
                 tasks.append(TrainTask(f"gpt-{kind}-lr{lr:g}-b{batch}", config, setting.gpt_cost))
     small = RunConfig(
-        data="fashion-5k:train=300,test=100,pool=4",
+        data=_with(images, "train=300,test=100,pool=4"),
         model="mlp:widths=12x12,activation=tanh",
         loss="cross-entropy",
         lr=0.5,
