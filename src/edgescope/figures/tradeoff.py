@@ -25,7 +25,17 @@ PANELS = {
 }
 """The columns that are drawn and their titles; one without a finite value is left out."""
 
-SHADES = {"flow-aligned": look.PALETTE[2], "edge of stability": look.PALETTE[3], "diverged": look.ALARM}
+EDGE, BELOW, ABOVE = "edge of stability", "below the edge", "above critical"
+SHADES = {
+    "flow-aligned": look.PALETTE[2],
+    EDGE: look.PALETTE[3],
+    BELOW: look.PALETTE[4],
+    ABOVE: look.PALETTE[3],
+    "diverged": look.ALARM,
+}
+HELD_BY_THE_EDGE = (EDGE, "above the edge")
+"""Regimes in which a run has at least the sharpness 2/lr, to the tolerance."""
+
 SHADE = 0.1
 NARROW = 0.13
 """A regime narrower than this share of the axis is not named; its neighbours and its colour say what it is."""
@@ -41,13 +51,14 @@ def tradeoff_panels(table: pl.DataFrame, *, critical_lr: float | None = None) ->
     ``table`` has one row a rate: ``lr``, ``sharpness``, ``l1``, ``l2``, ``test_loss`` (numbers; null where there is
     none), ``reached`` and ``diverged`` (true or false), and ``run`` where several series are compared. A diverged rate
     is a cross at the upper edge, one that did not reach its threshold a triangle. The first panel has the line 2/lr and
-    the flow's sharpness 2/``critical_lr``. Shaded: below ``critical_lr`` flow-aligned, above it the edge of
-    stability, and from where every rate diverged; without ``critical_lr`` nothing is shaded. Raises
+    the flow's sharpness 2/``critical_lr``. Shaded: below ``critical_lr`` flow-aligned; above it the edge of stability
+    up to the largest rate that ended there, and what lies below the edge beyond, as the column ``regime`` says (without
+    it, all is above critical); and from where every rate diverged. Without ``critical_lr`` nothing is shaded. Raises
     :class:`InputError` for a table without rows, columns or positive rates.
     """
     what = "a trade-off chart"
     numbers = ("lr", *(name for name in PANELS if name != "test_loss" or name in table.columns))
-    named = {"run": "name"} if "run" in table.columns else {}
+    named = {name: "name" for name in ("run", "regime") if name in table.columns}
     # An all-null column, where every run diverged, has no type that could be called a number.
     nulls = [c for c in numbers if c in table.columns and table[c].dtype == pl.Null]
     table = table.with_columns(pl.col(nulls).cast(pl.Float64)) if nulls else table
@@ -62,7 +73,7 @@ def tradeoff_panels(table: pl.DataFrame, *, critical_lr: float | None = None) ->
         raise InputError(f"critical_lr = {critical_lr}", expected="a positive finite rate")
     ended = pl.when(pl.col("diverged") > 0).then(pl.lit("diverged")).when(pl.col("reached") > 0)
     state = ended.then(pl.lit("threshold reached")).otherwise(pl.lit("threshold not reached"))
-    rows = rows.with_columns(state=state, run=pl.col("run") if named else pl.lit(""))
+    rows = rows.with_columns(state=state, run=pl.col("run") if "run" in named else pl.lit(""))
     drawn = [name for name in PANELS if name in rows.columns and _values(rows, name)]
     if not drawn:
         raise InputError(f"the table for {what} has no finite value", expected="at least one run that did not diverge")
@@ -104,12 +115,16 @@ def _shades(
     if critical_lr is None:
         return []
     low, high = scale["domain"]
-    held = rows.filter(pl.col("diverged") == 0)["lr"].to_list()
-    last = max(held, default=low)
-    lost = rows.filter(pl.col("lr") > last)["lr"].to_list()
-    # Between the last rate that held and the first that did not, nobody knows: half way, on this axis.
-    ends = max(critical_lr, math.sqrt(last * min(lost))) if lost else high
-    spans = {"flow-aligned": (low, critical_lr), "edge of stability": (critical_lr, ends), "diverged": (ends, high)}
+    held = rows.filter(pl.col("diverged") == 0)
+    ends = max(critical_lr, _between(held["lr"], rows["lr"], low, high))
+    spans = {"flow-aligned": (low, critical_lr), "diverged": (ends, high)}
+    regimes = held["regime"] if "regime" in held.columns else pl.repeat("", held.height, eager=True)
+    edge = held.filter(regimes.is_in(HELD_BY_THE_EDGE))["lr"]
+    if not edge.is_empty() or BELOW in regimes:
+        flat = critical_lr if edge.is_empty() else max(critical_lr, _between(edge, held["lr"], low, ends))
+        spans |= {EDGE: (critical_lr, flat), BELOW: (flat, ends)}
+    else:
+        spans |= {ABOVE: (critical_lr, ends)}
     x: dict[str, Any] = {"type": "quantitative", "scale": scale, "axis": axis}
     layers = []
     for regime, (start, stop) in spans.items():
@@ -122,6 +137,13 @@ def _shades(
             word = chart.mark_text(text=regime, color=look.MUTED, baseline="bottom", dy=-3, **look.NOTE)
             layers.append(word.encode(x=alt.X("middle", **x), y=alt.value(0)))
     return layers
+
+
+def _between(some: pl.Series, of: pl.Series, low: float, high: float) -> float:
+    """Where the rates ``some`` end among all: half way, on this axis, to the next one, since nobody knows nearer."""
+    last = max(some, default=low)
+    beyond = of.filter(of > last)
+    return math.sqrt(last * min(beyond)) if len(beyond) else high
 
 
 def _expected(

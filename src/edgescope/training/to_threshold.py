@@ -14,7 +14,12 @@ from edgescope.errors import InputError
 from edgescope.store import Record
 from edgescope.training.config import RunConfig
 
-Regime = Literal["flow-aligned", "edge of stability", "diverged", "not known"]
+Regime = Literal[
+    "flow-aligned", "edge of stability", "below the edge", "above the edge", "above critical", "diverged", "not known"
+]
+
+AT_THE_EDGE: Final = 0.10
+"""How far from 2/lr, relatively, sharpness at the edge of stability may end: the tolerance of the study `tradeoff`."""
 
 AT_THE_END: Final = ("loss", "sharpness@end", "norms@end", "accuracy@end")
 """Measured of a descent; the loss on the way too."""
@@ -105,6 +110,11 @@ class FlowEnd:
 
     ``error`` is that of the eigenvalue. ``initial`` is the sharpness before the first step: without an increase from
     there, there is no progressive sharpening.
+
+    The sharpness is the largest eigenvalue, which is what descent is stable or unstable by: along an eigenvector of
+    negative curvature it moves away at every rate. The paper's is the largest absolute value, which is another number
+    only where the most negative eigenvalue is larger in size, as it may be early; a maximum over the way that is
+    larger than that is the same for both.
     """
 
     end: End
@@ -132,13 +142,26 @@ class FlowEnd:
         return cls(End.of(record), float(values[top]), math.nan if error is None else float(error), float(values[0]))
 
 
-def regime_of(lr: float, critical_lr: float | None, diverged: bool) -> Regime:
-    """Where a rate lies: below the critical one descent follows the flow, above it stays at the edge or diverges."""
+def regime_of(lr: float, critical_lr: float | None, diverged: bool, sharpness: float | None = None) -> Regime:
+    """Where a run at a rate ended: by the rate beside the critical one, and above that by the final ``sharpness``.
+
+    Below the critical rate descent is "flow-aligned". Above it a run ends at the "edge of stability" where its
+    sharpness is 2/lr within 10%; "below the edge" where it is less, as that of a loss without curvature left or of a
+    flat place that was found early; "above the edge" where it is more, so that the run was still unstable when it met
+    its threshold; and "above critical" where the sharpness is not known (None or NaN).
+    """
     if diverged:
         return "diverged"
     if critical_lr is None:
         return "not known"
-    return "flow-aligned" if lr < critical_lr else "edge of stability"
+    if lr < critical_lr:
+        return "flow-aligned"
+    if sharpness is None or math.isnan(sharpness):
+        return "above critical"
+    over = sharpness * lr / 2
+    if abs(over - 1) <= AT_THE_EDGE:
+        return "edge of stability"
+    return "below the edge" if over < 1 else "above the edge"
 
 
 def tradeoff_table(ends: Iterable[End], critical_lr: float | None) -> pl.DataFrame:
@@ -147,7 +170,7 @@ def tradeoff_table(ends: Iterable[End], critical_lr: float | None) -> pl.DataFra
     Where a run diverged its measurements are null.
     """
     rows = [
-        {"lr": end.lr, "regime": regime_of(end.lr, critical_lr, end.diverged)}
+        {"lr": end.lr, "regime": regime_of(end.lr, critical_lr, end.diverged, end.sharpness)}
         | {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in vars(end).items() if name != "lr"}
         for end in sorted(ends, key=lambda end: end.lr)
     ]

@@ -24,8 +24,10 @@ INVARIANT = {
 
 
 def sign_of_curvature(curves: Mapping[str, Curve]) -> Finding:
-    measured = {f"{name}: |λ_min| / λ_max": -curve.least / curve.start for name, curve in curves.items()}
-    worst = max(measured.values(), default=np.nan)
+    sizes = {name: -curve.least / curve.start for name, curve in curves.items()}
+    measured = {f"{name}: |λ_min| / λ_max": size for name, size in sizes.items()}
+    measured |= {f"{name}: |λ_min| / s_GF": -curve.least / curve.highest for name, curve in curves.items()}
+    worst = max(sizes.values(), default=np.nan)
     return Finding(
         claim="At the initialisation the eigenvalue of largest size is the largest eigenvalue",
         source="definition of S = max |λ| (science file, traps)",
@@ -33,7 +35,8 @@ def sign_of_curvature(curves: Mapping[str, Curve]) -> Finding:
         measured=measured,
         verdict=judge(worst < 1, worst),
         why="The smallest and the largest eigenvalue of the Hessian at the start. Where this holds, a largest "
-        "eigenvalue is the paper's sharpness; later the largest grows.",
+        "eigenvalue is the paper's sharpness; later the largest grows. Where it fails, s_GF is the same for both as "
+        "long as |λ_min| is below it: only the start is another.",
         status="derived",
     )
 

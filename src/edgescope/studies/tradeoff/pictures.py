@@ -48,8 +48,8 @@ def _whole(runs: Mapping[str, Record], first: Mapping[str, Curve]) -> Iterator[F
             f"tradeoff-{group.lower()}",
             f"What the learning rate trades: {group}",
             f"Full-batch descent from one initialisation to a training loss of {curve.threshold:g}. Shaded: below the "
-            "critical rate 2/s_GF descent follows gradient flow, above it it stays at the edge of stability. The ring "
-            "marks the lowest test loss.",
+            "critical rate 2/s_GF descent follows gradient flow; above it it is at the edge of stability where its "
+            "sharpness is 2/η to 10% or more, as far as the shade goes. The ring marks the lowest test loss.",
             tradeoff_panels(ends, critical_lr=curve.critical_lr),
         )
 
