@@ -100,5 +100,6 @@ from .objective import Objective as Objective
 from .optim import OPTIMIZERS as OPTIMIZERS
 from .optim import rule_for as rule_for
 from .store import Record as Record
+from .training import SETUPS as SETUPS
 from .training import RunConfig as RunConfig
 from .training import train as train

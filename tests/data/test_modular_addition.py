@@ -24,6 +24,15 @@ def test_every_pair_is_there_once_with_its_sum_as_class(p: int) -> None:
     assert len(seen) == p * p
 
 
+def test_without_mirrored_pairs_each_sum_is_there_in_one_order() -> None:
+    found = DATA.build("modular-addition:modulus=7,share=0.5,mirrored=false").load()
+    assert (len(found.inputs), len(found.test_inputs)) == (14, 14)
+    inputs, targets = torch.cat([found.inputs, found.test_inputs]), torch.cat([found.targets, found.test_targets])
+    a, b = inputs[:, :7].argmax(1), inputs[:, 7:].argmax(1)
+    assert torch.equal((a + b) % 7, targets)
+    assert {(int(x), int(y)) for x, y in zip(a, b, strict=True)} == {(x, y) for x in range(7) for y in range(x, 7)}
+
+
 def test_the_split_depends_on_the_seed_alone() -> None:
     one, again, other = (DATA.build(f"modular-addition:modulus=11,seed={seed}").load() for seed in (1, 1, 2))
     assert torch.equal(one.inputs, again.inputs)
@@ -42,6 +51,7 @@ def test_share_and_subsets() -> None:
         ("modular-addition:share=1.0", "share=1.0"),
         ("modular-addition:modulus=3,share=0.01", "share=0.01 of the 9 pairs"),
         ("modular-addition:share=nan", "share=nan"),
+        ("modular-addition:modulus=3,share=0.05,mirrored=false", "share=0.05 of the 6 pairs"),
         ("modular-addition:modulus=5,train=11", "11 training samples"),
     ],
 )

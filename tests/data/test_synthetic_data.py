@@ -52,7 +52,52 @@ def test_the_ball_is_uniform() -> None:
     assert kstest(angle.numpy(), "uniform").pvalue > 1e-3
 
 
-@pytest.mark.parametrize("name", ["xor", "ball"])
+def test_the_gaussian_teacher_has_the_correlations_it_states() -> None:
+    data = DATA.build("teacher:dim=3,signals=0.9x-0.5,train=40000").load()
+    both = torch.cat([data.inputs, data.targets], 1).double()
+    expected = torch.eye(5, dtype=torch.float64)
+    expected[0, 3] = expected[3, 0] = 0.9
+    expected[1, 4] = expected[4, 1] = -0.5
+    assert float((both.T @ both / len(both) - expected).abs().max()) < 6 / math.sqrt(len(both))
+    assert (data.classes, data.real) == (2, True)
+    best = nn.Linear(3, 2, bias=False)
+    with torch.no_grad():
+        best.weight.copy_(torch.tensor([[0.9, 0.0, 0.0], [0.0, -0.5, 0.0]]))
+    found = DATA.build("teacher:dim=3,signals=0.9x-0.5").population_error(best, samples=40_000)  # type: ignore[attr-defined]
+    assert abs(found.value - (0.19 + 0.75) / 2) < 5 * found.error < 0.03
+
+
+def test_a_teacher_network_is_the_same_for_training_and_test_samples() -> None:
+    source = DATA.build("teacher-network:dim=4,width=300,outputs=2,train=500,test=700,seed=5")
+    data = source.load()
+    assert (data.inputs.shape, data.targets.shape, data.test_targets.shape) == ((500, 4), (500, 2), (700, 2))
+    for inputs, targets in ((data.inputs, data.targets), (data.test_inputs, data.test_targets)):
+        torch.testing.assert_close(source.target(inputs), targets)  # type: ignore[attr-defined]
+    # Odd, bounded variance, and not linear: no linear map comes near it.
+    torch.testing.assert_close(source.target(-data.inputs), -data.targets)  # type: ignore[attr-defined]
+    rest = data.targets - data.inputs @ torch.linalg.lstsq(data.inputs, data.targets).solution
+    assert 0.01 < float(rest.square().mean() / data.targets.square().mean()) < 0.5
+    assert float(data.targets.square().mean()) < 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("teacher:signals=0.9x1.2", "signals=0.9x1.2"),
+        ("teacher:dim=1", "dim=1"),
+        ("teacher:signals=", "signals="),
+        ("teacher-network:width=0", "'width'"),
+        ("teacher-network:outputs=0", "'outputs'"),
+        ("teacher-network:train=0", "'train'"),
+    ],
+)
+def test_teachers_that_cannot_be(spec: str, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        DATA.build(spec)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["xor", "ball", "teacher", "teacher-network"])
 def test_seeds_decide_and_test_samples_are_a_draw_of_their_own(name: str) -> None:
     first, again = DATA.build(f"{name}:seed=3").load(), DATA.build(f"{name}:seed=3").load()
     larger, other = DATA.build(f"{name}:seed=3,train=200").load(), DATA.build(f"{name}:seed=4").load()

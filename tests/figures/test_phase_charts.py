@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import polars as pl
 import pytest
 
 from edgescope.errors import InputError
-from edgescope.figures import arrhenius_lines, hysteresis_loops
+from edgescope.figures import arrhenius_lines, hysteresis_loops, survival_curves
 
 LOOPS = pl.DataFrame(
     {
@@ -38,10 +39,30 @@ def test_escape_times_have_intervals_and_expectation() -> None:
     assert chart["layer"][0]["encoding"]["y"]["scale"]["type"] == "log"
 
 
-@pytest.mark.parametrize("draw", [hysteresis_loops, arrhenius_lines])
-def test_tables_without_values_are_refused_in_one_line(draw: Any) -> None:
-    table = LOOPS if draw is hysteresis_loops else TIMES
-    empty = table.with_columns(pl.lit(float("nan")).alias("order" if draw is hysteresis_loops else "middle"))
+SHARES = pl.DataFrame({"run": ["a"] * 3, "time": [0.0, 1.0, 2.0], "share": [1.0, 0.5, 0.0]})
+
+
+def test_what_is_left_is_drawn_against_escape_without_memory() -> None:
+    chart: dict[str, Any] = survival_curves(SHARES).to_dict()
+    steps, dashed = chart["layer"]
+    assert steps["mark"]["interpolate"] == "step-after"
+    assert [row["share"] for row in values_of(chart, steps)] == [1.0, 0.5]  # a share of zero has no place on this axis
+    for row in values_of(chart, dashed):
+        assert row["share"] == pytest.approx(math.exp(-row["time"]))
+
+
+def values_of(chart: dict[str, Any], layer: dict[str, Any]) -> list[dict[str, float]]:
+    """The rows of a layer; Altair keeps them as text, under a name where it gathers them."""
+    return json.loads(layer["data"].get("values") or chart["datasets"][layer["data"]["name"]])
+
+
+CASES = {"order": (hysteresis_loops, LOOPS), "middle": (arrhenius_lines, TIMES), "share": (survival_curves, SHARES)}
+
+
+@pytest.mark.parametrize("column", CASES)
+def test_tables_without_values_are_refused_in_one_line(column: str) -> None:
+    draw, table = CASES[column]
+    empty = table.with_columns(pl.lit(float("nan")).alias(column))
     for given, words in ((table.head(0), "empty"), (table.drop(table.columns[0]), "no column"), (empty, "value")):
         with pytest.raises(InputError, match=words) as caught:
             draw(given)

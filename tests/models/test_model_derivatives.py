@@ -25,6 +25,7 @@ TINY = [
     ("resnet:widths=2x3,activation=gelu", (1, 4, 4)),
     ("vit:patch=2,width=4,heads=2,depth=1", (1, 4, 4)),
     ("gpt:width=4,heads=2,depth=1", (3,)),
+    ("encoder:width=4,heads=2", (4,)),
 ]
 
 

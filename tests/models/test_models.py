@@ -23,6 +23,8 @@ SPECS = [
     ("vit:patch=2,width=12,heads=3,depth=1", (1, 4, 6)),
     ("gpt", (8,)),
     ("gpt:width=12,heads=3,depth=1", (5,)),
+    ("encoder:width=12,heads=3", (10,)),
+    ("encoder:symbols=3,width=8,heads=2,depth=2,layernorm=false", (3, 4)),
 ]
 
 
@@ -135,6 +137,18 @@ def test_gpt_starts_as_stated() -> None:
             assert float(parameter.detach().std()) == pytest.approx(0.02, rel=0.1)
 
 
+def test_an_encoder_sees_every_symbol_and_its_place() -> None:
+    model = MODELS.build("encoder:symbols=3,width=8,heads=2").build((12,), 5)
+    symbols = torch.eye(4)[torch.tensor([[0, 1, 2], [3, 1, 2], [0, 3, 2], [0, 1, 3], [2, 1, 0]])]
+    outputs = model(symbols.flatten(1)).detach()
+    assert outputs.shape == (5, 5)
+    assert all(float((outputs[0] - other).abs().max()) > 1e-4 for other in outputs[1:])
+    with torch.no_grad():
+        model.positions[:3] = model.positions[0]  # without places of their own the order no longer counts
+    swapped = model(symbols.flatten(1)).detach()
+    torch.testing.assert_close(swapped[0], swapped[4])
+
+
 def test_vit_sees_every_patch_and_its_place() -> None:
     model = MODELS.build("vit:patch=2,width=8,heads=2").build((1, 4, 4), 3)
     image = torch.randn(1, 1, 4, 4)
@@ -171,6 +185,9 @@ def test_resnet_halves_the_image_at_every_stage_but_the_first() -> None:
         ("vit:depth=0", IMAGE, "'depth' of model 'vit' is 0"),
         ("gpt:heads=5", (8,), "width of 64 for 5 heads"),
         ("gpt", IMAGE, "token sequences"),
+        ("encoder", (5,), "symbols=2 for inputs of 5"),
+        ("encoder:heads=3", (8,), "width of 128 for 3 heads"),
+        ("encoder:symbols=0", (8,), "'symbols' of model 'encoder' is 0"),
         ("mlp:widths=10x-1", (5,), "'widths' of model 'mlp'"),
         ("mlp", (), r"shape \(\)"),
         ("mlp", (5, 0), r"shape \(5, 0\)"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 from tyro.conf import UseAppendAction, arg
 
@@ -25,6 +25,11 @@ NoDefault = arg(help_behavior_hint="")
 class Command(ABC):
     """One command: tyro fills the fields from the arguments, the docstring is its help."""
 
+    @classmethod
+    def before(cls, arguments: Sequence[str]) -> Self | None:
+        """What the arguments change, where it depends on them; None: the defaults of the fields."""
+        return None
+
     @abstractmethod
     def run(self) -> int:
         """Carry it out; the exit code."""
@@ -32,7 +37,15 @@ class Command(ABC):
 
 def import_modules(arguments: Sequence[str]) -> None:
     """Import what ``--module`` names among ``arguments``, before these are read: names in them may come from there."""
+    for name in given(arguments, "--module"):
+        import_module(name)
+
+
+def given(arguments: Sequence[str], flag: str) -> list[str]:
+    """What ``arguments`` give for ``flag``, each time that it is among them."""
+    found = []
     for place, argument in enumerate(arguments):
-        flag, equals, name = argument.partition("=")
-        if flag == "--module" and (equals or place + 1 < len(arguments)):
-            import_module(name if equals else arguments[place + 1])
+        name, equals, value = argument.partition("=")
+        if name == flag and (equals or place + 1 < len(arguments)):
+            found.append(value if equals else arguments[place + 1])
+    return found

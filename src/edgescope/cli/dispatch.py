@@ -17,7 +17,7 @@ from edgescope.cli.failure import guarded
 from edgescope.errors import InputError, UnknownNameError
 
 COMMANDS: Final = {
-    "list": "what there is: studies, data, models, optimizers, geometries, losses, measures",
+    "list": "what there is: studies, setups, data, models, optimizers, geometries, losses, measures",
     "run": "carry out a study and report its findings",
     "train": "one training run of any data, model and optimizer, measured on the way",
     "sweep": "one model at many learning rates: the critical rate, the regimes, the best test loss",
@@ -81,6 +81,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
     import_modules(rest)
     command = getattr(importlib.import_module(f"edgescope.cli.{name}"), name.capitalize())
+    before = command.before(rest)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -89,6 +90,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
                 prog=f"edgescope {name}",
                 description=cleandoc(command.__doc__ or ""),  # tyro alone would leave out the examples
                 args=rest,
+                **({} if before is None else {"default": before}),
                 config=(tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone),
             )
     except SystemExit as ending:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import typing
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -15,7 +16,10 @@ from tyro.conf import Positional, arg
 from edgescope.cli.command import Command, Modules
 from edgescope.registry import Registry
 
-KINDS = ("studies", "data", "models", "optimizers", "geometries", "losses", "measures")
+if TYPE_CHECKING:
+    from edgescope.training import RunConfig
+
+KINDS = ("studies", "setups", "data", "models", "optimizers", "geometries", "losses", "measures")
 
 
 @dataclass(frozen=True)
@@ -31,17 +35,19 @@ class List(Command):
     """
 
     kind: Annotated[
-        Positional[Literal["all", "studies", "data", "models", "optimizers", "geometries", "losses", "measures"]],
+        Positional[
+            Literal["all", "studies", "setups", "data", "models", "optimizers", "geometries", "losses", "measures"]
+        ],
         arg(metavar="KIND"),
     ] = "all"
-    """studies, data, models, optimizers, geometries, losses or measures"""
+    """studies, setups, data, models, optimizers, geometries, losses or measures"""
     module: Modules = ()
 
     def run(self) -> int:
         console = Console(highlight=False)
         for kind in KINDS if self.kind == "all" else (self.kind,):
             console.print(Text(kind, style="bold"))
-            console.print(_table(_registry(kind)))
+            console.print(_table(kind))
         return 0
 
 
@@ -52,6 +58,10 @@ def _registry(kind: str) -> Registry[Any]:
             from edgescope.studies import STUDIES
 
             return STUDIES
+        case "setups":
+            from edgescope.training import SETUPS
+
+            return SETUPS
         case "data":
             from edgescope.data import DATA
 
@@ -78,13 +88,13 @@ def _registry(kind: str) -> Registry[Any]:
             return MEASURES
 
 
-def _table(registry: Registry[Any]) -> Table:
-    table = Table.grid(padding=(0, 2))
+def _table(kind: str) -> Table:
+    registry, table = _registry(kind), Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(ratio=1)
     for name in registry:
         thing = registry[name]
-        options = "  ".join(_options(thing))
+        options = _as_typed(thing) if kind == "setups" else "  ".join(_options(thing))
         table.add_row(Text(f"  {name}", style="cyan"), Text(f"{_first_line(thing)}\n{options}".strip()))
     return table
 
@@ -100,6 +110,14 @@ def _options(thing: type) -> list[str]:
         return []
     hints = typing.get_type_hints(thing)
     return [f"{f.name}={_default(f)} ({_kind(hints[f.name])})" for f in dataclasses.fields(thing) if f.init]
+
+
+def _as_typed(setup: type[RunConfig]) -> str:
+    """What a setup stands for, as ``edgescope train`` would take it."""
+    from edgescope.cli.train import flags
+    from edgescope.training import RunConfig
+
+    return shlex.join(flags(setup(), RunConfig()))
 
 
 def _default(field: dataclasses.Field[Any]) -> str:

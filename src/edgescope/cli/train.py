@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 from tyro.conf import arg
 
-from edgescope.cli.command import Command, Modules, NoDefault
+from edgescope.cli.command import Command, Modules, NoDefault, given
 from edgescope.cli.failure import INTERRUPTED
-from edgescope.training import RunConfig, train
+from edgescope.training import SETUPS, RunConfig, train
 
 if TYPE_CHECKING:
     from edgescope.store import Record
@@ -23,20 +24,29 @@ if TYPE_CHECKING:
 class Train(Command):
     """Train any model on any data with any optimizer, and measure how close it is to the edge of stability.
 
-    Data, model, loss, optimizer and measures are names with options, as 'edgescope list' shows them. A run that
-    diverges is a result: it is recorded as such at its step. Ctrl-C leaves what can be resumed.
+    Data, model, loss, optimizer and measures are names with options, as 'edgescope list' shows them; --setup takes all
+    of them from a run that is known by name, and every option given beside it replaces its own. A run that diverges is
+    a result: it is recorded as such at its step. Ctrl-C leaves what can be resumed.
 
     Examples:
       edgescope train --model mlp:widths=200x200 --lr 0.02 --steps 2000 --out runs/a
       edgescope train --data digits --optimizer adam --lr 1e-3 --measures loss accuracy sharpness:k=3 ratio
+      edgescope train --setup grok-mlp --seed 1 --out runs/grok
     """
 
+    setup: Annotated[str | None, NoDefault] = None
+    """a run by name ('edgescope list setups'), whose options are then the defaults of those below"""
     config: Annotated[RunConfig, arg(name="")] = field(default_factory=RunConfig)
     out: Annotated[Path | None, NoDefault] = None
-    """folder for record and checkpoints; by default runs/DATA-MODEL-OPTIMIZER-LR"""
+    """folder for record and checkpoints; by default runs/SETUP or runs/DATA-MODEL-OPTIMIZER-LR"""
     resume: Annotated[bool, NoDefault] = False
     """continue what an earlier call with the same options left in that folder"""
     module: Modules = ()
+
+    @classmethod
+    def before(cls, arguments: Sequence[str]) -> Self | None:
+        names = given(arguments, "--setup")
+        return cls(setup=names[-1], config=SETUPS.build(names[-1])) if names else None
 
     def run(self) -> int:
         from edgescope.allocator import keep_freed_memory
@@ -44,8 +54,8 @@ class Train(Command):
         from edgescope.store import Record
 
         config = self.config
-        names = (spec.partition(":")[0] for spec in (config.data, config.model, config.optimizer))
-        out = self.out or Path("runs") / "-".join([*names, f"{config.lr:g}"])
+        names = [spec.partition(":")[0] for spec in (config.data, config.model, config.optimizer)]
+        out = self.out or Path("runs") / (self.setup or "-".join([*names, f"{config.lr:g}"]))
         keep_freed_memory()
         try:
             with ProgressLine("training") as line:
@@ -60,18 +70,20 @@ class Train(Command):
         return 0
 
     def _interrupted(self, out: Path) -> int:
-        words = ["edgescope", "train", *_flags(self.config), "--out", str(out), "--resume"]
+        setup = ["--setup", self.setup] if self.setup else []
+        usual = SETUPS.build(self.setup) if self.setup else RunConfig()
+        words = ["edgescope", "train", *setup, *flags(self.config, usual), "--out", str(out), "--resume"]
         words += [word for name in self.module for word in ("--module", name)]
         print(f"interrupted; what was measured is kept. To continue:\n  {shlex.join(words)}", file=sys.stderr)
         return INTERRUPTED
 
 
-def _flags(config: RunConfig) -> list[str]:
-    """The options that differ from their defaults, as they are typed."""
+def flags(config: RunConfig, usual: RunConfig) -> list[str]:
+    """The options that differ from those of ``usual``, as they are typed."""
     words: list[str] = []
     for option in dataclasses.fields(config):
         value = getattr(config, option.name)
-        if value != option.default:
+        if value != getattr(usual, option.name):
             values = value if isinstance(value, tuple) else (value,)
             words += [f"--{option.name.replace('_', '-')}", *map(str, values)]
     return words

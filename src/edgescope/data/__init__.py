@@ -12,6 +12,7 @@ from edgescope.data.licence import Licence
 from edgescope.data.mnist import MNIST, FashionMNIST
 from edgescope.data.modular_addition import ModularAddition
 from edgescope.data.source import DataSource
+from edgescope.data.teacher import Teacher, TeacherNetwork
 from edgescope.data.text import Text
 from edgescope.data.xor import XOR
 from edgescope.registry import Registry
@@ -26,6 +27,8 @@ DATA.add("cifar10-5k", CIFAR10First5k)
 DATA.add("text", Text)
 DATA.add("xor", XOR)
 DATA.add("ball", Ball)
+DATA.add("teacher", Teacher)
+DATA.add("teacher-network", TeacherNetwork)
 DATA.add("modular-addition", ModularAddition)
 DATA.add("licence", Licence)
 

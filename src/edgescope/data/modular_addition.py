@@ -17,12 +17,14 @@ class ModularAddition(DataSource):
 
     The inputs are two one-hot vectors side by side, of length 2 ``modulus``. A random ``share`` of the pairs, drawn
     from ``seed`` (that of the data, not of the run), is for training, the others for testing; ``train`` and ``test``
-    take the first of these. Source: Power et al. 2022 (arXiv 2201.02177).
+    take the first of these. ``mirrored=false`` leaves out (b, a) beside (a, b): a network that treats both places alike
+    knows the one from the other, and has its test accuracy from memory. Source: Power et al. 2022 (arXiv 2201.02177).
     """
 
     modulus: int = 97
     share: float = 0.4
     seed: int = 0
+    mirrored: bool = True
     train: int | None = None
     test: int | None = None
 
@@ -30,14 +32,16 @@ class ModularAddition(DataSource):
         p = self.modulus
         if p < 2:
             raise InputError(f"modulus={p} of modular-addition", expected="a whole number of at least 2")
-        count = round(self.share * p * p) if 0 < self.share < 1 else 0  # a share that is NaN, too
-        if not 1 <= count < p * p:
+        total = p * p if self.mirrored else p * (p + 1) // 2
+        count = round(self.share * total) if 0 < self.share < 1 else 0  # a share that is NaN, too
+        if not 1 <= count < total:
             raise InputError(
-                f"share={self.share} of the {p * p:,} pairs of modular-addition",
+                f"share={self.share} of the {total:,} pairs of modular-addition",
                 expected="a share that leaves pairs to train on and pairs to test",
             )
         pairs = torch.cartesian_prod(torch.arange(p), torch.arange(p))
-        pairs = pairs[torch.randperm(p * p, generator=torch.Generator().manual_seed(self.seed))]
+        pairs = pairs if self.mirrored else pairs[pairs[:, 0] <= pairs[:, 1]]
+        pairs = pairs[torch.randperm(total, generator=torch.Generator().manual_seed(self.seed))]
         inputs = torch.nn.functional.one_hot(pairs, p).flatten(1).float()
         targets = pairs.sum(1) % p
         return Dataset(
@@ -47,8 +51,8 @@ class ModularAddition(DataSource):
             test_inputs=inputs[count:],
             test_targets=targets[count:],
             classes=p,
-            preprocessing=f"pairs of numbers below {p} as two one-hot vectors; {count:,} of them, drawn from seed "
-            f"{self.seed}, train, the others test",
+            preprocessing=f"pairs of numbers below {p}{'' if self.mirrored else ', the first not the larger,'} as two "
+            f"one-hot vectors; {count:,} of them, drawn from seed {self.seed}, train, the others test",
             source="computed: Power et al., arXiv 2201.02177 (2022)",
             licence="none needed: computed",
         ).subset(self.train, self.test)

@@ -40,7 +40,7 @@ class Synthetic(DataSource):
     """``train`` and ``test`` independent samples of dimension ``dim`` of a distribution, drawn from ``seed``.
 
     The test samples are a draw of their own, the same for every size of the training set. Inputs are float32 (N, dim),
-    targets real, float32 (N, 1).
+    targets real, float32 (N, K).
     """
 
     name: ClassVar[str]
@@ -64,11 +64,11 @@ class Synthetic(DataSource):
     @abstractmethod
     def sample(
         self, count: int, generator: torch.Generator
-    ) -> tuple[Float[Tensor, "count dim"], Float[Tensor, "count 1"]]:
+    ) -> tuple[Float[Tensor, "count dim"], Float[Tensor, "count K"]]:
         """``count`` independent inputs and their targets, float32, on the CPU."""
 
     @abstractmethod
-    def errors(self, outputs: Float[Tensor, "N 1"], targets: Float[Tensor, "N 1"]) -> Float[Tensor, "N 1"]:
+    def errors(self, outputs: Float[Tensor, "N K"], targets: Float[Tensor, "N K"]) -> Float[Tensor, "N 1"]:
         """The error of each output, of which the population error is the mean."""
 
     def everything(self, most: int) -> Float[Tensor, "N dim"] | None:
@@ -76,15 +76,15 @@ class Synthetic(DataSource):
         return None
 
     def load(self) -> Dataset:
-        inputs, targets = self.sample(self.train, _generator(self.seed, "train"))
-        test_inputs, test_targets = self.sample(self.test, _generator(self.seed, "test"))
+        inputs, targets = self.sample(self.train, generator_of(self.seed, "train"))
+        test_inputs, test_targets = self.sample(self.test, generator_of(self.seed, "test"))
         return Dataset(
             name=self.name,
             inputs=inputs,
             targets=targets,
             test_inputs=test_inputs,
             test_targets=test_targets,
-            classes=1,
+            classes=targets.shape[1],
             preprocessing="none",
             source=f"drawn: {self.what}, dimension {self.dim}, seed {self.seed}",
             licence="none needed",
@@ -102,7 +102,7 @@ class Synthetic(DataSource):
         inputs = self.everything(samples)
         exact = inputs is not None
         if inputs is None:
-            inputs, targets = self.sample(samples, _generator(seed, "population"))
+            inputs, targets = self.sample(samples, generator_of(seed, "population"))
         else:
             targets = self.target(inputs)
         like = next(model.parameters())
@@ -121,11 +121,11 @@ class Synthetic(DataSource):
         return PopulationError(float(errors.mean()), spread, len(errors), self.quantity)
 
     @abstractmethod
-    def target(self, inputs: Float[Tensor, "N dim"]) -> Float[Tensor, "N 1"]:
-        """The true function."""
+    def target(self, inputs: Float[Tensor, "N dim"]) -> Float[Tensor, "N K"]:
+        """The true function, without noise."""
 
 
-def _generator(seed: int, part: str) -> torch.Generator:
+def generator_of(seed: int, part: str) -> torch.Generator:
     """Independent draws for each part. Hashed, since torch's generator on the CPU keeps only 32 bits of its seed."""
     mixed = np.random.SeedSequence([seed, *part.encode()]).generate_state(1)
     return torch.Generator().manual_seed(int(mixed[0]))

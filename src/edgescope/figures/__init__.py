@@ -7,7 +7,7 @@ from edgescope.figures.brackets import bracket_curves
 from edgescope.figures.correlations import correlation_dots
 from edgescope.figures.curves import loss_curves
 from edgescope.figures.eigenvalues import eigenvalue_curves
-from edgescope.figures.escapes import arrhenius_lines
+from edgescope.figures.escapes import arrhenius_lines, survival_curves
 from edgescope.figures.figure import Figure
 from edgescope.figures.flatness import flatness_against_error
 from edgescope.figures.gaps import scatter_panels
@@ -42,5 +42,6 @@ __all__ = [
     "spectral_ridge",
     "spectral_stems",
     "stacked_panels",
+    "survival_curves",
     "tradeoff_panels",
 ]

@@ -1,6 +1,8 @@
-"""Mean times of escape against inverse temperature, with their intervals and what theory expects."""
+"""Times of escape: their means against inverse temperature, and how they are distributed."""
 
 from __future__ import annotations
+
+import math
 
 import altair as alt
 import polars as pl
@@ -44,3 +46,28 @@ def arrhenius_lines(table: pl.DataFrame, expected: pl.DataFrame | None = None, *
         lines = alt.Chart(inline(check_table(expected, {"x": "number", "y": "number"}, what)))
         layers.append(lines.mark_line(clip=True, **look.EXPECTED).encode(x=x, y=height("y")))
     return alt.layer(*layers)
+
+
+def survival_curves(table: pl.DataFrame) -> Chart:
+    """A step line a run: the share that has not escaped, on a logarithmic axis; dashed: escape without memory.
+
+    ``table`` has the columns ``run``, ``time`` (over the mean time of the run) and ``share``. Raises
+    :class:`InputError` for a table without rows, columns or positive shares.
+    """
+    what = "survival curves"
+    table = check_table(table, {"run": "name", "time": "number", "share": "number"}, what)
+    table = table.filter(pl.col("share").is_finite() & (pl.col("share") > 0) & pl.col("time").is_finite())
+    if table.is_empty():
+        raise InputError(f"the table for {what} has no positive value")
+    colours, _ = run_scales(table["run"].unique(maintain_order=True).to_list())
+    last, least = float(table["time"].max()), float(table["share"].min())  # type: ignore[arg-type]
+    scale, axis = log_axis("share still trapped", [least, 1.0])
+    x_scale, x_axis = alt.Scale(domain=[0, last], nice=True), alt.Axis(title="time / mean time", labelExpr=PLAIN)
+    x = alt.X("time", type="quantitative", axis=x_axis, scale=x_scale)
+    y = alt.Y("share", type="quantitative", scale=scale, axis=axis)
+    end = min(last, -math.log(least))
+    expected = pl.DataFrame({"time": [0.0, end], "share": [1.0, math.exp(-end)]})  # straight on this axis
+    colour = alt.Color("run", type="nominal", scale=colours, legend=alt.Legend())
+    lines = alt.Chart(inline(table)).mark_line(strokeWidth=1.6, interpolate="step-after")
+    dashed = alt.Chart(inline(expected)).mark_line(clip=True, **look.EXPECTED)
+    return alt.layer(lines.encode(x=x, y=y, color=colour), dashed.encode(x=x, y=y))

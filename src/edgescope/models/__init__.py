@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgescope.models.cnn import CNN
+from edgescope.models.encoder import Encoder
 from edgescope.models.gpt import GPT
 from edgescope.models.mlp import MLP
 from edgescope.models.model import ModelConfig, parameter_count
@@ -18,12 +19,14 @@ MODELS.add("resnet", ResNet)
 MODELS.add("vit", ViT)
 MODELS.add("gpt", GPT)
 MODELS.add("shallow", Shallow)
+MODELS.add("encoder", Encoder)
 
 __all__ = [
     "CNN",
     "GPT",
     "MLP",
     "MODELS",
+    "Encoder",
     "ModelConfig",
     "ResNet",
     "Shallow",

@@ -34,13 +34,16 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-LN block: attention, then a two-layer GELU network four times as wide, each added to its input."""
+    """A pre-LN block: attention, then a two-layer GELU network four times as wide, each added to its input.
 
-    def __init__(self, width: int, heads: int, causal: bool) -> None:
+    Without ``layernorm`` neither has its input normalised.
+    """
+
+    def __init__(self, width: int, heads: int, causal: bool, layernorm: bool = True) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(width)
+        self.norm1 = nn.LayerNorm(width) if layernorm else nn.Identity()
         self.attention = Attention(width, heads, causal)
-        self.norm2 = nn.LayerNorm(width)
+        self.norm2 = nn.LayerNorm(width) if layernorm else nn.Identity()
         self.feedforward = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
     def forward(self, x: Float[Tensor, "N T width"]) -> Float[Tensor, "N T width"]:

@@ -12,7 +12,27 @@ from edgescope.studies.phases.source import DERIVED, ERSOY, pieces_of
 
 
 def curve_findings(runs: Mapping[str, Record]) -> list[Finding]:
-    return [_plateau(runs), _sparse(runs), _sparse_noise(runs), _staged(runs)]
+    return [_dwell(runs), _plateau(runs), _sparse(runs), _sparse_noise(runs), _staged(runs)]
+
+
+def _dwell(runs: Mapping[str, Record]) -> Finding:
+    found = next(iter(pieces_of(runs, "dwell", "dwell", ("beyond", "time"))), None)
+    measured: dict[str, float] = {}
+    slope = np.nan
+    if found:
+        beyond, time = found.arrays["beyond"], found.arrays["time"]
+        measured = {f"time, {b:g} beyond": float(t) for b, t in zip(beyond, time, strict=True)}
+        slope = float(np.polyfit(np.log(beyond), np.log(time), 1)[0])
+    return Finding(
+        claim="Past its critical decay a mode lingers, as (decay - critical)^(-1/2)",
+        source="science file, experiment G",
+        expected="slope of ln(time) over ln(decay - critical) within 5% of -1/2",
+        measured=measured | {"slope": slope},
+        verdict=judge(abs(slope + 0.5) < 0.025, slope),
+        why="A chain of three scalars, signal 1, from where the learned state ends, until half of its product is lost. "
+        "So a sweep finds a transition late unless it waits there.",
+        status="measured there",
+    )
 
 
 def _plateau(runs: Mapping[str, Record]) -> Finding:
@@ -46,11 +66,10 @@ def _sparse(runs: Mapping[str, Record]) -> Finding:
         delays = p.arrays["delays"]
         name = f"trap of {p.values['held']:g} steps"
         ends = delays[np.isfinite(delays)]
-        row = {
-            "escaped": float(len(ends)),
-            "of": float(len(delays)),
-            "middle delay": float(np.median(ends)) if len(ends) else np.nan,
-        }
+        row = {"escaped": float(len(ends)), "of": float(len(delays))}
+        if len(ends):
+            spread = zip(("middle", "shortest", "longest"), (np.median(ends), ends.min(), ends.max()), strict=True)
+            row |= {f"{which} delay": float(value) for which, value in spread}
         measured |= {f"{name}: {key}": value for key, value in row.items()}
     by_held = {p.values["held"]: np.isfinite(p.arrays["delays"]).mean() for p in found}
     short = [share for held, share in by_held.items() if held <= 300]

@@ -48,6 +48,33 @@ class PlateauTask(PiecesTask):
 
 
 @dataclass(frozen=True)
+class DwellTask(PiecesTask):
+    """Descent of a chain just past its critical decay, from where the learned state ended: how long it lingers."""
+
+    beyond: tuple[float, ...] = (1e-3, 1e-4, 1e-5, 1e-6)
+    signal: float = 1.0
+    lr: float = 0.1
+
+    def pieces(self) -> Sequence[int]:
+        return (0,)
+
+    def describe(self) -> dict[str, Any]:
+        return {"data": f"population, signal {self.signal:g}", "model": "chain of 3", "lr": self.lr}
+
+    def simulate(self, piece: int, seed: int) -> list[Reading]:
+        """Arrays: "beyond", the decay over the critical one less 1, and "time" until half of the product is lost."""
+        mode = Mode(3, self.signal)
+        start, level = mode.critical_product() ** (1 / 3), mode.critical_product() / 2
+        times = []
+        for share in self.beyond:
+            run = chains(
+                mode, mode.critical_decay() * (1 + share), lr=self.lr, steps=10_000_000, level=level, start=start
+            )
+            times.append(float(run.times[0]) if run.passed[0] else np.inf)
+        return [Reading("dwell", {}, arrays={"beyond": np.array(self.beyond), "time": np.array(times)})]
+
+
+@dataclass(frozen=True)
 class Sparse:
     """Release on few samples after a trap of ``held`` steps: without noise, or with Langevin noise."""
 

@@ -15,6 +15,7 @@ from edgescope.objective import Objective
 from edgescope.phases import barrier, scan
 from edgescope.simulate.linear_data import Gaussian
 from edgescope.simulate.linear_nets import follow, random_nets
+from edgescope.studies.phases.delays import escapes, traps_at
 from edgescope.studies.phases.pieces import PiecesTask
 from edgescope.theory.deep_linear import Mode
 from edgescope.training import Parts, RunConfig
@@ -22,50 +23,60 @@ from edgescope.training import Parts, RunConfig
 
 @dataclass(frozen=True)
 class Swept:
-    """One network: its data and model by name, rates of its sweep."""
+    """One network: its data and model by name, of ``width`` in every layer."""
 
     name: str
     data: str
     model: str
-    loss: str = "mse"
+    width: int
+    train: int
     lr: float = 0.1
     highest: float = 0.3
-    train: int | None = None
-    settle: int = 1000
 
 
 @dataclass(frozen=True)
 class NetworksTask(PiecesTask):
-    """Quasi-static sweeps of whole networks, with a little jitter at each decay, and a path between both ways."""
+    """Quasi-static sweeps of whole networks, a little jitter at each decay; then, at several decays below the one at
+    which the loop ends, the path out of the lower state and how long ``replicas`` take under Langevin noise.
+
+    The noise has one temperature for all decays: the barrier at the middle one over width + 4, since a linear
+    network of this width has some (width - 1) T of its barrier melted, and escapes after e^5 times its own time.
+    """
 
     networks: tuple[Swept, ...]
     decays: int
     steps: int
+    settle: int
+    refine: int
+    replicas: int
+    escape_steps: int
     jitter: float = 1e-3
     path_steps: int = 100
+    shares: tuple[float, ...] = (1.0, 0.85, 0.7)
 
     def pieces(self) -> Sequence[Swept]:
         return self.networks
 
     def describe(self) -> dict[str, Any]:
         data = sorted({piece.data.partition(":")[0] for piece in self.networks})
-        return {"data": ", ".join(data), "model": "networks with tanh, ReLU and GELU", "lr": self.networks[0].lr}
+        return {"data": ", ".join(data), "model": "networks with tanh and ReLU", "lr": self.networks[0].lr}
 
     def simulate(self, piece: Swept, seed: int) -> list[Reading]:
         """ "area/NAME" and "jumps/NAME" of each order parameter, "largest/NAME" its largest jump over its range and
-        "at/NAME" the decay before it; "height" and "back" of the path at the highest decay of the loop."""
+        "at/NAME" the decay before it; arrays of both ways over "decays", and over "path decays": "height" and "back" of
+        the paths, "times" and "escaped" of every replica (none without a barrier), at "temperature"."""
         config = RunConfig(
-            data=piece.data, model=piece.model, loss=piece.loss, lr=piece.lr, train=piece.train, seed=self.seed,
+            data=piece.data, model=piece.model, loss="mse", lr=piece.lr, train=piece.train, seed=self.seed,
             dtype="float64", threads=1, path="kept",
         )  # fmt: skip
         parts = Parts(config)
         objective = parts.objective(parts.samples, parts.mode, path="kept", threads=1)
         decays = np.geomspace(piece.highest / 1000, piece.highest, self.decays)
         found = scan(
-            objective, decays.tolist(), lr=piece.lr, steps=self.steps, first=piece.settle, jitter=self.jitter,
-            seed=seed,
+            objective, decays.tolist(), lr=piece.lr, steps=self.steps, first=self.settle, jitter=self.jitter,
+            refine=self.refine, seed=seed,
         )  # fmt: skip
-        values: dict[str, float] = {}
+        values = {"start": float(objective.loss(found.states["down"][0]))}
         for name in found.up:
             jumps = found.jumps(name)
             both = np.concatenate([found.up[name], found.down[name]])
@@ -73,19 +84,22 @@ class NetworksTask(PiecesTask):
             largest = max(jumps, key=lambda jump: abs(jump.size), default=None)
             if largest is not None:
                 values |= {f"largest/{name}": abs(largest.size) / float(np.ptp(both)), f"at/{name}": largest.before}
-        values |= {f"residual/{way}": float(np.median(rest)) for way, rest in found.residual.items()}
-        # At the highest decay of the loop: the barrier out of the lower state grows with the decay.
+        values["settled"] = float(np.mean([rows.mean() for rows in found.settled.values()]))
+        # Where the loop ends: the barrier out of the lower state grows with the decay.
         gap = np.abs(found.up["norm"] - found.down["norm"])
         place = int(np.flatnonzero(gap >= gap.max() / 4)[-1])
-        decay = float(decays[place])
-        decayed = parts.objective(parts.samples, parts.mode, l2=decay, path="kept", threads=1)
         low, high = found.states["down"][place], found.states["up"][place]
-        path = barrier(decayed, low, high, images=5, steps=self.path_steps, tol=0.02)
-        lower = float(path.losses[-1] - path.losses[0])
-        values |= {"path decay": decay, "height": path.height, "back": path.back, "up less down": lower}
-        values |= {"converged": float(path.converged), "start": float(objective.loss(found.states["down"][0]))}
-        arrays = {"decays": found.decays} | {f"up/{n}": v for n, v in found.up.items()}
-        arrays |= {f"down/{n}": v for n, v in found.down.items()}
+        at = [share * float(decays[place]) for share in self.shares]
+        traps = traps_at(parts, at, low, high, self.steps, self.path_steps)
+        heights, backs = (np.array([getattr(trap.path, way) for trap in traps]) for way in ("height", "back"))
+        temperature = float(np.median(heights)) / (piece.width + 4)
+        values |= {"temperature": temperature, "converged": float(np.mean([trap.path.converged for trap in traps]))}
+        times, escaped = np.zeros((0, 0)), np.zeros((0, 0), dtype=bool)
+        if temperature > 0:
+            times, escaped = escapes(parts, traps, temperature, self.replicas, self.escape_steps, seed)
+        arrays = {"decays": found.decays, "path decays": np.array(at), "height": heights, "back": backs}
+        arrays |= {"times": times, "escaped": escaped.astype(float)}
+        arrays |= {f"up/{n}": v for n, v in found.up.items()} | {f"down/{n}": v for n, v in found.down.items()}
         return [Reading("network", values, arrays=arrays, note=piece.name)]
 
 

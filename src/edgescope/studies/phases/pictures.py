@@ -7,16 +7,25 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import polars as pl
 
-from edgescope.figures import Figure, arrhenius_lines, hysteresis_loops, loss_curves, stacked_panels
+from edgescope.figures import Figure, arrhenius_lines, hysteresis_loops, loss_curves, stacked_panels, survival_curves
 from edgescope.store import Record
-from edgescope.studies.phases.claims_of_networks import networks_of
+from edgescope.studies.phases.claims_of_escape import coldest
+from edgescope.studies.phases.pictures_of_networks import network_figures
 from edgescope.studies.phases.source import Piece, escapes_of, pieces_of
 from edgescope.studies.phases.sweeps import HIGHEST, SIGNALS
 from edgescope.theory.deep_linear import Mode
 
+KINDS = {
+    "kramers": "chain, Langevin",
+    "langevin-h4": "width 4, Langevin",
+    "langevin-h10": "width 10, Langevin",
+    "batches-h10": "width 10, batches, downwards",
+}
+
 
 def phase_figures(runs: Mapping[str, Record]) -> list[Figure]:
-    return [*_loops(runs), *_arrhenius(runs), *_null(runs), *_sparse(runs), *_staged(runs), *_networks(runs)]
+    drawn = (_loops, _arrhenius, _distributions, _null, _sparse, _staged, network_figures)
+    return [figure for draw in drawn for figure in draw(runs)]
 
 
 def _loops(runs: Mapping[str, Record]) -> list[Figure]:
@@ -82,6 +91,27 @@ def _arrhenius(runs: Mapping[str, Record]) -> list[Figure]:
         expected = pl.DataFrame({"x": x, "y": y})
         figures.append(Figure(name, title, words, arrhenius_lines(table, expected, x_title=x_title)))
     return figures
+
+
+def _distributions(runs: Mapping[str, Record]) -> list[Figure]:
+    tables = []
+    for task, name in KINDS.items():
+        one = coldest(runs, task)
+        if one is not None:
+            at, share = one.times.survival()
+            scaled = {"time": [0.0, *at / one.times.mean().value], "share": [1.0, *share]}
+            tables.append(pl.DataFrame(scaled).with_columns(run=pl.lit(name)))
+    if not tables:
+        return []
+    return [
+        Figure(
+            "distributions",
+            "How escape times are distributed",
+            "Share of the replicas that have not escaped (Kaplan and Meier), at the coldest level of each kind, "
+            "against time over its mean. Dashed: exponential, without memory. A flat start is a lag.",
+            survival_curves(pl.concat(tables)),
+        )
+    ]
 
 
 def _null(runs: Mapping[str, Record]) -> list[Figure]:
@@ -169,24 +199,5 @@ def _staged(runs: Mapping[str, Record]) -> list[Figure]:
             "Rank 0 to 1 to 2, in stages",
             "Singular values of the end-to-end map of one network under Langevin noise at T = 0.0005, from zero.",
             stacked_panels(pl.concat(tables)),
-        )
-    ]
-
-
-def _networks(runs: Mapping[str, Record]) -> list[Figure]:
-    rows = []
-    for p in networks_of(runs, ("decays", "up/norm", "down/norm")):
-        for way in ("up", "down"):
-            for decay, norm in zip(p.arrays["decays"], p.arrays[f"{way}/norm"], strict=True):
-                rows.append((p.note, way, decay, norm))
-    if not rows:
-        return []
-    table = pl.DataFrame(rows, schema=["panel", "way", "decay", "order"], orient="row")
-    return [
-        Figure(
-            "networks",
-            "Weight decay up and down: networks that are not linear",
-            "Norm of the weights as decay rises (dark) and falls again (light), each decay from where the last ended.",
-            hysteresis_loops(table, y_title="norm of weights", logarithmic=True),
         )
     ]

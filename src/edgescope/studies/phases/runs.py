@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edgescope.studies.phases.curves import PlateauTask, Sparse, SparseTask
+import numpy as np
+
+from edgescope.studies.phases.addition import AdditionTask
+from edgescope.studies.phases.biases import BiasesTask
+from edgescope.studies.phases.curves import DwellTask, PlateauTask, Sparse, SparseTask
 from edgescope.studies.phases.escapes import EscapeTask, Level, NullTask, StagedTask
 from edgescope.studies.phases.networks import LinearPathsTask, NetworksTask, Swept
 from edgescope.studies.phases.sweeps import SamplesTask, StatesTask, Sweep, SweepTask
@@ -17,6 +21,7 @@ NARROW = (0.0025, 0.0021, 0.0018, 0.0016, 0.0014, 0.0012, 0.0011)
 WIDE = (0.0014, 0.0012, 0.001, 0.0009, 0.0008, 0.00075, 0.0007)
 BATCHES = (4, 5, 6, 8, 10, 12)
 RELEASED = (0.32, 0.25, 0.03)
+SWEPT = tuple(float(f"{d:.3g}") for d in np.geomspace(1e-5, 3e-3, 13))
 
 
 @dataclass(frozen=True)
@@ -37,24 +42,20 @@ class Setting:
     staged: int
     sparse: int
     plateau: tuple[float, ...]
-    scanned: int
-    scan_steps: int
-    networks: tuple[Swept, ...]
+    networks: dict[str, Any]
+    samples: int
+    width: int
+    addition: dict[str, Any]
 
 
-def networks(samples: int, modulus: int, width: int) -> tuple[Swept, ...]:
-    """Networks with tanh and ReLU on two sets of images, and one on modular addition."""
+def networks(samples: int, width: int) -> list[Swept]:
+    """Networks with tanh and ReLU on two sets of images."""
     images = {"digits": "digits", "fashion": "fashion-5k:pool=4"}
-    found = [
-        Swept(f"{name}, {kind}", data, f"mlp:widths={width}x{width},activation={kind}", train=samples)
+    return [
+        Swept(f"{name}, {kind}", data, f"mlp:widths={width}x{width},activation={kind}", width, samples)
         for name, data in images.items()
         for kind in ("tanh", "relu")
     ]
-    addition = f"modular-addition:modulus={modulus}"
-    return (
-        *found,
-        Swept("addition, gelu", addition, f"mlp:widths={width},activation=gelu", lr=0.3, highest=0.03, settle=6000),
-    )
 
 
 QUICK = Setting(
@@ -72,10 +73,14 @@ QUICK = Setting(
     staged=20,
     sparse=8,
     plateau=(0.1, 0.03, 0.01),
-    scanned=8,
-    scan_steps=150,
-    networks=networks(200, 13, 16),
-)
+    networks={"decays": 8, "steps": 150, "settle": 600, "refine": 1, "replicas": 6, "escape_steps": 1500},
+    samples=200,
+    width=16,
+    addition={
+        "decays": (1e-4, 2e-4, 4e-4), "steps": 6000, "swept": SWEPT[::2], "sweep_steps": 500, "settle": 1500,
+        "path_steps": 60, "refine": 0,
+    },
+)  # fmt: skip
 FULL = Setting(
     decays=120,
     dwell=6000,
@@ -91,10 +96,14 @@ FULL = Setting(
     staged=60,
     sparse=24,
     plateau=(0.1, 0.03, 0.01, 0.003),
-    scanned=16,
-    scan_steps=1000,
-    networks=networks(1000, 31, 32),
-)
+    networks={"decays": 16, "steps": 1000, "settle": 4000, "refine": 3, "replicas": 16, "escape_steps": 20_000},
+    samples=1000,
+    width=32,
+    addition={
+        "decays": (1e-5, 3e-5, 5e-5, 1e-4, 2e-4, 3e-4, 4e-4), "steps": 16_000, "swept": SWEPT, "sweep_steps": 4000,
+        "settle": 6000, "path_steps": 300, "refine": 2,
+    },
+)  # fmt: skip
 
 
 def phase_tasks(preset: Preset, seed: int) -> list[Task]:
@@ -112,6 +121,7 @@ def phase_tasks(preset: Preset, seed: int) -> list[Task]:
         tuple(Level(s.most, temperature=t) for t in (*of, *((s.coldest[k],) if s.coldest else ())))
         for k, of in enumerate((NARROW, WIDE))
     )
+    melted = tuple(Level(s.most, temperature=t) for t in (0.0014, 0.001, 0.0008, 0.00065))
     small = [Level(s.most, batch=b) for b in s.batches]
     same = [Level(s.most, batch=b, lr=lr) for b, lr in ((4, 0.05), (8, 0.1), (8, 0.05), (16, 0.1))]
     down: dict[str, Any] = {"signal": 0.8, "decay": 0.33, "level": 0.03, "down": True}
@@ -127,13 +137,20 @@ def phase_tasks(preset: Preset, seed: int) -> list[Task]:
         EscapeTask("kramers", 20, seed, tuple(Level(10**8, temperature=t) for t in KRAMERS), 1.0, 0.3, 0.342, s.chains),
         EscapeTask("langevin-h4", 15, seed, narrow, 0.8, 0.25, 0.3, s.nets, width=4),
         EscapeTask("langevin-h10", 30, seed, wide, 0.8, 0.28, 0.3, s.nets, width=10),
+        EscapeTask("langevin-melted", 3, seed, melted, 0.8, 0.2, 0.3, s.nets, width=10),
         EscapeTask("batches-chain", 10, seed, tuple(small), replicas=s.chains // 3, **down),
         EscapeTask("batches-h10", 15, seed, tuple(small), replicas=s.nets, width=10, **down),
         EscapeTask("batches-rates", 8, seed, tuple(same), replicas=2 * s.nets, width=10, **down),
         NullTask("null", 20, seed, tuple(trials), s.epochs, s.trapped),
+        BiasesTask("biases", 5, seed, 3 if preset == "quick" else 20, 1200, 2400 if preset == "quick" else 40_000),
+        DwellTask("dwell", 1, seed),
         StagedTask("staged", 5, seed, s.staged, steps=100_000),
         PlateauTask("plateau", 2, seed, s.plateau),
         SparseTask("sparse", 8, seed, tuple(releases), s.sparse),
         LinearPathsTask("paths", 5, seed),
-        *(NetworksTask(f"network-{i}", 20, seed, (n,), s.scanned, s.scan_steps) for i, n in enumerate(s.networks)),
+        *(
+            NetworksTask(f"network-{i}", 20, seed, (n,), **s.networks)
+            for i, n in enumerate(networks(s.samples, s.width))
+        ),
+        AdditionTask("addition", 30, seed, 31, **s.addition),
     ]

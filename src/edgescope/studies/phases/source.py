@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgescope.phases import EscapeTimes
+from edgescope.phases import EscapeTimes, Estimate
 from edgescope.store import Record
 from edgescope.studies.phases.escapes import times_of
 
 ERSOY = "Ersoy and Wiesner 2026 (arXiv 2606.17120)"
 DERIVED = "derived and checked"
+UNKNOWN = Estimate(np.nan, np.nan, np.nan)
 
 
 @dataclass(frozen=True)
@@ -60,3 +61,8 @@ def escapes_of(runs: Mapping[str, Record], task: str) -> list[Timed]:
         for p in pieces_of(runs, task, "escape", ("times", "escaped"))
     ]
     return sorted(found, key=lambda one: one.coldness)
+
+
+def named(what: str, estimate: Estimate) -> dict[str, float]:
+    """A number with its interval, as findings list it."""
+    return {what: estimate.value, f"{what}, low": estimate.low, f"{what}, high": estimate.high}

@@ -1,0 +1,132 @@
+"""The network of study `grokking` that learns addition: its delay and its barrier at several decays, and a sweep."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgescope.measures import Reading
+from edgescope.objective import Objective
+from edgescope.phases import barrier, scan
+from edgescope.studies.phases.pieces import PiecesTask
+from edgescope.training import Member, Parts, RunConfig, Stack
+
+LEARNED, UNDERSTOOD = 0.5, 0.5
+"""Training accuracy from which it has learned, and test accuracy from which it has understood."""
+
+MEMORISED = 0.1
+"""A network that has learned has only memorised while its test accuracy is below this."""
+
+
+@dataclass(frozen=True)
+class AdditionTask(PiecesTask):
+    """Two layers, 32 GELU units, half-squared loss, full-batch descent with momentum: as study `grokking` has it."""
+
+    modulus: int
+    decays: tuple[float, ...]
+    steps: int
+    swept: tuple[float, ...]
+    sweep_steps: int
+    settle: int
+    path_steps: int
+    refine: int
+    checkpoints: int = 80
+    lr: float = 1.0
+    momentum: float = 0.9
+
+    @property
+    def config(self) -> RunConfig:
+        return RunConfig(
+            data=f"modular-addition:modulus={self.modulus}", model="mlp:widths=32,activation=gelu", loss="mse",
+            lr=self.lr, seed=self.seed, dtype="float64", threads=1, path="kept",
+        )  # fmt: skip
+
+    def pieces(self) -> Sequence[str]:
+        return ("delays", "sweep")
+
+    def describe(self) -> dict[str, Any]:
+        return {"data": self.config.data, "model": self.config.model, "lr": self.lr, "optimizer": "momentum 0.9"}
+
+    def simulate(self, piece: str, seed: int) -> list[Reading]:
+        parts = Parts(self.config)
+        return [self._sweep(parts, seed) if piece == "sweep" else self._delays(parts)]
+
+    def _delays(self, parts: Parts) -> Reading:
+        """Arrays over decays: "delay" from when it had learned until it had understood (infinite: never), in steps;
+        "height" of the lowest path from the last state that had only memorised to the last state of all, "straight"
+        of the straight line between them, "rise" of the run itself; "start", the loss there; and both accuracies."""
+        members = [Member(self.lr, self.seed, self.momentum, decay) for decay in self.decays]
+        stack = Stack([copy.deepcopy(parts.model) for _ in members], parts.loss_fn, parts.samples, members)
+        every = self.steps // self.checkpoints
+        at = np.arange(0, self.steps + 1, every)
+        states, train, test = [], [], []
+        for step in at:
+            while stack.steps < step:
+                stack.step()
+            states.append(stack.flat().clone())
+            train.append(_accuracies(stack, parts.samples))
+            test.append(_accuracies(stack, parts.test_samples))
+        seen = {"train": np.array(train), "test": np.array(test)}
+        rows = [
+            self._path(parts, decay, at, seen["train"][:, k], seen["test"][:, k], torch.stack(states)[:, k])
+            for k, decay in enumerate(self.decays)
+        ]
+        arrays = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        return Reading("addition", {"modulus": float(self.modulus)}, arrays=arrays | seen | {"at": at})
+
+    def _path(
+        self, parts: Parts, decay: float, at: np.ndarray, train: np.ndarray, test: np.ndarray,
+        states: Float[Tensor, "T P"],
+    ) -> dict[str, float]:  # fmt: skip
+        learned, understood = (
+            int(np.argmax(passed)) if passed.any() else None for passed in (train >= LEARNED, test >= UNDERSTOOD)
+        )
+        memorised = np.flatnonzero((train >= LEARNED) & (test < MEMORISED))
+        found = dict.fromkeys(("height", "back", "straight", "rise", "start"), np.nan) | {"decay": decay}
+        if learned is None or understood is None or not memorised.size:
+            return found | {"delay": np.inf if memorised.size else np.nan}
+        found["delay"] = float(at[understood] - at[learned])
+        whole = parts.objective(parts.samples, parts.mode, l2=decay, path="kept", threads=1)
+        run = states[memorised[-1] :]
+        losses = _losses(whole, run)
+        line = run[0] + torch.linspace(0, 1, 11, dtype=run.dtype)[:, None] * (run[-1] - run[0])
+        inner = run[1:-1][:: max(1, len(run) // 6)]
+        path = barrier(whole, run[0], run[-1], images=9, steps=self.path_steps, tol=0.02, through=inner)
+        found |= {"height": path.height, "back": path.back, "start": losses[0]}
+        found |= {"straight": float(_losses(whole, line).max() - losses[0])}
+        found |= {"rise": float((losses - np.minimum.accumulate(losses)).max())}
+        return found
+
+    def _sweep(self, parts: Parts, seed: int) -> Reading:
+        """ "area/NAME" of each order parameter; arrays of both ways over "decays"."""
+        objective = parts.objective(parts.samples, parts.mode, path="kept", threads=1)
+        unseen = parts.evaluations(path="kept", threads=1)["test"]
+        order = {
+            "norm": lambda o: float(o.parameters().norm()),
+            "training accuracy": lambda o: o.accuracy(),
+            "test accuracy": lambda o: unseen.accuracy(o.parameters()),
+        }
+        found = scan(
+            objective, self.swept, lr=self.lr, steps=self.sweep_steps, optimizer=f"sgd:momentum={self.momentum:g}",
+            order=order, jitter=1e-3, first=self.settle, refine=self.refine, seed=seed,
+        )  # fmt: skip
+        values = {f"area/{name}": found.area(name) for name in order}
+        values |= {"settled": float(np.mean([rows.mean() for rows in found.settled.values()]))}
+        arrays = {"decays": found.decays} | {f"up/{n}": v for n, v in found.up.items()}
+        return Reading("addition sweep", values, arrays=arrays | {f"down/{n}": v for n, v in found.down.items()})
+
+
+def _accuracies(stack: Stack, samples: tuple[Tensor, Tensor]) -> Float[np.ndarray, " M"]:
+    inputs, targets = samples
+    return (stack.outputs(inputs).argmax(-1) == targets).double().mean(1).numpy()
+
+
+def _losses(objective: Objective, points: Float[Tensor, "n P"]) -> Float[np.ndarray, " n"]:
+    return np.array([float(objective.loss(w)) for w in points])
