@@ -223,6 +223,8 @@ def test_networks_and_data_that_cannot_be_used_are_named() -> None:
     refused(network("architecture=batchnorm,width=5,activation=softplus"), x, y, "softplus")
     refused(MODELS.build("shallow:width=5").build((SIZE,), 2, 0), x, y, "one output")
     refused(network(ARCHITECTURES["batchnorm"]), x[:1], y[:1], "a batch of 1")
+    wide = MODELS.build("shallow:architecture=batchnorm,width=200").build((800,), 1, 0)
+    refused(wide, torch.ones(3, 800), torch.ones(3), "200 neurons in 800 dimensions")
     refused(bias, x[:, :3], y, r"\(n, 7\)")
     refused(bias, x, y[:3], "targets of shape")
     refused(bias, x * float("inf"), y, "NaN or infinite")

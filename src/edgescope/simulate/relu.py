@@ -24,6 +24,9 @@ from edgescope.simulate.relu_steps import follow, follow_deep
 _BLOCK = 100_000
 """Steps drawn and taken by one call of compiled code."""
 
+_MOMENTS = 10**8
+"""Numbers in the second moments that batch normalisation holds, 0.8 GB."""
+
 _PADDED = 8
 """Columns are filled up to a multiple of this, so that no loop has an odd end."""
 
@@ -41,8 +44,10 @@ class ReluDescent:
     Two objects with equal ``seed`` see the same samples and noise, however their steps are split into calls.
 
     Raises :class:`InputError` for networks that are not compiled, for radii and rates that are not positive, for both
-    kinds of noise at once and for data that do not fit. Cost: 3 to 5 microseconds a step for width 500 in 30 dimensions
-    (batch normalisation: some 1 microsecond for every neuron that fires; three layers: 5 products with the middle one).
+    kinds of noise at once and for data that do not fit. Cost: 4 to 8 microseconds a step for width 500 in 30 dimensions
+    (softplus: some 10; three layers: 5 products with the middle one). Batch normalisation: half a microsecond for every
+    neuron that fires, which at first is every other one, since each has a gradient through its own mean over all
+    samples: two products with a matrix of d + 1 rows, of which width matrices are held.
     """
 
     def __init__(
@@ -164,6 +169,13 @@ class ReluDescent:
         if isinstance(self.network.norm, SimplifiedBatchNorm):
             if len(inputs) < 2:
                 raise InputError("batch normalisation over a batch of 1", expected="at least 2 samples")
+            width = self._layers[0].out_features
+            if width * size**2 > _MOMENTS:
+                raise InputError(
+                    f"a simulation of batch normalisation of {width} neurons in {size} dimensions",
+                    expected=f"width d^2 up to {_MOMENTS:,}",
+                    hint="SAM itself",
+                )
             self.network.normalize_over(torch.from_numpy(inputs))
         ones = np.full((len(inputs), 1), 0.0 if self._layers[0].bias is None else 1.0)
         return _padded(np.hstack([inputs, ones])), targets

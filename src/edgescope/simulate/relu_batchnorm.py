@@ -1,50 +1,58 @@
-"""Compiled one-sample steps on a ReLU network whose neurons are normalised over the whole training set."""
+"""Compiled one-sample steps on a ReLU network whose neurons are normalised over the whole training set.
+
+A neuron w meets only those samples at which it fires. Between two steps they rarely change, and while they do not, all
+that matters of them is M = sum of x x^T: n times the mean square is w.M w, its gradient 2 M w. M is kept for every
+neuron; where a sample begins or ceases to fire, it changes by one outer product. Which samples can do so is known
+without looking at all of them: those that lie no farther from the kink than the weights have moved since all were
+looked at, and SAM is about to move them. M w, which is carried along, is worked out anew at every such look.
+"""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from edgescope.simulate.relu_steps import Matrix, Order, Vector, compiled, slope_of_loss
+from edgescope.simulate.relu_steps import Matrix, Order, Vector, add_outer, compiled, multiply, slope_of_loss
+
+AHEAD = 8.0
+"""How many moves like the present one the samples near the kink are listed for, before all are looked at again."""
+
+Fires = npt.NDArray[np.bool_]
 
 
 @compiled
-def mean_square(z: Vector) -> float:
-    """Of relu(z) over the training set."""
+def dot(one: Vector, other: Vector) -> float:
     total = 0.0
-    for k in range(len(z)):
-        positive = max(z[k], 0.0)
-        total += positive * positive
-    return total / len(z)
+    for c in range(len(one)):
+        total += one[c] * other[c]
+    return total
 
 
 @compiled
-def direction(z: Vector, columns: Matrix, i: int, square: float, positive: Vector, found: Vector) -> None:
-    """The gradient of relu(z_i) / rms in the weights of a neuron, rms over all samples: x_i/rms - z_i q / (n rms^3),
-    where z_i > 0, with q = sum_k relu(z_k) x_k. ``columns`` are those of the inputs, as rows; four at a time."""
-    for k in range(len(z)):
-        positive[k] = max(z[k], 0.0)
-    rms = np.sqrt(square)
-    share = z[i] / (len(z) * square)
-    for c in range(0, len(found), 4):
-        q0, q1, q2, q3 = 0.0, 0.0, 0.0, 0.0
-        for k in range(len(z)):
-            q0 += positive[k] * columns[c, k]
-            q1 += positive[k] * columns[c + 1, k]
-            q2 += positive[k] * columns[c + 2, k]
-            q3 += positive[k] * columns[c + 3, k]
-        found[c] = (columns[c, i] - share * q0) / rms
-        found[c + 1] = (columns[c + 1, i] - share * q1) / rms
-        found[c + 2] = (columns[c + 2, i] - share * q2) / rms
-        found[c + 3] = (columns[c + 3, i] - share * q3) / rms
+def look(
+    w: Vector, inputs: Matrix, squares: Vector, radius: float, fires: Fires, moment: Matrix, image: Vector, near: Order
+) -> int:
+    """Where the neuron fires, its moment M and M w (``image``), afresh; into ``near`` the samples that a move by
+    ``radius`` could turn, whose number is returned."""
+    count = 0
+    for k in range(len(inputs)):
+        z = dot(w, inputs[k])
+        if (z > 0) != fires[k]:
+            fires[k] = z > 0
+            add_outer(moment, 1.0 if z > 0 else -1.0, inputs[k], inputs[k])
+        if z * z <= radius * radius * squares[k]:
+            near[count] = k
+            count += 1
+    multiply(moment, w, image)
+    return count
 
 
 @compiled
-def add_images(columns: Matrix, scale: float, along: Vector, z: Vector) -> None:
-    """z += scale X along, with the columns of X as rows, four at a time."""
-    for c in range(0, len(along), 4):
-        a0, a1, a2, a3 = scale * along[c], scale * along[c + 1], scale * along[c + 2], scale * along[c + 3]
-        for k in range(len(z)):
-            z[k] += a0 * columns[c, k] + a1 * columns[c + 1, k] + a2 * columns[c + 2, k] + a3 * columns[c + 3, k]
+def point_along(x: Vector, z: float, square: float, count: int, image: Vector, along: Vector) -> None:
+    """The gradient in w of z / rms, z = w.x, with ``square`` = ``count`` rms^2 and ``image`` = M w."""
+    scale = np.sqrt(count / square)
+    for c in range(len(x)):
+        along[c] = scale * (x[c] - z / square * image[c])
 
 
 @compiled
@@ -63,56 +71,94 @@ def follow_batchnorm(
     """Steps on the samples ``order`` with these targets; SGD where ``rho`` is 0, else 1-SAM; in place.
 
     A neuron that is silent at the sample has gradient zero in all of its weights, also through its root mean square, so
-    only those that fire are touched. Their pre-activations at all samples are carried along.
+    only those that fire are touched.
     """
-    width, columns = len(head), np.ascontiguousarray(inputs.T)
-    z = first @ columns  # at every training sample
-    perturbed, along = np.empty((width, len(inputs))), np.empty((width, inputs.shape[1]))
-    h, firing = np.empty(width), np.empty(width, dtype=np.int64)
-    head_moved, gamma_moved, positive = np.empty(width), np.empty(width), np.empty(len(inputs))
+    (width, size), samples = first.shape, len(inputs)
+    squares = (inputs * inputs).sum(1)
+    fires = np.zeros((samples, width), dtype=np.bool_)
+    moments, images = np.zeros((width, size, size)), np.empty((width, size))
+    near, listed = np.empty((width, samples), dtype=np.int64), np.zeros(width, dtype=np.int64)
+    radius, moved, ahead = np.zeros(width), np.zeros(width), np.zeros(width)  # listed for; since then; by SAM
+    along, z, h, active = np.empty((width, size)), np.empty(width), np.empty(width), np.empty(width, dtype=np.int64)
+    head_there, gamma_there, w, image, push = head.copy(), gamma.copy(), np.empty(size), np.empty(size), np.empty(size)
+    for j in range(width):
+        listed[j] = look(first[j], inputs, squares, 0.0, fires[:, j], moments[j], images[j], near[j])
     for t in range(len(order)):
-        i, f, count, size = order[t], 0.0, 0, 0.0
+        x, f, count, norm = inputs[order[t]], 0.0, 0, 0.0
         for j in range(width):
-            if z[j, i] > 0:
-                firing[count] = j
+            if fires[order[t], j]:
+                active[count] = j
                 count += 1
-                square = mean_square(z[j])
-                h[j] = z[j, i] / np.sqrt(square)
+                z[j], square = dot(first[j], x), dot(first[j], images[j])
+                h[j] = z[j] * np.sqrt(samples / square)
                 f += head[j] * gamma[j] * h[j]
-                head_moved[j], gamma_moved[j] = head[j], gamma[j]
-                if rho > 0:
-                    direction(z[j], columns, i, square, positive, along[j])
-                    both = head[j] * gamma[j]
-                    size += h[j] ** 2 * (head[j] ** 2 + gamma[j] ** 2) + both**2 * (along[j] * along[j]).sum()
+                head_there[j], gamma_there[j] = head[j], gamma[j]
+                point_along(x, z[j], square, samples, images[j], along[j])
+                both = head[j] * gamma[j]
+                ahead[j] = abs(both) * np.sqrt(dot(along[j], along[j]))
+                norm += h[j] ** 2 * (head[j] ** 2 + gamma[j] ** 2) + ahead[j] ** 2
         slope = slope_of_loss(f, targets[t], smoothing)
-        kappa = rho * np.sign(slope) / np.sqrt(size) if size > 0 else 0.0
+        kappa = rho * np.sign(slope) / np.sqrt(norm) if norm > 0 else 0.0
         if kappa != 0:
             f = 0.0
-        for position in range(count):
-            j = firing[position]
-            perturbed[j] = z[j]
-            if kappa != 0:
-                head_moved[j] += kappa * gamma[j] * h[j]
-                gamma_moved[j] += kappa * head[j] * h[j]
-                add_images(columns, kappa * head[j] * gamma[j], along[j], perturbed[j])
-                square = mean_square(perturbed[j])
-                h[j] = perturbed[j, i] / np.sqrt(square) if perturbed[j, i] > 0 else 0.0
-                f += head_moved[j] * gamma_moved[j] * h[j]
-        if kappa != 0:
+            for position in range(count):
+                j = active[position]
+                ahead[j] *= abs(kappa)
+                if moved[j] + ahead[j] > radius[j]:
+                    radius[j], moved[j] = AHEAD * ahead[j], 0.0
+                    listed[j] = look(first[j], inputs, squares, radius[j], fires[:, j], moments[j], images[j], near[j])
+                head_there[j] += kappa * gamma[j] * h[j]
+                gamma_there[j] += kappa * head[j] * h[j]
+                multiply(moments[j], along[j], push)
+                scale = kappa * head[j] * gamma[j]
+                for c in range(size):
+                    w[c] = first[j, c] + scale * along[j, c]
+                    image[c] = images[j, c] + scale * push[c]
+                for place in range(listed[j]):
+                    k = near[j, place]
+                    there = dot(w, inputs[k])
+                    if (there > 0) != fires[k, j]:
+                        for c in range(size):
+                            image[c] += abs(there) * inputs[k, c]  # gained, or a negative one lost
+                z[j] = dot(w, x)
+                h[j] = 0.0
+                if z[j] > 0:
+                    square = dot(w, image)
+                    h[j] = z[j] * np.sqrt(samples / square)
+                    f += head_there[j] * gamma_there[j] * h[j]
+                    point_along(x, z[j], square, samples, image, along[j])
             slope = slope_of_loss(f, targets[t], smoothing)
         if decay > 0:
             kept = 1 - lr * decay
             first *= kept
             gamma *= kept
             head *= kept
-            z *= kept
+            images *= kept
+            radius *= kept
+            moved *= kept
         for position in range(count):
-            j = firing[position]
-            if perturbed[j, i] > 0:
-                direction(perturbed[j], columns, i, mean_square(perturbed[j]), positive, along[j])
-                step = -lr * slope * head_moved[j] * gamma_moved[j]
-                head[j] -= lr * slope * gamma_moved[j] * h[j]
-                gamma[j] -= lr * slope * head_moved[j] * h[j]
-                for c in range(inputs.shape[1]):
+            j = active[position]
+            if z[j] > 0:
+                step = -lr * slope * head_there[j] * gamma_there[j]
+                head[j] -= lr * slope * gamma_there[j] * h[j]
+                gamma[j] -= lr * slope * head_there[j] * h[j]
+                multiply(moments[j], along[j], push)
+                far = 0.0
+                for c in range(size):
+                    far += along[j, c] * along[j, c]
                     first[j, c] += step * along[j, c]
-                add_images(columns, step, along[j], z[j])
+                    images[j, c] += step * push[c]
+                far = abs(step) * np.sqrt(far)
+                moved[j] += far
+                if moved[j] > radius[j]:
+                    radius[j], moved[j] = AHEAD * max(far, ahead[j] if kappa != 0 else 0.0), 0.0
+                    listed[j] = look(first[j], inputs, squares, radius[j], fires[:, j], moments[j], images[j], near[j])
+                    continue
+                for place in range(listed[j]):
+                    k = near[j, place]
+                    here = dot(first[j], inputs[k])
+                    if (here > 0) != fires[k, j]:
+                        fires[k, j] = here > 0
+                        add_outer(moments[j], 1.0 if here > 0 else -1.0, inputs[k], inputs[k])
+                        for c in range(size):
+                            images[j, c] += abs(here) * inputs[k, c]
