@@ -196,7 +196,7 @@ def test_pictures_are_drawn_from_the_same_records(tmp_path: Path) -> None:
 
 
 def test_a_network_that_stayed_trapped_or_had_no_barrier_decides_nothing(tmp_path: Path) -> None:
-    def said(name: str, **changed: Any) -> Finding:
+    def said(name: str, claim: str = "the time in their trap", **changed: Any) -> Finding:
         values = {
             "start": 1.0,
             "settled": 1.0,
@@ -209,10 +209,13 @@ def test_a_network_that_stayed_trapped_or_had_no_barrier_decides_nothing(tmp_pat
                   "times": np.full((2, 5), 9.0), "escaped": np.zeros((2, 5))}  # fmt: skip
         reading = Reading("network", values, arrays=arrays | changed, note="digits, tanh")
         runs = {"network-0": record_of(tmp_path / name, [reading])}
-        return next(f for f in phase_findings(runs) if "the time in their trap" in f.claim)
+        return next(f for f in phase_findings(runs) if claim in f.claim)
 
     assert said("trapped").verdict == "inconclusive"
     assert said("none", times=np.zeros((0, 5)), escaped=np.zeros((0, 5))).verdict == "inconclusive"
+    lost = np.array([np.nan, 0.05])
+    assert said("path", height=lost).verdict == "inconclusive"
+    assert said("path of one", "A barrier stands between the states", height=lost).verdict == "inconclusive"
     one = said("one", escaped=np.array([[1.0] * 5, [0.0] * 5]))
     assert (one.verdict, one.measured["digits, tanh: escaped of 5 at 10 T"]) == ("inconclusive", 5)
 

@@ -89,7 +89,7 @@ class AdditionTask(PiecesTask):
             int(np.argmax(passed)) if passed.any() else None for passed in (train >= LEARNED, test >= UNDERSTOOD)
         )
         memorised = np.flatnonzero((train >= LEARNED) & (test < MEMORISED))
-        found = dict.fromkeys(("height", "back", "straight", "rise", "start"), np.nan) | {"decay": decay}
+        found = dict.fromkeys(("height", "straight", "rise", "start"), np.nan) | {"decay": decay}
         if learned is None or understood is None or not memorised.size:
             return found | {"delay": np.inf if memorised.size else np.nan}
         found["delay"] = float(at[understood] - at[learned])
@@ -99,7 +99,8 @@ class AdditionTask(PiecesTask):
         line = run[0] + torch.linspace(0, 1, 11, dtype=run.dtype)[:, None] * (run[-1] - run[0])
         inner = run[1:-1][:: max(1, len(run) // 6)]
         path = barrier(whole, run[0], run[-1], images=9, steps=self.path_steps, tol=0.02, through=inner)
-        found |= {"height": path.height, "back": path.back, "start": losses[0]}
+        known = [float(losses.max() - losses[0])] + ([path.height] if path.converged else [])  # the run is a path too
+        found |= {"height": min(known), "start": losses[0]}
         found |= {"straight": float(_losses(whole, line).max() - losses[0])}
         found |= {"rise": float((losses - np.minimum.accumulate(losses)).max())}
         return found

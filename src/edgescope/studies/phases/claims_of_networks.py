@@ -102,7 +102,8 @@ def _barriers(runs: Mapping[str, Record]) -> Finding:
         measured=measured,
         verdict=verdict,
         why=f"{which}From the state on the way down to that on the way up, at the highest decay at which the gap of "
-        "their norms is a quarter of the widest; the loss has its decay in it. Zero from one end: it was not trapped.",
+        "their norms is a quarter of the widest; the loss has its decay in it. Zero from one end: it was not trapped. "
+        "A path that had not converged does not count.",
         status="ours",
     )
 
@@ -111,7 +112,7 @@ def escapes_at(p: Piece) -> tuple[list[float], list[EscapeTimes]]:
     """The barriers over T of a network, and the escape times there; none where no barrier was found."""
     temperature = p.values["temperature"]
     pairs = zip(p.arrays["height"], p.arrays["times"], p.arrays["escaped"], strict=False)
-    found = [(float(height) / temperature, EscapeTimes(t, e > 0)) for height, t, e in pairs if temperature > 0]
+    found = [(float(h) / temperature, EscapeTimes(t, e > 0)) for h, t, e in pairs if temperature > 0 and np.isfinite(h)]
     return [x for x, _ in found], [times for _, times in found]
 
 

@@ -64,7 +64,8 @@ class NetworksTask(PiecesTask):
     def simulate(self, piece: Swept, seed: int) -> list[Reading]:
         """ "area/NAME" and "jumps/NAME" of each order parameter, "largest/NAME" its largest jump over its range and
         "at/NAME" the decay before it; arrays of both ways over "decays", and over "path decays": "height" and "back" of
-        the paths, "times" and "escaped" of every replica (none without a barrier), at "temperature"."""
+        the paths (NaN: not converged), "times" and "escaped" of every replica (none without a barrier), at
+        "temperature"."""
         config = RunConfig(
             data=piece.data, model=piece.model, loss="mse", lr=piece.lr, train=piece.train, seed=self.seed,
             dtype="float64", threads=1, path="kept",
@@ -91,9 +92,13 @@ class NetworksTask(PiecesTask):
         low, high = found.states["down"][place], found.states["up"][place]
         at = [share * float(decays[place]) for share in self.shares]
         traps = traps_at(parts, at, low, high, self.steps, self.path_steps)
-        heights, backs = (np.array([getattr(trap.path, way) for trap in traps]) for way in ("height", "back"))
-        temperature = float(np.median(heights)) / (piece.width + 4)
-        values |= {"temperature": temperature, "converged": float(np.mean([trap.path.converged for trap in traps]))}
+        heights, backs = (
+            np.array([getattr(trap.path, way) if trap.path.converged else np.nan for trap in traps])
+            for way in ("height", "back")
+        )
+        known = heights[np.isfinite(heights)]
+        temperature = float(np.median(known)) / (piece.width + 4) if known.size else 0.0
+        values["temperature"] = temperature
         times, escaped = np.zeros((0, 0)), np.zeros((0, 0), dtype=bool)
         if temperature > 0:
             times, escaped = escapes(parts, traps, temperature, self.replicas, self.escape_steps, seed)

@@ -43,9 +43,9 @@ def _loops(runs: Mapping[str, Record]) -> list[Figure]:
         Figure(
             "loops",
             "Weight decay up and down: hysteresis",
-            "End-to-end strength of the mode of signal 1 as decay rises (dark) and falls again (light). Dashed: the "
-            "critical decay. Without noise the way back never leaves zero; with Langevin noise the "
-            "loop closes, the wider the faster the sweep; two layers have none.",
+            "End-to-end strength of the mode of signal 1 as decay rises (circles) and falls again (squares). Dashed: "
+            "the critical decay. Without noise the way back never leaves zero; with Langevin noise the loop closes, "
+            "later the faster the sweep; two layers have none.",
             hysteresis_loops(
                 table, marks={name: at for name, at in marks.items() if at < HIGHEST}, y_title="strength p"
             ),
@@ -66,17 +66,17 @@ def _arrhenius(runs: Mapping[str, Record]) -> list[Figure]:
         ),
         (
             "batches",
-            {"batches-chain": "chain", "batches-h10": "width 10", "batches-rates": "width 10, other rates"},
+            {"batches-chain": "chain", "batches-h10": "width 10", "batches-rates": "width 10, η twice as large"},
             "Loss of a feature under mini-batch noise",
             "The same for the way down, against batch size over learning rate. Dashed: the predicted slope, through "
-            "the first point of the chain.",
+            "the first point of the chain. Twice the rate with twice the batch falls on the same line.",
             "batch / η",
         ),
     ):
         rows = []
         for task, label in tasks.items():
             for one in escapes_of(runs, task):
-                if one.times.escapes >= 2:
+                if one.times.escapes >= 2 and (task != "batches-rates" or one.lr > 0.05):
                     mean = one.times.mean()
                     rows.append((label, one.coldness, mean.low, mean.value, mean.high))
         if not rows:
@@ -160,15 +160,17 @@ def _sparse(runs: Mapping[str, Record]) -> list[Figure]:
     ):
         tables = []
         draw = _typical(pieces, noisy=name == "sparse-noise")
-        for p in pieces:
+        drawn = [p for p in pieces if p.values["held"] in held and (p.values["temperature"] > 0) == ("noise" in name)]
+        jumps = [p.arrays["delays"][draw] for p in drawn if np.isfinite(p.arrays["delays"][draw])]
+        end = 2 * max(jumps, default=np.inf)
+        for p in drawn:
             noisy = p.values["temperature"] > 0
-            if p.values["held"] not in held or noisy != (name == "sparse-noise"):
-                continue
             label = f"decay {p.values['decay']:g}" if noisy else f"{p.values['held']:g} steps"
             losses = p.arrays["losses"][draw]
             for split, values in zip(("train", "test"), losses, strict=True):
                 shown = {"step": p.arrays["at"], "loss": values}
-                tables.append(pl.DataFrame(shown).with_columns(run=pl.lit(label), split=pl.lit(split)))
+                table = pl.DataFrame(shown).filter(pl.col("step") <= end)
+                tables.append(table.with_columns(run=pl.lit(label), split=pl.lit(split)))
         if tables:
             figures.append(Figure(name, title, words, loss_curves(pl.concat(tables), title="loss ½|f − y|²")))
     return figures
@@ -187,10 +189,12 @@ def _staged(runs: Mapping[str, Record]) -> list[Figure]:
     found = pieces_of(runs, "staged", "staged", ("at", "shown"))
     if not found:
         return []
+    at, shown = found[0].arrays["at"], found[0].arrays["shown"]
+    end = 3 * at[int(np.argmax(shown[:, 1] > shown[:, 1].max() / 2))] or at[-1]
     tables = [
-        pl.DataFrame({"step": found[0].arrays["at"], "value": found[0].arrays["shown"][:, k]}).with_columns(
-            panel=pl.lit(f"singular value {k + 1}"), run=pl.lit("one network")
-        )
+        pl.DataFrame({"step": at, "value": shown[:, k]})
+        .filter(pl.col("step") <= end)
+        .with_columns(panel=pl.lit(f"singular value {k + 1}"), run=pl.lit("one network"))
         for k in (0, 1)
     ]
     return [

@@ -27,7 +27,7 @@ def _loops(runs: Mapping[str, Record]) -> list[Figure]:
         Figure(
             "networks",
             "Weight decay up and down: networks that are not linear",
-            "Norm of the weights as decay rises (dark) and falls again (light), each decay from where the last ended.",
+            "Norm of the weights as decay rises (circles) and falls again (squares), each from where the last ended.",
             hysteresis_loops(
                 pl.DataFrame(rows, schema=LOOPS, orient="row"), y_title="norm of weights", columns=2, logarithmic=True
             ),
@@ -67,7 +67,7 @@ def _addition_loops(runs: Mapping[str, Record]) -> list[Figure]:
         Figure(
             "addition-loops",
             "Weight decay up and down: the network that learns addition",
-            "Accuracies and norm of the network of study `grokking` as decay rises (dark) and falls again (light).",
+            "Accuracies and norm of study `grokking`'s network as decay rises (circles) and falls again (squares).",
             hysteresis_loops(pl.DataFrame(rows, schema=LOOPS, orient="row"), y_title="value", logarithmic=True),
         )
     ]
