@@ -180,6 +180,7 @@ CLAIMS = {
     "best": "exact SD is best",
     "control": "beyond learning rate",
     "fixed": "one fixed learning rate",
+    "simpler": "better than the norms",
 }
 
 

@@ -35,6 +35,7 @@ def dimension_findings(runs: dict[str, Record]) -> list[Finding]:
         _bulk(runs),
         _control(small),
         _fixed_rate(small),
+        _simpler(small),
     ]
 
 
@@ -258,6 +259,17 @@ def _fixed_rate(found: Correlations) -> Finding:
         names[:1],
         1,
         "The same Hessians, with one η for all; the plain dimension of each stands in the figure beside it.",
+    )
+
+
+def _simpler(found: Correlations) -> Finding:
+    return _ranking(
+        "The dimension follows the gap better than the norms of the parameters do",
+        "control that the paper lacks",
+        found,
+        ("SD exact",),
+        ("norm", "distance travelled", "path norm"),
+        "What a norm tells as well needs no spectrum.",
     )
 
 
