@@ -85,7 +85,7 @@ FULL = (
     Family("MLP-MSE", _SMALL, _MLP, 0.05, 25, seeds=4, ratios=FINE),
     Family("MLP-CE", _SMALL, "mlp:widths=50x50,activation=relu", 0.05, 20, seeds=4, ratios=FINE),
     Family("digits-MSE", "digits:train=800,test=300", "mlp:widths=50x50", 0.02, 60, seeds=4, ratios=FINE),
-    Family("CNN-MSE", _SMALL, f"{_CNN},activation=tanh", 0.12, 200, ratios=FINE),
+    Family("CNN-MSE", _IMAGES, f"{_CNN},activation=tanh", 0.12, 150, ratios=FINE),
     Family("CNN-CE", _SMALL, f"{_CNN},activation=relu", 0.4, 180, ratios=FINE),
     Family("ViT-MSE", _IMAGES, _VIT, 0.1, 90),
     Family("ViT-CE", _IMAGES, _VIT, 0.5, 100),
