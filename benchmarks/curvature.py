@@ -207,11 +207,11 @@ def main() -> None:
             write(letter, lines)
 
 
-def write(letter: str, lines: list[str]) -> None:
+def write(letter: str, lines: list[str], precision: str = "float32") -> None:
     """Put a section in its place on the page."""
     head, _, rest = PAGE.read_text(encoding="utf-8").partition(f"<!-- {letter} -->\n")
     tail = rest.partition(f"<!-- end {letter} -->")[2]
-    machine = f"torch {torch.__version__}, Python {platform.python_version()}, one thread, float32."
+    machine = f"torch {torch.__version__}, Python {platform.python_version()}, one thread, {precision}."
     body = "\n".join([*lines, "", machine])
     PAGE.write_text(f"{head}<!-- {letter} -->\n{body}\n<!-- end {letter} -->{tail}", encoding="utf-8")
 

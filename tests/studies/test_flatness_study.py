@@ -188,7 +188,7 @@ def write(
             trace *= 1 + (options.get("falling", 0.0) if epoch < EPOCHS[-1] else 0)
             values = {
                 "test_error": at,
-                "training_error": options.get("unfitted", 0.0),
+                "training_error": options.get("unfitted", options.get("collapsed", 0.0)),
                 "training_loss": 1e-3,
                 "trace": trace,
                 "least_trace": LEAST if np.isfinite(excess) else np.nan,
@@ -258,7 +258,7 @@ def judged(base: dict[str, Record], tmp_path: Path) -> Iterator[Callable[..., di
 
         def judge(changes: dict[str, tuple[float, float]] | None = None, **options: float) -> dict[str, str]:
             touched = {"peak": "bias-1SAM", "columns": "batchnorm-1SAM"}
-            touched |= {"falling": "layernorm-1SAM", "unfitted": "softplus-1SAM"}
+            touched |= {"falling": "layernorm-1SAM", "unfitted": "softplus-1SAM", "collapsed": "bias-noise"}
             truth = {name: TRUTH[name] for option, name in touched.items() if option in options} | (changes or {})
             groups = {GROUPS[option] for option in options if option in GROUPS}
             changed = write(tmp_path, truth, groups, **options)
@@ -323,6 +323,7 @@ FLIPS: dict[str, tuple[str, dict[str, tuple[float, float]], dict[str, float], st
     "deep-far-from-the-bound": ("bounds", {"three-layers-1SAM": (1.2, 0.4)}, {}, "fails"),
     "noise-divides-otherwise": ("noise", {"bias-noise": (1.05, 0.01)}, {}, "fails"),
     "noise-not-flat": ("noise", {"bias-noise": (1.5, 0.01)}, {}, "inconclusive"),
+    "noise-collapses": ("noise", {"bias-noise": (1.05, 0.01)}, {"collapsed": 0.5}, "inconclusive"),
     "narrow-generalizes": ("width", {"bias-narrow-1SAM": (1.03, 0.01)}, {}, "fails"),
     "narrow-not-flat": ("width", {"bias-narrow-1SAM": (1.5, 0.01)}, {}, "inconclusive"),
     "ball-alike": ("ball", {"ball-bias-1SAM": (1.0, 0.0505)}, {}, "fails"),

@@ -46,7 +46,7 @@ def _other_minimizer(seen: Mapping[str, Descents], method: str, title: str) -> F
         words = TITLES[name]
         measured |= {f"{words}: trace over least": float(run.excess.mean()), f"{words}: test accuracy": run.accuracy}
         measured[f"{words}: test accuracy of 1-SAM"] = sam.accuracy
-        flat = float(run.excess.mean()) <= FLAT * _attained(name)
+        flat = run.fitted and float(run.excess.mean()) <= FLAT * _attained(name)
         alike = (run.accuracy >= GENERALIZES) == (sam.accuracy >= GENERALIZES)
         verdicts.append(judge(alike) if flat else "inconclusive")
     return Finding(
@@ -56,8 +56,8 @@ def _other_minimizer(seen: Mapping[str, Descents], method: str, title: str) -> F
         f"{GENERALIZES:g} as under 1-SAM",
         measured=measured,
         verdict=together(verdicts),
-        why="Means over seeds. A network that was not flattened within the run says nothing. Without bias the least "
-        "trace is taken as that of the best network known, sqrt(2) times the bound. Noise and radius are ours.",
+        why="Means over seeds. A network that the run has not flattened, or not fitted, says nothing. Without bias the "
+        "least trace is taken as that of the best network known, sqrt(2) times the bound. Noise and radius are ours.",
         status="ours",
     )
 
@@ -69,12 +69,13 @@ def _attained(name: str) -> float:
 def _explains(seen: Mapping[str, Descents]) -> Finding:
     """Kendall's tau between trace and test error over methods and seeds of one architecture."""
     measured: dict[str, float] = {}
+    fitted = [run for run in seen.values() if run.fitted]
     for name in ARCHITECTURES:
-        runs = [run for run in seen.values() if run.network == name]
+        runs = [run for run in fitted if run.network == name]
         traces, errors = ([v for run in runs for v in run.last(m)] for m in ("trace", "test_error"))
         if len(traces) > 4 and len(set(errors)) > 1:
             measured[f"{TITLES[name]}, τ"] = float(kendalltau(traces, errors).statistic)
-    pooled = [run for run in seen.values() if run.network in ARCHITECTURES]
+    pooled = [run for run in fitted if run.network in ARCHITECTURES]
     if pooled:
         every = [v for run in pooled for v in run.last("test_error")]
         excess = [v for run in pooled for v in run.excess]
@@ -86,7 +87,8 @@ def _explains(seen: Mapping[str, Descents]) -> Finding:
         expected="Kendall's τ of trace and test error over methods and seeds above 0, for each and for all together",
         measured=measured,
         verdict=judge(min(taus) > 0, *taus) if len(taus) > 1 else "inconclusive",
-        why="At the end of training. An architecture whose runs all have the same error has no τ.",
+        why="At the end of training, of runs that have fitted their samples. An architecture whose runs all have the "
+        "same error has no τ.",
         status="ours",
     )
 
@@ -97,7 +99,7 @@ def _narrow(seen: Mapping[str, Descents]) -> Finding:
     for name, run in (("width 500", wide), ("width 100", narrow)):
         if run is not None:
             measured |= {f"{name}: trace over least": float(run.excess.mean()), f"{name}: test accuracy": run.accuracy}
-    both = wide is not None and narrow is not None
+    both = wide is not None and narrow is not None and wide.fitted and narrow.fitted
     flat = both and max(v for k, v in measured.items() if "trace" in k) <= FLAT
     return Finding(
         claim="That 1-SAM with bias does not generalize does not depend on the width",

@@ -65,7 +65,7 @@ def _explained(seen: Mapping[str, Descents]) -> list[Figure]:
     rows = [
         (TITLES[run.network], METHODS[run.method], float(excess), float(error))
         for run in (seen.get(f"{network}-{method}") for network in ARCHITECTURES for method in METHODS)
-        if run is not None
+        if run is not None and run.fitted
         for excess, error in zip(run.excess, run.last("test_error"), strict=True)
     ]
     if not rows:
@@ -75,8 +75,8 @@ def _explained(seen: Mapping[str, Descents]) -> list[Figure]:
         Figure(
             "explained",
             "Does flatness explain the test error?",
-            "A point a network at the end of training, a seed each. If flatness explained it, points would rise from "
-            "left to right, and those at the dashed line would be right.",
+            "A point a network that has fitted its samples, at the end of training, a seed each. If "
+            "flatness explained it, points would rise from left to right, and those at the dashed line would be right.",
             flatness_against_error(table, x_title="trace over the least trace", expected=1.0),
         )
     ]
