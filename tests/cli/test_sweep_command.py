@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
 
+import polars as pl
 import pytest
 from said import Run
 
+from edgescope.cli.sweep_report import _as_good
 from edgescope.store import Record
 
 OWN = """
@@ -35,6 +40,17 @@ def wrong():
 
 def unknown():
     return parts() | {"modle": 1}
+
+def narrow():
+    return parts(0.42) | {"model": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(7, 10))}
+
+def worded():
+    return parts(stop="low")
+
+def not_a_number():
+    made = parts(0.42)
+    made["data"][0][3] = float("nan")
+    return made
 
 def broken():
     raise ZeroDivisionError("by zero")
@@ -131,6 +147,11 @@ def test_refusals(run: Run, own: str, here: Path) -> None:
         (f"{own}:make_run", "--lr", "-1"): "learning rates '-1'",
         (f"{own}:make_run", "--lr", "1", "--data", "digits"): "both function and data were given",
         (f"{own}:make_run", "--lr", "1", "--stop-loss", "nan"): "stop_loss = nan",
+        (f"{own}:make_run", "--lr", "1", "--stop-loss", "50"): "is not above the threshold 50",
+        (f"{own}:make_run", "--lr", "1", "--jobs", "0"): "0 jobs; expected at least 1",
+        (f"{own}:narrow", "--lr", "1"): "cannot be multiplied",
+        (f"{own}:worded", "--lr", "1"): "returned stop_loss = 'low'",
+        (f"{own}:not_a_number", "--lr", "1"): "contain NaN",
     }.items():
         said = run("sweep", *arguments, "--out", "s")
         assert words in said.refusal(), said
@@ -146,3 +167,34 @@ def test_an_unreachable_scheduler_is_one_line_and_leaves_nothing(
     assert words in run("sweep", f"{own}:make_run", "--lr", "1", *QUICK, *address).refusal()
     assert words in run("run", "edge", *address).refusal()
     assert not (here / "s").exists()
+
+
+def test_rates_that_all_diverge_are_a_result_with_its_picture(run: Run, own: str, here: Path) -> None:
+    said = run("sweep", f"{own}:make_run", "--lr", "300,600", *QUICK, "--out", "s")
+    assert said.code == 0, said
+    assert "best test loss: none, since every rate diverged" in said.out
+    assert (here / "s/figures/tradeoff.svg").stat().st_size > 0
+
+
+def test_what_listens_but_is_no_scheduler_is_one_line(run: Run, own: str, here: Path) -> None:
+    def answer(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 9)
+                connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=answer, args=(listener,), daemon=True).start()
+        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        said = run("sweep", f"{own}:make_run", "--lr", "1", *QUICK, "--cluster", address, "--out", "s")
+    assert f"no Dask scheduler answers at {address}" in said.refusal()
+    assert not (here / "s").exists()
+
+
+def test_a_rate_with_nearly_the_best_test_loss_may_be_larger() -> None:
+    columns = {"lr": [0.1, 0.2, 0.4], "regime": ["flow-aligned"] * 3}
+    columns |= {"steps": [90, 45, 20], "test_loss": [1.0, 1.009, 1.02]}
+    found = _as_good(pl.DataFrame(columns), {"lr": 0.1, "steps": 90, "test_loss": 1.0})
+    assert found == " The largest rate within 1% of it is 0.2 (flow-aligned; 45 steps in place of 90)."
+    assert _as_good(pl.DataFrame(columns), {"lr": 0.2, "steps": 45, "test_loss": 1.0}) == ""

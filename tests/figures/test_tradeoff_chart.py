@@ -78,15 +78,30 @@ def test_each_run_is_marked_by_how_it_ended() -> None:
     }
 
 
+def test_where_all_rates_diverge_they_are_crosses_beside_the_flow() -> None:
+    found = list(layers(table(*["diverged"] * 5), 0.15))
+    (points,) = [rows for layer, rows in found if layer["mark"]["type"] == "point"]
+    assert [row["lr"] for row in points] == RATES
+    assert {row["state"] for row in points} == {"diverged"}
+    assert all(row["sharpness"] > 0 for row in points)
+
+
+def test_one_rate_alone_has_axes_too() -> None:
+    for sharpness in (0.0, 2.0):
+        one = table("not known", *["diverged"] * 4).with_columns(sharpness=pl.lit(sharpness)).head(1)
+        assert tradeoff_panels(one).to_dict()["vconcat"]
+
+
 def test_tables_that_cannot_be_drawn_are_refused_in_one_line() -> None:
     good = table("flow-aligned", EDGE, EDGE, EDGE, EDGE)
     for bad, words in (
         (good.drop("lr"), "no column lr"),
         (good.with_columns(lr=-pl.col("lr")), "a rate that is not positive"),
-        (table(*["diverged"] * 5), "no finite value"),
     ):
         with pytest.raises(InputError, match=words) as caught:
             tradeoff_panels(bad, critical_lr=0.15)
         assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="no finite value"):
+        tradeoff_panels(table(*["diverged"] * 5))
     with pytest.raises(InputError, match="critical_lr = 0"):
         tradeoff_panels(good, critical_lr=0.0)

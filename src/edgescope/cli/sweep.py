@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shlex
 import sys
 from dataclasses import dataclass
@@ -105,10 +106,10 @@ class Sweep(Command):
         except KeyboardInterrupt:
             print(f"interrupted; what was measured is kept. To continue:\n  {self._again(out)}", file=sys.stderr)
             return INTERRUPTED
-        report_sweep(out)
         failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-        for outcome in failed:
-            print(f"edgescope: run '{outcome.name}' failed ({outcome.error}); see {outcome.folder}", file=sys.stderr)
+        if {outcome.name for outcome in outcomes} - {outcome.name for outcome in failed} - {FLOW}:
+            report_sweep(out)
+        _tell_of(failed)
         if failed:
             print(f"To try {len(failed)} of {len(outcomes)} again:\n  {self._again(out)}", file=sys.stderr)
         return FAILED if failed else 0
@@ -116,15 +117,29 @@ class Sweep(Command):
     def _base(self) -> RunConfig:
         """What all runs have in common, its threshold found; InputError for what cannot be used."""
         from edgescope.training import Parts, RunConfig
+        from edgescope.user_code import told
 
         own = {field.name for field in dataclasses.fields(RunConfig)} & {f.name for f in dataclasses.fields(self)}
         options = {name: getattr(self, name) for name in own - {"lr", "stop_loss"}}
         every = max(10, self.steps // 200)
         base = RunConfig(**options, every=every, checkpoint_every=max(500, self.steps // 10))
         parts = Parts(base)
+        with told("the training loss at the start"):
+            objective = parts.objective(parts.samples, parts.mode, threads=self.threads or 1)
+            slope, start = objective.gradient(), float(objective.loss())
+        if not (math.isfinite(start) and bool(slope.isfinite().all())):
+            raise InputError(
+                f"the training loss at the start is {start:g}, or its gradient not finite",
+                expected="data and parameters without NaN and infinity",
+            )
         stop = self.stop_loss if self.stop_loss is not None else parts.stop_loss
         if stop is None:
-            stop = float(f"{float(parts.objective(parts.samples, parts.mode).loss()) / 10:.4g}")
+            stop = float(f"{start / 10:.4g}")
+        if start <= stop:
+            raise InputError(
+                f"the training loss at the start, {start:.4g}, is not above the threshold {stop:g}",
+                hint="a lower --stop-loss",
+            )
         return dataclasses.replace(base, stop_loss=stop)
 
     def _rates(self) -> list[float]:
@@ -139,8 +154,10 @@ class Sweep(Command):
 
     def _claim(self, out: Path, described: dict[str, object]) -> None:
         from edgescope.store.database import faults
-        from edgescope.sweep import check_cluster
+        from edgescope.sweep import check_cluster, check_jobs
 
+        if self.jobs is not None:
+            check_jobs(self.jobs)
         if out.exists() and not out.is_dir():
             raise RecordError(f"{out} is a file", expected="a folder", hint="another --out")
         if out.exists() and any(out.iterdir()):
@@ -180,6 +197,16 @@ class Sweep(Command):
                 words += [f"--{option.name.replace('_', '-')}", str(value)]
         words += [word for name in self.module for word in ("--module", name)]
         return shlex.join([*words, "--out", str(out), "--resume"])
+
+
+def _tell_of(failed: list[Outcome]) -> None:
+    """A line for each reason, with the first run that has it."""
+    reasons: dict[str | None, list[Outcome]] = {}
+    for outcome in failed:
+        reasons.setdefault(outcome.error, []).append(outcome)
+    for error, runs in reasons.items():
+        others = f", and {len(runs) - 1} more for the same reason" if len(runs) > 1 else ""
+        print(f"edgescope: run '{runs[0].name}' failed ({error}){others}; see {runs[0].folder}", file=sys.stderr)
 
 
 def sweep_in(folder: Path) -> dict[str, object] | None:

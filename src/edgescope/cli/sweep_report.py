@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from rich import box
@@ -21,6 +22,9 @@ from edgescope.training import End, FlowEnd, tradeoff_table
 
 FLOW = "flow"
 CUT_OFF = " *"
+NEARLY = 1.01
+"""Times the least test loss that counts as nearly as good: a rate then may be chosen for the steps that it takes."""
+
 SAME_START = 1e-3
 """Relative difference of the losses at the start that rounding over threads and devices explains."""
 
@@ -43,7 +47,8 @@ def report_sweep(folder: Path) -> Path:
         table = tradeoff_table(map(End.of, descents.values()), None if flow is None else flow.critical_lr)
         missed = table.filter(~pl.col("reached") & ~pl.col("diverged")).height
         cut_off = [f"* {missed} of {table.height} rates did not come down to the threshold in their number of steps."]
-        words = [*(cut_off if missed else []), *_findings(table, flow, why), *_doubts(ended, flow), *_together(ended)]
+        found, doubts = _findings(table, flow, why), _doubts(ended, flow)
+        words = [*(cut_off if missed else []), *_task(descents), *found, *doubts, *_together(ended)]
         console = Console(highlight=False)
         console.print(rate_table(table, flow))
         for line in words:
@@ -51,19 +56,10 @@ def report_sweep(folder: Path) -> Path:
         report = write_report(
             folder,
             title="What the learning rate trades",
-            abstract=" ".join(words),
+            abstract=" ".join(line[:1].upper() + line[1:] for line in words),
             paper="Matveev, Fojtik, Chou, Kutyniok, Maly (2025), arXiv 2505.21423",
             findings=None,
-            figures=[
-                Figure(
-                    "tradeoff",
-                    "Sharpness, norms and test loss over the learning rate",
-                    "Where each run ended, at the same training loss unless marked. Dashed: 2/η, where gradient "
-                    "descent turns unstable; dotted: the largest sharpness of gradient flow, which meets 2/η at the "
-                    "critical rate. Ringed: the lowest test loss.",
-                    tradeoff_panels(table, critical_lr=None if flow is None else flow.critical_lr),
-                )
-            ],
+            figures=_pictures(table, flow),
             runs=[run_row(name, record) for name, record in records.items()],
             cost=total_cost(records.values()),
             versions=versions_of(next(iter(records.values()))),
@@ -88,6 +84,30 @@ def rate_table(table: pl.DataFrame, flow: FlowEnd | None) -> Table:
             row["regime"] + ("" if row["reached"] or row["diverged"] else CUT_OFF),
         )
     return shown
+
+
+def _task(descents: dict[str, Record]) -> list[str]:
+    """What was trained, and down to where."""
+    config = next(iter(descents.values())).config
+    what = config.get("function") or f"{config.get('model')} on {config.get('data')}"
+    return [f"{what}, from one initialisation down to a training loss of {config['stop_loss']:g}."]
+
+
+def _pictures(table: pl.DataFrame, flow: FlowEnd | None) -> list[Figure]:
+    """The curve over the rates; none where every rate diverged and the flow has nothing to say either."""
+    if flow is None and table["diverged"].all():
+        return []
+    return [
+        Figure(
+            "tradeoff",
+            "Sharpness, norms and test loss over the learning rate",
+            "Where each run ended, at the same training loss unless marked. Dashed: 2/η, where gradient descent turns "
+            "unstable; dotted: the largest sharpness of gradient flow, which meets 2/η at the critical rate. Shaded: "
+            "flow-aligned below the critical rate; above it the edge of stability, as far as runs ended with a "
+            "sharpness of 2/η to 10% or more. Ringed: the lowest test loss.",
+            tradeoff_panels(table, critical_lr=None if flow is None else flow.critical_lr),
+        )
+    ]
 
 
 def _flow(record: Record | None) -> tuple[FlowEnd | None, str]:
@@ -126,7 +146,16 @@ def _findings(table: pl.DataFrame, flow: FlowEnd | None, why: str) -> list[str]:
     best = candidates.sort("test_loss").row(0, named=True)
     times = "" if flow is None else f", {best['lr'] / flow.critical_lr:.3g} times the critical rate"
     where = f"at rate {best['lr']:g}{times} ({best['regime']})"
-    return [*lines, f"best test loss {number(best['test_loss'])} {where}."]
+    return [*lines, f"best test loss {number(best['test_loss'])} {where}.{_as_good(candidates, best)}"]
+
+
+def _as_good(candidates: pl.DataFrame, best: dict[str, Any]) -> str:
+    """The largest rate whose test loss is nearly the best: it takes the fewest steps of all that are as good."""
+    nearly = candidates.filter(pl.col("test_loss") <= NEARLY * best["test_loss"]).sort("lr").row(-1, named=True)
+    if best["test_loss"] <= 0 or nearly["lr"] <= best["lr"]:
+        return ""
+    steps = f"{nearly['steps']} steps in place of {best['steps']}"
+    return f" The largest rate within 1% of it is {nearly['lr']:g} ({nearly['regime']}; {steps})."
 
 
 def _doubts(records: dict[str, Record], flow: FlowEnd | None) -> list[str]:

@@ -50,7 +50,8 @@ def tradeoff_panels(table: pl.DataFrame, *, critical_lr: float | None = None) ->
 
     ``table`` has one row a rate: ``lr``, ``sharpness``, ``l1``, ``l2``, ``test_loss`` (numbers; null where there is
     none), ``reached`` and ``diverged`` (true or false), and ``run`` where several series are compared. A diverged rate
-    is a cross at the upper edge, one that did not reach its threshold a triangle. The first panel has the line 2/lr and
+    is a cross at the upper edge (where all did, of the sharpness alone), one that did not reach its threshold a
+    triangle. The first panel has the line 2/lr and
     the flow's sharpness 2/``critical_lr``. Shaded: below ``critical_lr`` flow-aligned; above it the edge of stability
     up to the largest rate that ended there, and what lies below the edge beyond, as the column ``regime`` says (without
     it, all is above critical); and from where every rate diverged. Without ``critical_lr`` nothing is shaded. Raises
@@ -75,8 +76,9 @@ def tradeoff_panels(table: pl.DataFrame, *, critical_lr: float | None = None) ->
     state = ended.then(pl.lit("threshold reached")).otherwise(pl.lit("threshold not reached"))
     rows = rows.with_columns(state=state, run=pl.col("run") if "run" in named else pl.lit(""))
     drawn = [name for name in PANELS if name in rows.columns and _values(rows, name)]
-    if not drawn:
+    if not drawn and critical_lr is None:
         raise InputError(f"the table for {what} has no finite value", expected="at least one run that did not diverge")
+    drawn = drawn or ["sharpness"]  # crosses, beside what gradient flow said
     panels = [_panel(rows, name, critical_lr, first=name == drawn[0], last=name == drawn[-1]) for name in drawn]
     return alt.vconcat(*panels, spacing=10)
 
@@ -88,10 +90,10 @@ def _values(rows: pl.DataFrame, name: str) -> list[float]:
 def _panel(rows: pl.DataFrame, name: str, critical_lr: float | None, *, first: bool, last: bool) -> Chart:
     rates = [*rows["lr"], *([critical_lr] if critical_lr else [])]
     x_scale, _ = log_axis("learning rate η", rates, alt.X)
-    ticks = log_ticks(min(rates), max(rates))
+    ticks = log_ticks(*x_scale["domain"])
     x_axis = alt.Axis(values=ticks, labelExpr=PLAIN, title="learning rate η" if last else None, labels=last)
     x = alt.X("lr", type="quantitative", scale=x_scale, axis=x_axis)
-    values = _values(rows, name)
+    values = _values(rows, name) or [2 / rate for rate in rates]
     if name == "sharpness" and min(values) > 0:
         y_scale, y_axis = log_axis(PANELS[name], [*values, *([2 / critical_lr] if critical_lr else [])])
     else:
@@ -154,7 +156,8 @@ def _expected(
     bottom, top = scale["domain"]
     rates = [low * (high / low) ** (i / 60) for i in range(61)]
     edge = pl.DataFrame({"lr": rates, "value": [2 / rate for rate in rates]})
-    middle = min(high, max(low, 2 / math.sqrt(bottom * top)))
+    height = math.sqrt(bottom * top) if bottom > 0 else 0.75 * max(top, 0.0)
+    middle = min(high, max(low, 2 / height)) if height else low
 
     lines: list[tuple[str, pl.DataFrame, tuple[float, float], dict[str, Any], dict[str, Any]]] = [
         ("2/η", edge, (middle, 2 / middle), {"dx": 10}, look.EXPECTED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import sys
 import threading
@@ -24,8 +25,11 @@ from edgescope.errors import EdgescopeError, InputError
 from edgescope.sweep.processes import begin
 from edgescope.sweep.task import Outcome, carry_out_task, conclude, read_json, write_json
 
+REACH_SECONDS: Final = 3.0
+"""For a machine to take a connection."""
+
 CONNECT_SECONDS: Final = 6.0
-"""For a scheduler to answer."""
+"""For a scheduler to answer on it."""
 
 STOP_SECONDS: Final = 10.0
 """For runs under way to stop after Ctrl-C, and for those of a sweep that was killed to notice the next one."""
@@ -101,18 +105,29 @@ class Cluster:
 
 def connected(address: str) -> Any:
     """A client of the scheduler at ``address``; :class:`InputError` where none answers within seconds."""
+    refusal = InputError(
+        f"no Dask scheduler answers at {address}",
+        expected="the address of a running one, such as tcp://127.0.0.1:8786",
+        hint="'dask scheduler' to start one",
+    )
+    if plain := re.fullmatch(r"(?:tcp|tls)://\[?([^\[\]]+)\]?:(\d+)/?", address):
+        try:  # Dask tries again and again where nobody listens; this tells at once
+            socket.create_connection((plain[1], int(plain[2])), REACH_SECONDS).close()
+        except (OSError, OverflowError) as fault:
+            raise refusal from fault
     try:
         from distributed import Client
     except ImportError as fault:
         raise InputError("a cluster needs Dask", hint="pip install 'edgescope[cluster]'") from fault
+
+    class Quiet(Client):  # type: ignore[misc]
+        def __del__(self) -> None:
+            """We close what we open; a client that never came to be would wait here, and complain."""
+
     try:
-        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, TimeoutError, ValueError, TypeError) as fault:
-        raise InputError(
-            f"no Dask scheduler answers at {address}",
-            expected="the address of a running one, such as tcp://127.0.0.1:8786",
-            hint="'dask scheduler' to start one",
-        ) from fault
+        return Quiet(address, timeout=CONNECT_SECONDS, set_as_default=False)
+    except Exception as fault:  # what listens there may be no scheduler, and answer anything
+        raise refusal from fault
 
 
 def _sealed() -> Callable[[bytes], Outcome]:

@@ -90,6 +90,12 @@ def run_tasks(
     return [outcomes[task.name] for task in tasks]
 
 
+def check_jobs(jobs: int) -> None:
+    """Raise :class:`InputError` for a number of processes that cannot be."""
+    if jobs < 1:
+        raise InputError(f"{jobs} jobs", expected="at least 1")
+
+
 def check_cluster(address: str) -> None:
     """Raise :class:`InputError` where no scheduler answers at ``address`` within seconds."""
     from edgescope.sweep.cluster import connected
@@ -132,8 +138,7 @@ def _run_at(place: Place, waiting: deque[Task], folders: dict[str, Path], whole:
 
 
 def _check(tasks: Sequence[Task], jobs: int) -> None:
-    if jobs < 1:
-        raise InputError(f"{jobs} jobs", expected="at least 1")
+    check_jobs(jobs)
     seen: set[str] = set()
     for task in tasks:
         if not re.fullmatch(r"[^/\\:\0]+", task.name) or task.name in (".", ".."):

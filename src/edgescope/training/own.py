@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -60,4 +61,8 @@ def made_by(name: str, seed: int) -> Own:
         what = "model" if not isinstance(own.model, nn.Module) else "loss_fn"
         kind = "a torch.nn.Module" if what == "model" else "a function loss_fn(model, batch)"
         raise InputError(f"function '{name}' returned a {what} of type {type(made[what]).__name__}", expected=kind)
+    if own.stop_loss is not None and not (isinstance(own.stop_loss, int | float) and math.isfinite(own.stop_loss)):
+        raise InputError(
+            f"function '{name}' returned stop_loss = {own.stop_loss!r}", expected="a finite number or None"
+        )
     return own
