@@ -96,7 +96,8 @@ class Problem:
         """2 / sharpness of the norm minimiser, 1 / (2 y x_max) for one sample: the edge for flow from start 0.
 
         Above it descent cannot end where gradient flow does. For a start of finite size take
-        ``gradient_flow(scale).critical_lr``. inf where beta = 0 fits.
+        ``gradient_flow(scale).critical_lr``, 2 over the largest sharpness on the way, which with several samples may be
+        lower for a start near 0 too: the flow can be sharper on its way than at its end. inf where beta = 0 fits.
         """
         return self._edge(self._least_norm)
 
