@@ -57,6 +57,13 @@ def test_the_generator_decides() -> None:
     assert torch.equal(free.noisy(targets), drawn)
 
 
+def test_a_copy_draws_the_same_noise() -> None:
+    optimizer = LabelNoiseSGD([W], lr=0.1, flip=0.5, generator=seeded(5))
+    twin = copy.deepcopy(optimizer)
+    targets = torch.ones(50)
+    assert torch.equal(optimizer.noisy(targets), twin.noisy(targets))
+
+
 def test_the_step_is_that_of_sgd_on_noisy_targets() -> None:
     w = torch.tensor([1.0, 2.0], requires_grad=True)
     v = copy.deepcopy(w)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -361,6 +362,21 @@ def test_a_saved_state_continues_the_same_run() -> None:
     for _ in range(3):
         optimizer.step(lambda: backward(model, x, y))
         resumed.step(lambda: backward(twin, x, y))
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))], ids=["deep", "pickled"]
+)
+def test_a_copy_with_its_model_continues_the_same_run(copied: Callable[[Any], Any]) -> None:
+    model, x, y = problem()
+    optimizer = SAM(model.parameters(), torch.optim.Adam, lr=0.05, rho=0.3, adaptive=True, model=model)
+    optimizer.step(lambda: backward(model, x, y))
+    twin, other = copied((model, optimizer))
+    assert other.param_groups is other.base.param_groups
+    for _ in range(2):
+        optimizer.step(lambda: backward(model, x, y))
+        other.step(lambda: backward(twin, x, y))
     assert all(torch.equal(p, q) for p, q in zip(model.parameters(), twin.parameters(), strict=True))
 
 

@@ -22,6 +22,7 @@ from edgescope.studies.flatness.pictures import flatness_figures
 from edgescope.studies.flatness.runs import QUICK, RADII, SETTINGS, descent_task
 from edgescope.studies.flatness.sample_sizes import SampleSizesTask, scale
 from edgescope.studies.flatness.seen import enough
+from edgescope.studies.study import run_study
 
 TINY = DescentTask(
     name="bias-1SAM",
@@ -101,6 +102,12 @@ def test_the_presets_can_be_built_and_have_a_task_for_every_claim(preset: str) -
     with pytest.raises(EdgescopeError, match="unknown data set 'digts'") as caught:
         Flatness(data="digts").tasks(preset, 0)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def test_a_study_that_cannot_be_takes_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(EdgescopeError, match="unknown model 'nope'"):
+        run_study(Flatness(model="nope"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_every_run_of_the_preset_starts(tmp_path: Path) -> None:

@@ -246,14 +246,15 @@ def least_found(architecture: str, x: Tensor, y: Tensor, width: int, seed: int) 
 
 
 @pytest.mark.parametrize(
-    ("architecture", "data"), [*((name, "normal") for name in ARCHITECTURES), ("batchnorm", "corners")]
+    ("architecture", "data"),
+    [*((name, data) for name in ARCHITECTURES for data in ("three", "two")), ("batchnorm", "corners")],
 )
 def test_numeric_minimisation_never_ends_below_the_minimum(architecture: str, data: str) -> None:
     if data == "corners":
         x = hypercube(2)
         y = x[:, 0] * x[:, 1]
     else:
-        x, y = normal(3, 3, 5)
+        x, y = normal(3, 3, 5) if data == "three" else normal(2, 4, 11)
     found = [least_found(architecture, x, y, width=6, seed=seed) for seed in (0, 3)]
     least = relu.minimal_trace(architecture, x, y, epsilon=0.01)
     assert min(found) >= least * (1 - 1e-7)

@@ -51,6 +51,10 @@ class LabelNoiseSGD(torch.optim.SGD):
         super().__init__(params, lr=lr, **options)
         self.sigma, self.flip, self.classes, self.generator = sigma, flip, classes, generator
 
+    def __getstate__(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("sigma", "flip", "classes", "generator")}
+        return super().__getstate__() | own
+
     def noisy(self, targets: Tensor) -> Tensor:
         """``targets`` with fresh noise, of the same shape and type; a new draw at every call."""
         if self.sigma is not None:

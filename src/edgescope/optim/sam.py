@@ -135,6 +135,16 @@ class SAM(torch.optim.Optimizer):
         self.base.load_state_dict(state_dict)
         self._share()
 
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: getattr(self, name) for name in ("base", "_saved", "_model")}
+        return super().__getstate__() | kept
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._buffers = KeptBuffers()
+        if "base" in state:
+            self._share()
+
     def _share(self) -> None:
         self.param_groups, self.state = self.base.param_groups, self.base.state
 

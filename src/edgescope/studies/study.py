@@ -110,11 +110,12 @@ def run_study(
         )
     if cluster is not None:
         check_cluster(cluster)  # before the folder is taken
+    tasks = study.tasks(preset, seed)  # which refuses bad options before the folder is taken
     with faults(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
     outcomes = run_tasks(
-        study.tasks(preset, seed),
+        tasks,
         folder,
         jobs=jobs,
         resume=resume,
