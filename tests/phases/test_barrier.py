@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import edgescope as es
 from edgescope.errors import InputError
-from edgescope.phases import barrier
+from edgescope.phases import barrier, rotation
 from edgescope.simulate.linear_data import Gaussian
 from edgescope.simulate.linear_nets import follow, random_nets
 from edgescope.theory.deep_linear import Mode
@@ -46,6 +46,107 @@ def flat(nets: np.ndarray, width: int, size: int) -> Tensor:
     return torch.cat([torch.tensor(nets[0, i, :b, :a]).flatten() for i, (a, b) in enumerate(pairwise(sizes))])
 
 
+def both_states(signals: tuple[float, ...], width: int, decay: float, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """Networks without and with the second mode, the one made from the other by descent."""
+    start = 1.5 * random_nets((2, *[width] * (depth - 1), 2), 1, seed=1)
+    learned = relaxed(signals, relaxed(signals, start, width, 0.03, depth), width, decay, depth)
+    lost = relaxed(signals, learned, width, 1.1 * Mode(depth, signals[1]).critical_decay(), depth)
+    return relaxed(signals, lost, width, decay, depth), learned
+
+
+def turned(nets: np.ndarray, turns: list[np.ndarray], size: int = 2) -> np.ndarray:
+    """The same function of other weights: each hidden layer turned, the one above it turned back."""
+    nets, width = nets.copy(), len(turns[0])
+    for layer, turn in enumerate(turns):
+        inputs, outputs = width if layer else size, width if layer + 1 < len(turns) else size
+        nets[:, layer, :width, :inputs] = turn @ nets[:, layer, :width, :inputs]
+        nets[:, layer + 1, :outputs, :width] = nets[:, layer + 1, :outputs, :width] @ turn.T
+    return nets
+
+
+def any_turns(width: int, count: int, seed: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    turns = [np.linalg.qr(rng.standard_normal((width, width)))[0] for _ in range(count)]
+    return [turn * np.where(np.arange(width) == 0, np.sign(np.linalg.det(turn)), 1) for turn in turns]
+
+
+@pytest.mark.parametrize(
+    ("signals", "width", "decay", "depth", "seed"),
+    [((0.9, 0.8), 4, 0.25, 3, 0), ((0.9, 0.6), 6, 0.15, 3, 1), ((1.0, 0.7), 3, 0.12, 4, 2)],
+)
+def test_a_turn_of_the_hidden_layers_costs_nothing(
+    signals: tuple[float, ...], width: int, decay: float, depth: int, seed: int
+) -> None:
+    mode, here = Mode(depth, signals[1]), problem(signals, width, decay, depth)
+    trapped, learned = both_states(signals, width, decay, depth)
+    start, end = flat(trapped, width, 2), flat(turned(learned, any_turns(width, depth - 1, seed)), width, 2)
+    straight = [float(here.loss(start + share * (end - start))) for share in np.linspace(0, 1, 21)]
+    assert max(straight) - straight[0] > 2 * mode.barrier_up(decay)
+    found = barrier(here, start, end, steps=200)
+    assert found.converged
+    assert found.height == pytest.approx(mode.barrier_up(decay), rel=2e-3)
+    assert found.back == pytest.approx(mode.barrier_down(decay), rel=2e-3)
+
+
+@pytest.mark.parametrize(("width", "decay", "depth"), [(4, 0.25, 3), (2, 0.34, 3), (3, 0.15, 4)])
+def test_opposite_turns_are_undone_on_the_way_that_rotation_shows(width: int, decay: float, depth: int) -> None:
+    """The straight line leads through states of lower rank; for width 2 the way back is a hump between two images."""
+    signals = (0.9, 0.8)
+    mode, here = Mode(depth, signals[1]), problem(signals, width, decay, depth)
+    trapped, learned = both_states(signals, width, decay, depth)
+    half = np.diag([-1.0, -1.0, *[1.0] * (width - 2)])
+    start, near = flat(trapped, width, 2), flat(learned, width, 2)
+    end = flat(turned(learned, [half] * (depth - 1)), width, 2)
+    way = rotation(here, near, end)
+    assert torch.equal(way[-1], end)
+    assert float((way[0] - near).norm()) < 1e-3 * float((end - near).norm())
+    assert torch.stack([here.loss(w) for w in way]).numpy() == pytest.approx(float(here.loss(end)), rel=1e-12)
+    found = barrier(here, start, end, steps=300, through=rotation(here, start, end))
+    assert found.converged
+    assert found.height == pytest.approx(mode.barrier_up(decay), rel=2e-3)
+    assert found.back == pytest.approx(mode.barrier_down(decay), rel=2e-3)
+    level = barrier(here, near, end, through=way, steps=300)
+    assert level.height <= level.error < 0.02 * mode.barrier_up(decay)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_two_layers_have_no_barrier(seed: int) -> None:
+    signals, width, decay = (0.9, 0.8), 3, 0.3
+    here = problem(signals, width, decay, 2)
+    start = 1.5 * random_nets((2, width, 2), 1, seed=seed)
+    learned = relaxed(signals, relaxed(signals, start, width, 0.03, 2), width, decay, 2)
+    ends = [flat(net, width, 2) for net in (learned, turned(learned, any_turns(width, 1, seed)))]
+    found = barrier(here, *ends, steps=200)
+    assert found.converged
+    assert found.height <= found.error < 1e-3
+    assert float(here.loss((ends[0] + ends[1]) / 2) - here.loss(ends[0])) > 0.01
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rotation_finds_the_turn_of_networks_that_are_not_balanced(seed: int) -> None:
+    here, rng = problem((0.9, 0.8), 4, 0.2), np.random.default_rng(seed)
+    nets = np.zeros((1, 3, 4, 4))
+    nets[0, 0, :, :2], nets[0, 1], nets[0, 2, :2] = (rng.standard_normal(s) for s in ((4, 2), (4, 4), (2, 4)))
+    near, far = flat(nets, 4, 2), flat(turned(nets, any_turns(4, 2, seed + 10)), 4, 2)
+    way = rotation(here, near, far, points=5)
+    assert float((way[0] - near).norm()) < 0.01 * float((far - near).norm())
+    assert torch.stack([here.loss(w) for w in way]).numpy() == pytest.approx(float(here.loss(far)), rel=1e-12)
+    lengths = (way[1:] - way[:-1]).norm(dim=1)
+    assert float(lengths.max() / lengths.min()) < 1.001
+
+
+def test_a_path_that_has_not_come_to_rest_says_how_far_off_it_may_be() -> None:
+    mode, here = Mode(3, 0.8), problem((0.9, 0.8), 4, 0.25)
+    trapped, learned = both_states((0.9, 0.8), 4, 0.25, 3)
+    end = flat(turned(learned, any_turns(4, 2, 0)), 4, 2)
+    for steps in (10, 15):
+        found = barrier(here, flat(trapped, 4, 2), end, steps=steps)
+        assert not found.converged
+        assert found.steps == steps
+        assert 1e-4 * found.height < abs(found.height - mode.barrier_up(0.25)) < found.error < 2 * found.height
+        assert found.across > 0
+
+
 @pytest.mark.parametrize(
     ("signals", "width", "decay", "depth"),
     [((0.9, 0.8), 4, 0.25, 3), ((1.0, 0.5), 6, 0.12, 3), ((1.0, 0.7), 3, 0.1, 4)],
@@ -54,10 +155,7 @@ def test_networks_that_lose_a_mode_pass_the_closed_form(
     signals: tuple[float, ...], width: int, decay: float, depth: int
 ) -> None:
     mode, here = Mode(depth, signals[1]), problem(signals, width, decay, depth)
-    start = 1.5 * random_nets((2, *[width] * (depth - 1), 2), 1, seed=1)
-    end = relaxed(signals, relaxed(signals, start, width, 0.03, depth), width, decay, depth)
-    lost = relaxed(signals, end, width, 1.1 * mode.critical_decay(), depth)
-    trapped, learned = (flat(n, width, 2) for n in (relaxed(signals, lost, width, decay, depth), end))
+    trapped, learned = (flat(n, width, 2) for n in both_states(signals, width, decay, depth))
     found = barrier(here, trapped, learned)
     assert found.converged
     assert found.height == pytest.approx(mode.barrier_up(decay), rel=1e-3)
@@ -142,5 +240,25 @@ def test_solutions_of_other_models_are_named_in_one_line() -> None:
         with pytest.raises(InputError, match=words) as caught:
             barrier(here, w, end)
         assert "\n" not in str(caught.value)
-    with pytest.raises(InputError, match="0 images"):
-        barrier(here, w, w + 1, images=0)
+    for options, words in (
+        ({"images": 0}, "0 images"),
+        ({"steps": 0}, "0 steps"),
+        ({"tol": 0.0}, "tol=0"),
+        ({"through": w}, "points of shape"),
+        ({"through": w[None, :-1]}, "to go through; expected .any number, 21"),
+    ):
+        with pytest.raises(InputError, match=words) as caught:
+            barrier(here, w, w + 1, **options)  # type: ignore[arg-type]
+        assert "\n" not in str(caught.value)
+
+
+def test_layers_that_cannot_be_turned_are_named_in_one_line() -> None:
+    data = (torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
+    biased = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2)).double()
+    bent = nn.Sequential(nn.Linear(2, 3, bias=False), nn.Tanh(), nn.Linear(3, 2, bias=False)).double()
+    for model, words in ((biased, "not a chain of matrices"), (bent, "the loss changes by .* as hidden layers turn")):
+        here = es.Objective(model, es.supervised(es.losses.half_mse), data, path="kept", threads=1)
+        ends = [2 * torch.randn(here.size, generator=torch.Generator().manual_seed(k)).double() for k in (1, 2)]
+        with pytest.raises(InputError, match=words) as caught:
+            rotation(here, *ends)
+        assert "\n" not in str(caught.value)

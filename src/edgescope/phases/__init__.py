@@ -2,6 +2,7 @@
 
 from edgescope.phases.barrier import Barrier, barrier
 from edgescope.phases.escape_times import EscapeTimes, Estimate, arrhenius
+from edgescope.phases.rotation import rotation
 from edgescope.phases.scan import Jump, Scan, scan
 
-__all__ = ["Barrier", "EscapeTimes", "Estimate", "Jump", "Scan", "arrhenius", "barrier", "scan"]
+__all__ = ["Barrier", "EscapeTimes", "Estimate", "Jump", "Scan", "arrhenius", "barrier", "rotation", "scan"]
