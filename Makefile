@@ -43,6 +43,7 @@ bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
 	$(BIN)/python benchmarks/generalized_sharpness.py
 	$(BIN)/python benchmarks/tradeoff.py
 	$(BIN)/python benchmarks/batch_one_sam.py
+	$(BIN)/python benchmarks/chains.py
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) runs build dist
