@@ -132,7 +132,7 @@ def made(folder: Path, right: bool) -> dict[str, Record]:
             "temperature": 0.01},
             arrays={k: np.geomspace(0.01, 0.1, 4) for k in ("decays", "up/norm", "down/norm")} | {
                 "path decays": np.array([0.1, 0.08]), "height": np.array([0.1, 0.05]) * (1 if right else 1e-3),
-                "back": np.array([0.2, 0.3]), "escaped": np.ones((2, 400)),
+                "back": np.array([0.2, 0.3]), "error": np.full(2, 1e-3), "escaped": np.ones((2, 400)),
                 "times": np.array([exponential(50.0 * (np.exp(5) if right else 0.5), 1), exponential(50.0, 2)])},
             note="digits, tanh")],
         "addition": [
@@ -141,10 +141,7 @@ def made(folder: Path, right: bool) -> dict[str, Record]:
                 "delay": np.array([4e3, 2e3, 1e3]) if right else np.array([2e3, 2e3, 2.5e3]),
                 "height": np.array([0.4, 0.3, 0.2]) if right else np.array([0.0, 1e-5, 0.0]),
                 "train": np.ones((2, 3)), "test": np.ones((2, 3)), "at": np.arange(2.0)}),
-            Reading("addition sweep",
-                    {f"area/{n}": 0.5 if right else 0.02 for n in ("test accuracy", "norm")} | {"settled": 0.5},
-                    arrays={k: np.geomspace(0.01, 0.1, 4) for k in ("decays", *(
-                        f"{w}/{n}" for w in ("up", "down") for n in ("norm", "test accuracy", "training accuracy")))}),
+            *addition_sweeps(0.5 if right else 0.02, 0.5),
         ],
     }  # fmt: skip
     return {name: record_of(folder / name, found) for name, found in readings.items()}
@@ -158,6 +155,22 @@ def of_paper(finding: Finding) -> bool:
 def of_theory(finding: Finding) -> bool:
     """Claims about closed forms alone, which need no run."""
     return any(words in finding.claim for words in ("golden", "At its saddle", "Depth at a fixed decay"))
+
+
+def addition_sweeps(slow: float, fast: float) -> list[Reading]:
+    names = [f"{way}/{n}" for way in ("up", "down") for n in ("norm", "test accuracy", "training accuracy")]
+    arrays = {name: np.geomspace(0.01, 0.1, 4) for name in ("decays", *names)}
+    return [
+        Reading("addition sweep", {"area/test accuracy": area, "settled": 0.5}, arrays=arrays, note=note)
+        for note, area in (("sweep", slow), ("sweep, 4 times as fast", fast))
+    ]
+
+
+@pytest.mark.parametrize(("slow", "verdict"), [(0.9, "holds"), (0.5, "inconclusive"), (0.05, "fails")])
+def test_a_loop_that_shrinks_with_the_rate_of_the_sweep_is_no_loop(tmp_path: Path, slow: float, verdict: str) -> None:
+    runs = {"addition": record_of(tmp_path / "addition", addition_sweeps(slow, 1.0))}
+    found = [f for f in phase_findings(runs) if "what it understood it keeps" in f.claim]
+    assert [f.verdict for f in found] == [verdict]
 
 
 @pytest.mark.parametrize("right", [True, False])
@@ -206,6 +219,7 @@ def test_a_network_that_stayed_trapped_or_had_no_barrier_decides_nothing(tmp_pat
             "area/loss": 1.0,
         }
         arrays = {"path decays": np.array([0.1, 0.08]), "height": np.array([0.1, 0.05]), "back": np.ones(2),
+                  "error": np.zeros(2),
                   "times": np.full((2, 5), 9.0), "escaped": np.zeros((2, 5))}  # fmt: skip
         reading = Reading("network", values, arrays=arrays | changed, note="digits, tanh")
         runs = {"network-0": record_of(tmp_path / name, [reading])}

@@ -90,18 +90,19 @@ def _jumps(runs: Mapping[str, Record]) -> Finding:
 def _barriers(runs: Mapping[str, Record]) -> Finding:
     measured: dict[str, float] = {}
     verdicts: dict[str, Verdict] = {}
-    for p in networks_of(runs, ("path decays", "height", "back")):
-        decay, height, back = (float(p.arrays[name][0]) for name in ("path decays", "height", "back"))
-        measured |= {f"{p.note}: {n}": v for n, v in (("decay", decay), ("height", height), ("back", back))}
-        verdicts[p.note] = judge(min(height, back) > 1e-3 * p.values["start"], height, back)
+    names = ("path decays", "height", "back", "error")
+    for p in networks_of(runs, names):
+        row = {name: float(p.arrays[name][0]) for name in names}
+        measured |= {f"{p.note}: {name.removeprefix('path ').rstrip('s')}": value for name, value in row.items()}
+        verdicts[p.note] = judge(min(row["height"], row["back"]) > 2 * row["error"], row["height"], row["back"])
     verdict, which = by_run(verdicts)
     return Finding(
         claim="A barrier stands between the states of both ways, at the highest decay of the loop",
         source="question beyond the paper",
-        expected="path higher than both ends, by more than a thousandth of the loss at the start",
+        expected="the lowest path found is higher than both states, by more than twice the error of its height",
         measured=measured,
         verdict=verdict,
-        why=f"{which}From the state on the way down to that on the way up, at the highest decay at which the gap of "
+        why=f"{which}From the state on the way down towards that on the way up, at the highest decay where the gap of "
         "their norms is a quarter of the widest; the loss has its decay in it. Zero from one end: it was not trapped. "
         "A path that had not converged does not count.",
         status="ours",

@@ -19,12 +19,17 @@ from edgescope.training import Member, Parts, Stack
 
 @dataclass(frozen=True)
 class Trap:
-    """Two states at one decay, each settled there, and the path between them; the loss is that without decay."""
+    """A low and a high state at one decay, settled there, and the path out of the low one.
+
+    ``height`` and ``back`` are the loss (weight decay included) at the saddle over that of both states, NaN where the
+    path did not converge; ``error`` is that of both. ``middle`` is midway between their losses without decay.
+    """
 
     decay: float
     low: Float[Tensor, " P"]
-    high: Float[Tensor, " P"]
-    path: Barrier
+    height: float
+    back: float
+    error: float
     middle: float
 
 
@@ -36,7 +41,7 @@ def traps_at(
     steps: int,
     path_steps: int,
 ) -> list[Trap]:
-    """Both states after ``steps`` of descent with momentum at each decay, and the path from low to high there."""
+    """Both states after ``steps`` of descent with momentum at each decay, and the path out of the low one."""
     members = [Member(parts.config.lr, 0, 0.9, decay) for decay in decays for _ in range(2)]
     stack = _stack(parts, [low, high] * len(decays), members)
     for _ in range(steps):
@@ -46,9 +51,22 @@ def traps_at(
     for k, decay in enumerate(decays):
         whole: Objective = parts.objective(parts.samples, parts.mode, l2=decay, path="kept", threads=1)
         low, high = ends[2 * k], ends[2 * k + 1]
-        path = barrier(whole, low, high, images=5, steps=path_steps, tol=0.02)
-        found.append(Trap(decay, low, high, path, float(losses[2 * k : 2 * k + 2].mean())))
+        path = _way_out(whole, low, high, path_steps)
+        height = path.height if path.converged else np.nan
+        back = height + float(whole.loss(low) - whole.loss(high))
+        found.append(Trap(decay, low, height, back, path.error, float(losses[2 * k : 2 * k + 2].mean())))
     return found
+
+
+def _way_out(whole: Objective, low: Float[Tensor, " P"], high: Float[Tensor, " P"], steps: int) -> Barrier:
+    """The path from ``low`` as far towards ``high`` as the straight line takes to come out lower than it began.
+
+    Saddles beside small weights lie so near the low state that a path all the way would step over them.
+    """
+    shares = torch.logspace(-3, 0, 61, dtype=low.dtype)
+    line = low + shares[:, None] * (high - low)
+    lower = [float(whole.loss(w)) < float(whole.loss(low)) for w in line]
+    return barrier(whole, low, line[lower.index(True) if any(lower) else -1], images=7, steps=steps, tol=0.01)
 
 
 def escapes(

@@ -51,7 +51,7 @@ class NetworksTask(PiecesTask):
     replicas: int
     escape_steps: int
     jitter: float = 1e-3
-    path_steps: int = 100
+    path_steps: int = 300
     shares: tuple[float, ...] = (1.0, 0.85, 0.7)
 
     def pieces(self) -> Sequence[Swept]:
@@ -63,8 +63,8 @@ class NetworksTask(PiecesTask):
 
     def simulate(self, piece: Swept, seed: int) -> list[Reading]:
         """ "area/NAME" and "jumps/NAME" of each order parameter, "largest/NAME" its largest jump over its range and
-        "at/NAME" the decay before it; arrays of both ways over "decays", and over "path decays": "height" and "back" of
-        the paths (NaN: not converged), "times" and "escaped" of every replica (none without a barrier), at
+        "at/NAME" the decay before it; arrays of both ways over "decays", and over "path decays": "height", "back" and
+        "error" of the paths (NaN: not converged), "times" and "escaped" of every replica (none without a barrier), at
         "temperature"."""
         config = RunConfig(
             data=piece.data, model=piece.model, loss="mse", lr=piece.lr, train=piece.train, seed=self.seed,
@@ -92,17 +92,15 @@ class NetworksTask(PiecesTask):
         low, high = found.states["down"][place], found.states["up"][place]
         at = [share * float(decays[place]) for share in self.shares]
         traps = traps_at(parts, at, low, high, self.steps, self.path_steps)
-        heights, backs = (
-            np.array([getattr(trap.path, way) if trap.path.converged else np.nan for trap in traps])
-            for way in ("height", "back")
-        )
+        heights = np.array([trap.height for trap in traps])
         known = heights[np.isfinite(heights)]
         temperature = float(np.median(known)) / (piece.width + 4) if known.size else 0.0
         values["temperature"] = temperature
         times, escaped = np.zeros((0, 0)), np.zeros((0, 0), dtype=bool)
         if temperature > 0:
             times, escaped = escapes(parts, traps, temperature, self.replicas, self.escape_steps, seed)
-        arrays = {"decays": found.decays, "path decays": np.array(at), "height": heights, "back": backs}
+        arrays = {"decays": found.decays, "path decays": np.array(at), "height": heights}
+        arrays |= {name: np.array([getattr(trap, name) for trap in traps]) for name in ("back", "error")}
         arrays |= {"times": times, "escaped": escaped.astype(float)}
         arrays |= {f"up/{n}": v for n, v in found.up.items()} | {f"down/{n}": v for n, v in found.down.items()}
         return [Reading("network", values, arrays=arrays, note=piece.name)]

@@ -96,9 +96,12 @@ FULL = Setting(
     staged=60,
     sparse=24,
     plateau=(0.1, 0.03, 0.01, 0.003),
-    networks={"decays": 16, "steps": 1000, "settle": 4000, "refine": 3, "replicas": 16, "escape_steps": 20_000},
-    samples=1000,
-    width=32,
+    networks={
+        "decays": 16, "steps": 1000, "settle": 4000, "refine": 3, "replicas": 12, "escape_steps": 10_000,
+        "path_steps": 400,
+    },
+    samples=500,
+    width=24,
     addition={
         "decays": (1e-5, 3e-5, 5e-5, 1e-4, 2e-4, 3e-4, 4e-4), "steps": 16_000, "swept": SWEPT, "sweep_steps": 4000,
         "settle": 6000, "path_steps": 300, "refine": 2,
@@ -107,7 +110,7 @@ FULL = Setting(
 
 
 def phase_tasks(preset: Preset, seed: int) -> list[Task]:
-    """All tasks of the study."""
+    """All tasks of the study; their costs are seconds of one core, of the quick ones."""
     s = QUICK if preset == "quick" else FULL
     sweeps = (
         Sweep("descent", 3, s.dwell),
@@ -131,26 +134,26 @@ def phase_tasks(preset: Preset, seed: int) -> list[Task]:
     releases = [Sparse(n, 0.0025, 10_000) for n in (200, 250, 290, 300, 350, 3000)]
     releases += [Sparse(3000, 0.15, 100_000, 1.5e-4), Sparse(3000, 0.10, 200_000, 4e-5)]
     return [
-        SweepTask("sweeps", 10, seed, sweeps, s.decays),
-        StatesTask("states", 5, seed, s.states, steps=20_000),
-        SamplesTask("samples", 3, seed, s.draws, steps=2000),
-        EscapeTask("kramers", 20, seed, tuple(Level(10**8, temperature=t) for t in KRAMERS), 1.0, 0.3, 0.342, s.chains),
-        EscapeTask("langevin-h4", 15, seed, narrow, 0.8, 0.25, 0.3, s.nets, width=4),
-        EscapeTask("langevin-h10", 30, seed, wide, 0.8, 0.28, 0.3, s.nets, width=10),
-        EscapeTask("langevin-melted", 3, seed, melted, 0.8, 0.2, 0.3, s.nets, width=10),
-        EscapeTask("batches-chain", 10, seed, tuple(small), replicas=s.chains // 3, **down),
-        EscapeTask("batches-h10", 15, seed, tuple(small), replicas=s.nets, width=10, **down),
-        EscapeTask("batches-rates", 8, seed, tuple(same), replicas=2 * s.nets, width=10, **down),
-        NullTask("null", 20, seed, tuple(trials), s.epochs, s.trapped),
-        BiasesTask("biases", 5, seed, 3 if preset == "quick" else 20, 1200, 2400 if preset == "quick" else 40_000),
+        SweepTask("sweeps", 5, seed, sweeps, s.decays),
+        StatesTask("states", 11, seed, s.states, steps=20_000),
+        SamplesTask("samples", 2, seed, s.draws, steps=2000),
+        EscapeTask("kramers", 6, seed, tuple(Level(10**8, temperature=t) for t in KRAMERS), 1.0, 0.3, 0.342, s.chains),
+        EscapeTask("langevin-h4", 6, seed, narrow, 0.8, 0.25, 0.3, s.nets, width=4),
+        EscapeTask("langevin-h10", 10, seed, wide, 0.8, 0.28, 0.3, s.nets, width=10),
+        EscapeTask("langevin-melted", 1, seed, melted, 0.8, 0.2, 0.3, s.nets, width=10),
+        EscapeTask("batches-chain", 3, seed, tuple(small), replicas=s.chains // 3, **down),
+        EscapeTask("batches-h10", 16, seed, tuple(small), replicas=s.nets, width=10, **down),
+        EscapeTask("batches-rates", 4, seed, tuple(same), replicas=2 * s.nets, width=10, **down),
+        NullTask("null", 34, seed, tuple(trials), s.epochs, s.trapped),
+        BiasesTask("biases", 6, seed, 3 if preset == "quick" else 20, 1200, 2400 if preset == "quick" else 40_000),
         DwellTask("dwell", 1, seed),
-        StagedTask("staged", 5, seed, s.staged, steps=100_000),
-        PlateauTask("plateau", 2, seed, s.plateau),
+        StagedTask("staged", 6, seed, s.staged, steps=100_000),
+        PlateauTask("plateau", 1, seed, s.plateau),
         SparseTask("sparse", 8, seed, tuple(releases), s.sparse),
-        LinearPathsTask("paths", 5, seed),
+        LinearPathsTask("paths", 6, seed),
         *(
             NetworksTask(f"network-{i}", 20, seed, (n,), **s.networks)
             for i, n in enumerate(networks(s.samples, s.width))
         ),
-        AdditionTask("addition", 30, seed, 31, **s.addition),
+        AdditionTask("addition", 50, seed, 31, **s.addition),
     ]
