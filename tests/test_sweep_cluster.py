@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -84,6 +85,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     host = ("--host", "127.0.0.1", "--no-dashboard")
     processes = [start("dask_scheduler", *host, "--port", address.rpartition(":")[2])]
     try:
+        _listening(address, processes[0])
         for number in range(2):
             own = ("--nthreads", "1", "--no-nanny", "--local-directory", str(folder / str(number)))
             processes.append(start("dask_worker", address, *host, *own))
@@ -94,6 +96,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.stdin.close()  # type: ignore[union-attr]
         for process in processes:
             process.wait(timeout=20)
+
+
+def _listening(address: str, scheduler: subprocess.Popen[bytes]) -> None:
+    """Wait until the scheduler takes connections, however long a busy machine needs to start it."""
+    host, port = address.removeprefix("tcp://").split(":")
+    while scheduler.poll() is None:
+        with contextlib.suppress(OSError):
+            return socket.create_connection((host, int(port))).close()
+        time.sleep(0.05)
+    raise RuntimeError("the scheduler ended before it listened")
 
 
 def lines(out: Path, name: str) -> list[list[str]]:
@@ -144,7 +156,8 @@ def test_the_death_of_a_worker_costs_one_run(cluster: str, tmp_path: Path) -> No
 
 
 def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgescope.sweep.cluster.CONNECT_SECONDS", 0.3)
+    for name in ("CONNECT_SECONDS", "REACH_SECONDS"):
+        monkeypatch.setattr(f"edgescope.sweep.cluster.{name}", 0.3)
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         for address in (f"tcp://127.0.0.1:{deaf.getsockname()[1]}", "nowhere://x", "tcp://127.0.0.1:99999"):

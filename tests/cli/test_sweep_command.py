@@ -161,7 +161,7 @@ def test_refusals(run: Run, own: str, here: Path) -> None:
 def test_an_unreachable_scheduler_is_one_line_and_leaves_nothing(
     run: Run, own: str, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgescope.sweep.cluster.CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr("edgescope.sweep.cluster.REACH_SECONDS", 0.3)
     address = ("--cluster", "tcp://127.0.0.1:1", "--out", "s")
     words = "no Dask scheduler answers at tcp://127.0.0.1:1"
     assert words in run("sweep", f"{own}:make_run", "--lr", "1", *QUICK, *address).refusal()

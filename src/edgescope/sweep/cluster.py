@@ -26,7 +26,7 @@ from edgescope.sweep.processes import begin
 from edgescope.sweep.task import Outcome, carry_out_task, conclude, read_json, write_json
 
 REACH_SECONDS: Final = 3.0
-"""For a machine to take a connection."""
+"""For somebody to listen at the address."""
 
 CONNECT_SECONDS: Final = 6.0
 """For a scheduler to answer on it."""
@@ -111,10 +111,7 @@ def connected(address: str) -> Any:
         hint="'dask scheduler' to start one",
     )
     if plain := re.fullmatch(r"(?:tcp|tls)://\[?([^\[\]]+)\]?:(\d+)/?", address):
-        try:  # Dask tries again and again where nobody listens; this tells at once
-            socket.create_connection((plain[1], int(plain[2])), REACH_SECONDS).close()
-        except (OSError, OverflowError) as fault:
-            raise refusal from fault
+        _wait_for(plain[1], int(plain[2]), refusal)  # Dask tries for as long as for a slow answer
     try:
         from distributed import Client
     except ImportError as fault:
@@ -128,6 +125,18 @@ def connected(address: str) -> Any:
         return Quiet(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except Exception as fault:  # what listens there may be no scheduler, and answer anything
         raise refusal from fault
+
+
+def _wait_for(host: str, port: int, refusal: InputError) -> None:
+    """Until somebody listens there, as a scheduler does that was started just now; else ``refusal``."""
+    until = time.monotonic() + REACH_SECONDS
+    while True:
+        try:
+            return socket.create_connection((host, port), REACH_SECONDS).close()
+        except (OSError, OverflowError) as fault:
+            if time.monotonic() > until:
+                raise refusal from fault
+            time.sleep(0.1)
 
 
 def _sealed() -> Callable[[bytes], Outcome]:
