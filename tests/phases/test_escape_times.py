@@ -65,3 +65,5 @@ def test_fewer_than_two_escapes_give_no_bare_number() -> None:
         EscapeTimes(np.array([0.0]), np.array([True]))
     with pytest.raises(InputError, match="one each"):
         EscapeTimes(np.array([1.0]), np.array([True, False]))
+    with pytest.raises(InputError, match="no times of escape; expected at least one replica"):
+        EscapeTimes(np.empty(0), np.empty(0, dtype=bool))

@@ -92,6 +92,9 @@ def test_results_do_not_depend_on_threads_but_on_the_seed() -> None:
     [
         ({"decay": 0.0}, "decay is 0"),
         ({"temperature": 0.0}, "temperature is 0"),
+        ({"temperature": -1.0}, "temperature is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"threads": 0}, "threads is 0"),
         ({"lr": -1.0}, "learning rate is -1"),
         ({"replicas": 0}, "replicas is 0"),
         ({"level": 0.0}, "start at the level"),

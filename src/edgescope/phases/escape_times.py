@@ -39,6 +39,8 @@ class EscapeTimes:
 
     def __post_init__(self) -> None:
         times, escaped = as_positive(self.times, "times"), np.asarray(self.escaped, dtype=bool)
+        if times.size == 0:
+            raise InputError("no times of escape", expected="at least one replica")
         if times.ndim != 1 or times.shape != escaped.shape:
             raise InputError(f"{times.shape} times and {escaped.shape} marks of escape", expected="one each")
         object.__setattr__(self, "times", times)

@@ -20,6 +20,7 @@ def over_threads(
     code must release the lock (``nogil=True``) for threads to help.
     """
     workers = numba.get_num_threads() if threads is None else whole_number(threads, "threads", 1)
+    seed = whole_number(seed, "seed", 0)
     streams = [np.random.Generator(np.random.PCG64(child)) for child in np.random.SeedSequence(seed).spawn(replicas)]
     if workers == 1:
         for replica, stream in enumerate(streams):
