@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import expit
 
 from edgescope.data import DATA
 from edgescope.errors import EdgescopeError, InputError
@@ -17,6 +18,7 @@ from edgescope.models import MODELS
 from edgescope.models.shallow import ShallowNetwork
 from edgescope.optim import SAM, LabelNoiseSGD
 from edgescope.simulate.relu import ReluDescent, advance_together
+from edgescope.simulate.relu_steps import activate
 from edgescope.theory import relu
 
 STEPS = 1000
@@ -97,6 +99,16 @@ def test_a_thousand_steps_are_those_of_pytorch(name: str, way: str) -> None:
         moved += float((parameter - dict(start.named_parameters())[key]).detach().abs().sum())
     assert moved > 0.1
     assert descent.steps == STEPS
+
+
+def test_softplus_is_that_of_numpy_and_passes_on_what_is_not_finite() -> None:
+    z = np.concatenate([np.linspace(-60, 60, 2001), [np.inf, np.nan]])
+    h, slope = np.empty_like(z), np.empty_like(z)
+    activate(z, True, h, slope)
+    np.testing.assert_allclose(h[:-2], np.logaddexp(0, z[:-2]), rtol=3e-14, atol=1e-17)
+    np.testing.assert_allclose(slope[:-2], expit(z[:-2]), rtol=3e-14, atol=1e-17)
+    assert h[-2] == np.inf
+    assert np.isnan(h[-1])
 
 
 def test_own_noise_is_that_of_the_optimizer_in_law_and_its_targets_are_fitted() -> None:
