@@ -68,7 +68,7 @@ def _barrier(found: Piece | None) -> Finding:
         verdict=judge(bool(shares.size) and bool((shares > 0.01).all()), *([] if shares.size else [np.nan])),
         why="From the last state that had learned with a test accuracy below 10% to the last of the run, weight decay "
         "in the loss; first guess: the run itself. Descent without noise went from one to the other, so no barrier can "
-        "be higher than the rise of the run, which the edge of stability allows.",
+        "be higher than the rise of the run, which the edge of stability allows. Read at nine points of the path.",
         status="ours",
     )
 
