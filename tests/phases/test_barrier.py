@@ -133,6 +133,11 @@ def test_rotation_finds_the_turn_of_networks_that_are_not_balanced(seed: int) ->
     assert torch.stack([here.loss(w) for w in way]).numpy() == pytest.approx(float(here.loss(far)), rel=1e-12)
     lengths = (way[1:] - way[:-1]).norm(dim=1)
     assert float(lengths.max() / lengths.min()) < 1.001
+    mirrored = flat(turned(nets, [np.diag([-1.0, 1, 1, 1]), np.eye(4)]), 4, 2)  # no turn leads there
+    way = rotation(here, near, mirrored, points=3)
+    assert float((way[-1] - mirrored).norm()) < 1e-12
+    assert torch.stack([here.loss(w) for w in way]).numpy() == pytest.approx(float(here.loss(mirrored)), rel=1e-12)
+    assert 0.1 < float((way[0] - near).norm()) <= float((mirrored - near).norm())
 
 
 def test_a_path_that_has_not_come_to_rest_says_how_far_off_it_may_be() -> None:
