@@ -1,6 +1,7 @@
 """What a whole curve over learning rates saves: all rates in one program, over the same rates one by one.
 
-One process, one thread, in seconds of its processor, some 60 in all; the table goes to ``docs/benchmarks.md``. ``--quick`` takes fewer rates, to see that it runs.
+One process, one thread, in seconds of its processor, some 60 in all; the table goes to ``docs/benchmarks.md``.
+``--quick`` takes fewer rates, to see that it runs.
 """
 
 from __future__ import annotations
