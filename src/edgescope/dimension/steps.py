@@ -73,7 +73,8 @@ class OptimizerStep:
         _refuse_singular(
             int((values <= resolved).sum()),
             f"a step of {type(self.optimizer).__name__}",
-            "a step of the optimizer first, where it has no state yet; or lyapunov_exponents, which do not depend on the state's units",
+            "a step of the optimizer first, where it has no state yet; or lyapunov_exponents, which do not depend on "
+            "the state's units",
         )
         return values.log(), torch.full_like(values, 1 / len(values))
 

@@ -21,7 +21,7 @@ class Encoder(ModelConfig):
     Each symbol's vector is embedded by one matrix and given a learned position; a last position without a symbol (the
     "=" of a sum) starts as a learned vector, and a bias-free head reads it after the blocks. Embeddings and positions
     start at N(0, 1/width), all else has PyTorch's default initialisation. With ``layernorm=false`` one block over the
-    two numbers of ``modular-addition`` is the network of Nanda et al. (2023, arXiv 2301.05217), but for GELU and biases.
+    two numbers of ``modular-addition`` is the network of Nanda et al. (2023, arXiv 2301.05217), GELU and biases aside.
     """
 
     symbols: int = 2
