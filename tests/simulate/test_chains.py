@@ -58,7 +58,7 @@ def test_langevin_noise_is_independent_in_every_weight() -> None:
 
 
 def test_escape_times_are_those_of_kramers() -> None:
-    """The science file's unit test: 300 replicas, ratio 0.85 to 1.25 (statistical error 6%)."""
+    """300 replicas, ratio 0.85 to 1.25 (statistical error 6%)."""
     mode = Mode(3, 1.0)
     for temperature in (0.006, 0.0042):
         found = chains(

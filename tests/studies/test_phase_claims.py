@@ -236,7 +236,8 @@ def test_a_network_that_stayed_trapped_or_had_no_barrier_decides_nothing(tmp_pat
     assert said("path", height=lost).verdict == "inconclusive"
     assert said("path of one", "A barrier stands between the states", height=lost).verdict == "inconclusive"
     one = said("one", escaped=np.array([[1.0] * 5, [0.0] * 5]))
-    assert (one.verdict, one.measured["digits, tanh: escaped of 5 at 10 T"]) == ("inconclusive", 5)
+    assert (one.verdict, one.measured["digits, tanh: escaped of 5 (1)"]) == ("inconclusive", 5)
+    assert one.measured["digits, tanh: barrier 1 / T"] == pytest.approx(10)
 
 
 SMALL = {

@@ -103,7 +103,7 @@ def one_sample(tmp_path_factory: pytest.TempPathFactory) -> Record:
 
 DIAGONAL = {
     "minimisers": "minimisers of norm and sharpness differ",
-    "formulas": "closed forms and the table",
+    "formulas": "closed forms and a table",
     "controls": "one bias alone wins",
     "which": "l1 rises and falls",
 }

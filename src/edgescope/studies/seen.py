@@ -58,10 +58,10 @@ def together(verdicts: Sequence[str]) -> Verdict:
 
 def by_run(verdicts: Mapping[str, Verdict]) -> tuple[Verdict, str]:
     """One verdict over the runs with these, and which runs it comes from, in words."""
-    named = (
-        f"{word} on {', '.join(name for name, verdict in verdicts.items() if verdict == word)}"
+    comma = "; " if any(", " in name for name in verdicts) else ", "
+    named = [
+        f"{word.capitalize()} on {comma.join(name for name, verdict in verdicts.items() if verdict == word)}. "
         for word in ("holds", "fails", "inconclusive")
         if word in verdicts.values()
-    )
-    words = "; ".join(named)
-    return together(list(verdicts.values())), f"{words[:1].upper()}{words[1:]}. " if words else ""
+    ]
+    return together(list(verdicts.values())), "".join(named)

@@ -14,7 +14,7 @@ from edgescope.studies.seen import together
 TUCI = "Tuci et al. 2026 (arXiv 2604.19740)"
 
 CLOSE = 0.3
-"""Differences of rank correlations that are smaller say nothing about who is best (science file)."""
+"""Differences of rank correlations that are smaller say nothing about who is best."""
 
 SIGNS = "sign, by more than one standard deviation of τ without association"
 DIMENSIONS = ("SD exact", "SD-SLQ", "SD-KDE", "SD-PS")
@@ -222,7 +222,7 @@ def _bulk(runs: Mapping[str, Record]) -> Finding:
         verdict = "holds" if ratio.min() > 0.8 and np.median(stable) < 1 else "fails"
     return Finding(
         claim="Null and tiny negative eigenvalues make up the dimension: also below the edge it is nearly full",
-        source="derived (science file, traps)",
+        source="derived",
         expected="SD / size above 0.8 in every network, while the median sharpness lies below the threshold",
         measured=measured,
         verdict=verdict,
@@ -241,7 +241,7 @@ def _control(found: Correlations) -> Finding:
             verdicts.append("holds" if one.low > 0 else "fails" if one.high < 0 else "inconclusive")
     return Finding(
         claim="The dimension says something about the gap beyond learning rate and batch size",
-        source="control that the paper lacks (science file)",
+        source="control that the paper lacks",
         expected="partial rank correlation given log η and log batch size above 0, with its 95% interval",
         measured=measured,
         verdict=together(verdicts),
@@ -254,7 +254,7 @@ def _fixed_rate(found: Correlations) -> Finding:
     names = ("SD exact, fixed η", "SD exact")
     return _signs(
         "The dimension at one fixed learning rate follows the gap too",
-        "control that the paper lacks (science file)",
+        "control that the paper lacks",
         found,
         names[:1],
         1,

@@ -63,7 +63,7 @@ def _stages(epochs: int, full_batch: int) -> dict[str, tuple[Stage, ...]]:
         "bias-narrow-1SAM": (Stage(half, 0.01, 0.05),),
         "batchnorm-1SAM": (Stage(tenth * 6 // 10, 0.005, 0.1), Stage(tenth, 0.005, 0.3)),
         "layernorm-1SAM": (Stage(half, 0.1, 0.1),),
-        "no-bias-GD": (Stage(2 * full_batch // 3, 0.1, decay=0.05),),
+        "no-bias-GD": (Stage(4 * full_batch // 3, 0.03, decay=0.05),),
         "bias-GD": (Stage(2 * full_batch // 3, 0.1, decay=0.05),),
         "no-bias-noise": (Stage(half, 0.01, sigma=0.3),),
         "bias-noise": (Stage(half, 0.01, sigma=0.3),),

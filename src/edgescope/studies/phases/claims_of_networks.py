@@ -124,10 +124,11 @@ def _delays(runs: Mapping[str, Record]) -> Finding:
         heights, times = escapes_at(p)
         if not times:
             continue
-        measured |= {
-            f"{p.note}: escaped of {len(t.times)} at {x:.3g} T": float(t.escapes)
-            for x, t in zip(heights, times, strict=True)
-        }
+        for k, (height, time) in enumerate(zip(heights, times, strict=True), start=1):
+            measured |= {
+                f"{p.note}: barrier {k} / T": height,
+                f"{p.note}: escaped of {len(time.times)} ({k})": float(time.escapes),
+            }
         slope = _slope(heights, times)
         measured |= {f"{p.note}: {key}": value for key, value in named("slope", slope).items()}
         verdicts[p.note] = judge(slope.low > 0, slope.low)

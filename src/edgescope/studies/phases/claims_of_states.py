@@ -154,7 +154,7 @@ def _rate(sweeps: Mapping[str, Piece]) -> Finding:
     )
     return Finding(
         claim="With noise the area of a loop depends on the rate of the sweep",
-        source="science file, experiment G",
+        source="ours: an earlier replication",
         expected="a faster sweep encloses more, summed over four modes",
         measured={"area, slow": slow, "area, 5 times as fast": fast},
         verdict=judge(fast > slow, fast, slow),
@@ -219,7 +219,7 @@ def _coexistence(runs: Mapping[str, Record]) -> Finding:
         shares.append(agree)
     return Finding(
         claim="The lowest state loses its modes at their coexistence decays, below those at which they cease to exist",
-        source="derived (science file, coexistence)",
+        source="derived (coexistence)",
         expected="rank of the lowest state that descent finds as in the closed form, at 9 of 10 decays and more",
         measured=measured,
         verdict=judge(all(s >= 0.9 for s in shares), *([] if shares else [np.nan])),

@@ -19,8 +19,8 @@ GOLDEN_STATES = {
     0.30: (0.309132, 0.654465, 0.013898, 0.114990),
     0.396850: (0.431526, 0.5, 0.033721, 0.033721),
 }
-"""The science file's tables at depth 3: critical and coexistence decay and product by signal; then for signal 1 saddle,
-product, and barriers up and down by decay."""
+"""Tables of the corrected theory, computed apart, at depth 3: critical and coexistence decay and product by signal;
+then for signal 1 saddle, product, and barriers up and down by decay."""
 
 
 def theory_findings() -> list[Finding]:
@@ -50,7 +50,7 @@ def _golden() -> Finding:
     worst = float(max(off))
     return Finding(
         claim="The closed forms have the golden values of the corrected theory",
-        source="science file, golden values",
+        source="ours: a computation apart",
         expected="each of 25 within 1 of its last digit",
         measured={"largest deviation, in last digits": worst} | {name: float(v[0]) for name, v in others.items()},
         verdict=judge(worst <= 1.0 + 1e-6, worst),

@@ -17,7 +17,7 @@ from edgescope.studies.phases.pieces import PiecesTask
 from edgescope.theory.deep_linear import Mode
 
 ESCAPED = 0.1
-"""A second singular value above this is an escape (experiment E of the science file)."""
+"""A second singular value above this is an escape."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Sparse:
 class SparseTask(PiecesTask):
     """The grokking curve: pretrained, trapped on the population, then trained on 25 samples alone, all at every step.
 
-    Draws of the samples whose correlation has a second singular value in ``window`` are taken, as the science file has
+    Draws of the samples whose correlation has a second singular value in ``window`` are taken, as our replication has
     it: others have no second state to escape to.
     """
 

@@ -50,7 +50,8 @@ def _delays(runs: Mapping[str, Record]) -> list[Figure]:
             "network-delays",
             "Does the delay of these networks follow their barrier?",
             "Mean time in the trap under Langevin noise with 95% intervals, against the height of the lowest path out "
-            "of it over the temperature, at three decays each. Kramers' law is a line that rises by e for each unit.",
+            "of it over the temperature, at three decays each, without a point where none escaped. Kramers' law is a "
+            "line that rises by e for each unit.",
             arrhenius_lines(table, x_title="barrier / T"),
         )
     ]

@@ -30,7 +30,7 @@ def sign_of_curvature(curves: Mapping[str, Curve]) -> Finding:
     worst = max(sizes.values(), default=np.nan)
     return Finding(
         claim="At the initialisation the eigenvalue of largest size is the largest eigenvalue",
-        source="definition of S = max |λ| (science file, traps)",
+        source="definition of S = max |λ|",
         expected="|λ_min| below λ_max, for every network",
         measured=measured,
         verdict=judge(worst < 1, worst),

@@ -14,13 +14,13 @@ from edgescope.studies.seen import by_run, together
 from edgescope.studies.tradeoff.curves import MATVEEV, SECOND_HAND
 from edgescope.studies.tradeoff.diagonal import GOLDEN_RATIOS, MEASURE, STATUSES
 
-DERIVED = "derived and checked (science file)"
+DERIVED = "derived and checked"
 
 GOLDEN = {
     0.6: {"sharpness": 15.99, "squared_l2": 1.001, "l1": 1.046, "risk": 1.245},
     1.05: {"sharpness": 15.19, "squared_l2": 1.102, "l1": 1.399, "risk": 0.793},
 }
-"""The science file's table, by rate over the measured critical one."""
+"""A table computed apart, by rate over the measured critical one."""
 
 ONE_PERCENT = 0.01
 
@@ -124,7 +124,7 @@ def _formulas(one: Descents | None) -> Finding:
         checks["critical"] = abs(one.flow["critical_lr"] / 0.12503 - 1) < 1e-3
         checks["limit"] = float(rows["lr"].max()) <= one.theory["largest_stable_lr"]  # type: ignore[arg-type]
     return Finding(
-        claim="Diagonal network, one sample: the closed forms and the table of the science file",
+        claim="Diagonal network, one sample: the closed forms and a table computed apart",
         source=DERIVED,
         expected="rows 0.6 and 1.05 to 1%; at 1.8 S below 2/η by less than 12%; nothing converges at 1.95; S·l2² at "
         "least 4y² at every rate; no rate above 1/(2 y x_min) converges",

@@ -15,7 +15,7 @@ from edgescope.store.record import FILE
 from edgescope.theory.diagonal import Problem
 
 GOLDEN_RATIOS = (0.6, 1.05, 1.8, 1.95)
-"""Rates, over the measured critical one, of the science file's table."""
+"""Rates, over the measured critical one, of the table that was computed apart."""
 
 STATUSES = ("converged", "diverged", "unfinished")
 
