@@ -240,6 +240,17 @@ def test_a_network_that_stayed_trapped_or_had_no_barrier_decides_nothing(tmp_pat
     assert one.measured["digits, tanh: barrier 1 / T"] == pytest.approx(10)
 
 
+@pytest.mark.parametrize(("count", "expected"), [(40, "inconclusive"), (4000, "fails")])
+def test_a_slope_outside_its_range_fails_only_with_its_whole_interval(
+    tmp_path: Path, count: int, expected: str
+) -> None:
+    cold = [1 / t for t in (0.0014, 0.0012, 0.0011, 0.001)]
+    rise = 1.3 * (Mode(3, 0.8).barrier_up(0.25) - 3 * np.mean([1 / c for c in cold]))
+    readings = [escape(c, exponential(float(np.exp(rise * (c - cold[0]))), 90 + i, count)) for i, c in enumerate(cold)]
+    found = phase_findings({"langevin-h4": record_of(tmp_path / "nets", readings)})
+    assert next(f.verdict for f in found if f.claim.startswith("That slope")) == expected
+
+
 SMALL = {
     "escape": EscapeTask(
         "a", 1.0, 0, (Level(400, temperature=0.01), Level(400, temperature=0.006)), 0.8, 0.25, 0.3, 4, 4
