@@ -81,6 +81,7 @@ def follow_batchnorm(
     radius, moved, ahead = np.zeros(width), np.zeros(width), np.zeros(width)  # listed for; since then; by SAM
     along, z, h, active = np.empty((width, size)), np.empty(width), np.empty(width), np.empty(width, dtype=np.int64)
     head_there, gamma_there, w, image, push = head.copy(), gamma.copy(), np.empty(size), np.empty(size), np.empty(size)
+    pushes = np.empty((width, size))  # M times ``along``, worked out while M is at hand: to fetch it costs the most
     for j in range(width):
         listed[j] = look(first[j], inputs, squares, 0.0, fires[:, j], moments[j], images[j], near[j])
     for t in range(len(order)):
@@ -127,6 +128,7 @@ def follow_batchnorm(
                     h[j] = z[j] * np.sqrt(samples / square)
                     f += head_there[j] * gamma_there[j] * h[j]
                     point_along(x, z[j], square, samples, image, along[j])
+                    multiply(moments[j], along[j], pushes[j])
             slope = slope_of_loss(f, targets[t], smoothing)
         if decay > 0:
             kept = 1 - lr * decay
@@ -142,12 +144,13 @@ def follow_batchnorm(
                 step = -lr * slope * head_there[j] * gamma_there[j]
                 head[j] -= lr * slope * gamma_there[j] * h[j]
                 gamma[j] -= lr * slope * head_there[j] * h[j]
-                multiply(moments[j], along[j], push)
+                if kappa == 0:
+                    multiply(moments[j], along[j], pushes[j])
                 far = 0.0
                 for c in range(size):
                     far += along[j, c] * along[j, c]
                     first[j, c] += step * along[j, c]
-                    images[j, c] += step * push[c]
+                    images[j, c] += step * pushes[j, c]
                 far = abs(step) * np.sqrt(far)
                 moved[j] += far
                 if moved[j] > radius[j]:
