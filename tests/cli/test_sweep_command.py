@@ -44,6 +44,10 @@ def unknown():
 def narrow():
     return parts(0.42) | {"model": torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(7, 10))}
 
+def halved():
+    made = parts(0.42)
+    return made | {"model": made["model"].bfloat16()}
+
 def worded():
     return parts(stop="low")
 
@@ -150,6 +154,11 @@ def test_refusals(run: Run, own: str, here: Path) -> None:
         (f"{own}:make_run", "--lr", "1", "--stop-loss", "50"): "is not above the threshold 50",
         (f"{own}:make_run", "--lr", "1", "--jobs", "0"): "0 jobs; expected at least 1",
         (f"{own}:narrow", "--lr", "1"): "cannot be multiplied",
+        (
+            f"{own}:halved",
+            "--lr",
+            "1",
+        ): "model with bfloat16 parameters; expected float32 or float64; try model.float()",
         (f"{own}:worded", "--lr", "1"): "returned stop_loss = 'low'",
         (f"{own}:not_a_number", "--lr", "1"): "contain NaN",
     }.items():
