@@ -210,7 +210,8 @@ def main() -> None:
 def write(letter: str, lines: list[str], precision: str = "float32") -> None:
     """Put a section in its place on the page."""
     head, _, rest = PAGE.read_text(encoding="utf-8").partition(f"<!-- {letter} -->\n")
-    tail = rest.partition(f"<!-- end {letter} -->")[2]
+    tail = rest.partition(f"<!-- end {letter} -->")[2] or "\n"
+    head = head if rest else f"{head.rstrip()}\n\n"  # a section that is new comes last
     machine = f"torch {torch.__version__}, Python {platform.python_version()}, one thread, {precision}."
     body = "\n".join([*lines, "", machine])
     PAGE.write_text(f"{head}<!-- {letter} -->\n{body}\n<!-- end {letter} -->{tail}", encoding="utf-8")

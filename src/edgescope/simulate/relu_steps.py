@@ -69,9 +69,8 @@ def decay(t: float) -> float:
     # Even and odd powers apart: two short chains of multiplications instead of a long one.
     even, odd = 1 / 479001600, 1 / 39916800
     even = ((((even * square + 1 / 3628800) * square + 1 / 40320) * square + 1 / 720) * square + 1 / 24) * square + 0.5
-    odd = ((((odd * square + 1 / 362880) * square + 1 / 5040) * square + 1 / 120) * square + 1 / 6) * square + 1.0
-    even = even * square + 1.0
-    p = even + y * odd
+    odd = ((((odd * square + 1 / 362880) * square + 1 / 5040) * square + 1 / 120) * square + 1 / 6) * square
+    p = 1 + (y + (even * square + y * odd))
     for _ in range(7):
         p *= p
     return p

@@ -61,9 +61,10 @@ def made_by(name: str, seed: int) -> Own:
         what = "model" if not isinstance(own.model, nn.Module) else "loss_fn"
         kind = "a torch.nn.Module" if what == "model" else "a function loss_fn(model, batch)"
         raise InputError(f"function '{name}' returned a {what} of type {type(made[what]).__name__}", expected=kind)
-    low = next((p.dtype for p in own.model.parameters() if p.is_floating_point() and p.dtype.itemsize < 4), None)
+    trained = [p.dtype for p in own.model.parameters() if p.requires_grad]
+    low = next((dtype for dtype in trained if dtype.itemsize < 4), None)
     if low is not None:
-        # Measured in at least float32, such a model cannot take its own gradient back.
+        # The gradient of an objective is float32 or float64, which such parameters do not take back.
         raise InputError(
             f"function '{name}' returned a model with {str(low).removeprefix('torch.')} parameters",
             expected="float32 or float64",
