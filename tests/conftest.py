@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+from hypothesis import settings
+
 # Before anybody imports torch: several test processes share the cores, and a process with a pool of threads cannot be
 # forked safely.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -12,3 +14,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 
 # A shell starts what runs in its background with Ctrl-C ignored, and everything below would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test is timed: a busy machine is no fault of the code.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")

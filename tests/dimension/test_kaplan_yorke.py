@@ -37,7 +37,7 @@ def test_golden_values() -> None:
 
 
 @given(NUMBERS, st.randoms())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_agrees_with_the_definition_in_any_order(exponents: list[float], random: object) -> None:
     expected = by_the_definition(exponents)
     random.shuffle(exponents)  # type: ignore[attr-defined]
@@ -46,7 +46,7 @@ def test_agrees_with_the_definition_in_any_order(exponents: list[float], random:
 
 
 @given(NUMBERS, st.floats(0.01, 100))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_what_the_dimension_does_not_depend_on(exponents: list[float], scale: float) -> None:
     dimension = kaplan_yorke(exponents)
     assert 0 <= dimension <= len(exponents)
@@ -57,7 +57,7 @@ def test_what_the_dimension_does_not_depend_on(exponents: list[float], scale: fl
 
 
 @given(NUMBERS, st.integers(0, 11))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_larger_exponent_never_lowers_the_dimension(exponents: list[float], which: int) -> None:
     raised = list(exponents)
     raised[which % len(raised)] += 0.5

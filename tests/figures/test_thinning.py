@@ -15,7 +15,7 @@ from edgescope.figures.thin import check_table, not_finite_at_last, thin
 values = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(series=st.lists(values, min_size=1, max_size=400), bins=st.integers(1, 40))
 def test_extremes_survive_and_the_number_of_points_is_bounded(series: list[float], bins: int) -> None:
     table = pl.DataFrame({"run": "a", "step": range(len(series)), "y": series}, schema_overrides={"y": pl.Float64})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from edgescope.geometry import GEOMETRIES, Euclidean
@@ -14,7 +14,6 @@ VECTORS = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8).map(
 )
 
 
-@settings(deadline=None)
 @given(VECTORS, st.integers(0, 2**31))
 def test_no_unit_direction_beats_the_steepest(g: torch.Tensor, seed: int) -> None:
     geometry = Euclidean()

@@ -252,7 +252,7 @@ def test_inequalities_between_geometries() -> None:
 # invariances
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(seed=st.integers(0, 10**6), kind=st.sampled_from(KINDS), scale=st.floats(1e-6, 1e6))
 def test_linf_knows_scale_order_and_signs(seed: int, kind: str, scale: float) -> None:
     matrix = with_nonnegative_diagonal(form(kind, 6, seed))
@@ -266,7 +266,7 @@ def test_linf_knows_scale_order_and_signs(seed: int, kind: str, scale: float) ->
         assert found.upper >= expected * (1 - SLACK)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 10**6), kind=st.sampled_from(KINDS), name=st.sampled_from(sorted(GEOMETRIES)))
 def test_sharpness_is_homogeneous(seed: int, kind: str, name: str) -> None:
     matrix = form(kind, SIZE, seed)

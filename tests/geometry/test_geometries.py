@@ -65,7 +65,7 @@ def draw(seed: int, kind: str = "gaussian", columns: int = 1) -> Tensor:
 
 @every
 @given(seed=seeds, kind=kinds)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_steepest_direction_attains_the_dual_norm(geometry: Geometry, seed: int, kind: str) -> None:
     g = draw(seed, kind)[:, 0]
     s = geometry.steepest(g)
@@ -77,7 +77,7 @@ def test_the_steepest_direction_attains_the_dual_norm(geometry: Geometry, seed: 
 
 @every
 @given(seed=seeds, kind=kinds, other=kinds)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_duality(geometry: Geometry, seed: int, kind: str, other: str) -> None:
     g, d = draw(seed, kind)[:, 0], draw(seed + 1, other)[:, 0]
     assert float(g @ d) <= float(geometry.dual_norm(g) * geometry.norm(d)) * (1 + 1e-12)
@@ -85,7 +85,7 @@ def test_duality(geometry: Geometry, seed: int, kind: str, other: str) -> None:
 
 @every
 @given(seed=seeds, kind=kinds, factor=st.floats(-1e3, 1e3).filter(lambda x: abs(x) > 1e-3))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_homogeneity(geometry: Geometry, seed: int, kind: str, factor: float) -> None:
     d = draw(seed, kind)[:, 0]
     for norm in (geometry.norm, geometry.dual_norm):
@@ -96,7 +96,7 @@ def test_homogeneity(geometry: Geometry, seed: int, kind: str, factor: float) ->
 
 @every
 @given(seed=seeds, kind=kinds)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_triangle_inequality(geometry: Geometry, seed: int, kind: str) -> None:
     a, b = draw(seed, kind, columns=2).T
     for norm in (geometry.norm, geometry.dual_norm):

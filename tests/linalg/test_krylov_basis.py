@@ -91,7 +91,7 @@ def test_float32_stays_orthonormal_over_very_long_vectors() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 12), st.floats(-8, 0))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_nearly_parallel_blocks_come_out_orthonormal(seed: int, count: int, exponent: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     common = torch.randn(1, 40, generator=generator, dtype=torch.float64)

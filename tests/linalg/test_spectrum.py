@@ -29,7 +29,7 @@ def test_exact_spectrum_is_the_dense_one(dtype: torch.dtype) -> None:
 
 
 @given(st.integers(2, 40), st.integers(1, 12), st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_quadrature_is_exact_for_polynomials_up_to_its_degree(size: int, steps: int, seed: int) -> None:
     matrix = with_spectrum(np.random.default_rng(seed).uniform(-1, 1, size), seed)
     probe: list[torch.Tensor] = []

@@ -59,7 +59,7 @@ def test_spends_no_more_products_than_arpack(k: int, seed: int) -> None:
 
 
 @given(st.integers(1, 30), st.integers(0, 10_000), st.sampled_from(["largest", "smallest", "both"]), st.integers(1, 4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_symmetric_matrix(size: int, seed: int, which: str, block: int) -> None:
     rng = np.random.default_rng(seed)
     rank = int(rng.integers(0, size + 1))

@@ -178,7 +178,7 @@ def test_weight_decay_that_differs_between_parameters_is_added_where_it_belongs(
     assert reading.values[""] == pytest.approx(exact, rel=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 50), lr=st.floats(0.01, 2.0), products=st.booleans())
 def test_directional_smoothness_of_a_quadratic_loss_is_its_curvature_along_the_step(
     seed: int, lr: float, products: bool

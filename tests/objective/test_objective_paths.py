@@ -239,7 +239,7 @@ def test_a_change_of_buffers_and_frozen_parameters_is_seen() -> None:
         assert relative(objective.hvp(V), dense.hessian @ V) < 1e-9
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     samples=st.lists(st.integers(1, 5), min_size=1, max_size=4),
     width=st.integers(1, 20),

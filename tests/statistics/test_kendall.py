@@ -35,7 +35,7 @@ COLUMNS = st.integers(3, 12).flatmap(
 
 
 @given(COLUMNS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_tau_a_is_its_definition_and_tau_b_that_of_scipy(columns: tuple[list[int], list[int]]) -> None:
     x, y = columns
     assert kendall(x, y, bootstrap=FEW).value == pytest.approx(by_definition(x, y), abs=1e-12)

@@ -28,7 +28,7 @@ def test_lifetimes_are_the_edges_of_a_minimum_spanning_tree(seed: int, size: int
 
 
 @given(arrays(np.float64, (12,), elements=st.integers(0, 6).map(float)))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_on_a_line_lifetimes_are_the_gaps_also_where_points_coincide(places: np.ndarray) -> None:
     found = lifetimes(np.abs(places[:, None] - places))
     assert found == pytest.approx(np.sort(np.diff(np.sort(places))))

@@ -76,7 +76,7 @@ states = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(state=states)
 def test_any_state_survives_a_checkpoint(tmp_path_factory: pytest.TempPathFactory, state: Any) -> None:
     packed, meta = pack_state("state", state)

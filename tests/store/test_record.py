@@ -102,7 +102,7 @@ def test_wide_and_series(record: Record) -> None:
             ask("eigenvalue")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(numbers=st.lists(st.floats() | st.sampled_from([math.nan, math.inf, -math.inf, -0.0, 5e-324]), max_size=6))
 def test_every_float_survives_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, numbers: list[float]) -> None:
     values = {str(i): number for i, number in enumerate(numbers)}
@@ -116,7 +116,7 @@ def test_every_float_survives_bit_for_bit(tmp_path_factory: pytest.TempPathFacto
             assert [bits(a) for a in kept] == [bits(math.nan if math.isnan(b) else b) for b in numbers]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     array=hnp.arrays(
         st.sampled_from(["<f4", "<f8", ">f8", "<i8", "u1", "?", "<c16"]), hnp.array_shapes(min_dims=0, min_side=0)

@@ -78,7 +78,7 @@ def test_the_sensitive_row_at_exactly_its_rate(golden: Problem) -> None:
     assert found == pytest.approx((8.674, 1.916, 1.644, 0.864), abs=6e-4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.floats(1e-3, 1e3), min_size=2, max_size=6, unique=True),
     st.floats(1e-3, 1e3),
