@@ -11,7 +11,13 @@ help:  ## what there is to make
 
 setup: $(STAMP)  ## create .venv and install everything that the lock names
 
-$(STAMP): requirements.lock tests/oracle.lock pyproject.toml
+# A file whose hash is not in the lock is refused.
+LOCKED := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
+# Whether the build of PyTorch that was installed asks for libraries of NVIDIA GPUs (on Linux that of the index does).
+ASKS_FOR_GPU_LIBRARIES := import importlib.metadata as m, sys; \
+  sys.exit(not any(need.startswith(("nvidia-", "cuda-", "triton")) for need in m.requires("torch")))
+
+$(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock tests/oracle.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "edgescope needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
@@ -19,8 +25,10 @@ $(STAMP): requirements.lock tests/oracle.lock pyproject.toml
 	@echo "[1/3] creating $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "[2/3] installing the locked packages (some 250 MB; a few minutes the first time)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/oracle.lock
+	@$(LOCKED) --no-index -r requirements-cpu.lock 2>/dev/null || true
+	@$(LOCKED) -r requirements.lock
+	@if $(BIN)/python -c '$(ASKS_FOR_GPU_LIBRARIES)'; then $(LOCKED) -r requirements-cuda.lock; fi
+	@$(LOCKED) -r tests/oracle.lock
 	@echo "[3/3] installing edgescope itself"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
@@ -37,13 +45,15 @@ check: $(STAMP)  ## lint and types
 	$(BIN)/mypy
 
 bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r benchmarks/requirements.lock
+	$(LOCKED) -r benchmarks/requirements.lock
 	$(BIN)/python benchmarks/curvature.py
 	$(BIN)/python benchmarks/stacked_training.py
 	$(BIN)/python benchmarks/generalized_sharpness.py
 	$(BIN)/python benchmarks/tradeoff.py
+	$(BIN)/python benchmarks/error_coverage.py
 	$(BIN)/python benchmarks/batch_one_sam.py
 	$(BIN)/python benchmarks/chains.py
+	$(BIN)/python benchmarks/store.py
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) runs build dist

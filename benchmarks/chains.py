@@ -19,7 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from edgescope.simulate.chains import chains
 from edgescope.simulate.linear_data import Gaussian
-from edgescope.simulate.linear_nets import balanced_nets, follow
+from edgescope.simulate.linear_nets import balanced_nets, simulate
 from edgescope.theory.deep_linear import Mode
 
 DECAY, LR, TEMPERATURE = 0.3, 0.05, 0.001
@@ -41,7 +41,7 @@ def batched_chains(steps: int, replicas: int) -> None:
 
 def compiled_nets(steps: int, replicas: int) -> None:
     nets = balanced_nets(np.diag([0.8, 0.0]), SIZES, replicas)
-    follow(
+    simulate(
         Gaussian(np.diag([0.9, 0.8])), nets, SIZES, decay=DECAY, lr=LR, steps=steps, temperature=TEMPERATURE, threads=1
     )
 

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from edgescope.allocator import keep_freed_memory
 from edgescope.theory.diagonal import Problem
 from edgescope.training import RunConfig, descent_at, train
-from edgescope.training.together import train_together
+from edgescope.training.batched_training import train_batched
 
 NETWORKS = {
     "MLP 64-32-32-10, 200 samples": ("digits:train=200,test=300", "mlp:widths=32x32"),
@@ -48,7 +48,7 @@ def of_networks(rates: int, steps: int) -> list[str]:
         }
         with tempfile.TemporaryDirectory() as folder:
             places = {run: Path(folder) / "together" / run for run in configs}
-            together = seconds(lambda c=configs, p=places, f=folder: train_together(c, p, Path(f)))  # type: ignore[misc]
+            together = seconds(lambda c=configs, p=places, f=folder: train_batched(c, p, Path(f)))  # type: ignore[misc]
             alone = sum(
                 seconds(lambda c=config, p=Path(folder) / "alone" / run: train(c, p)) for run, config in configs.items()
             )

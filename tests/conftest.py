@@ -6,11 +6,15 @@ import os
 import signal
 
 from hypothesis import settings
+from type_checks import check_annotations
 
 # Before anybody imports torch: several test processes share the cores, and a process with a pool of threads cannot be
 # forked safely.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
+
+# Before anybody imports edgescope: every process that runs tests checks the annotations.
+check_annotations()
 
 # A shell starts what runs in its background with Ctrl-C ignored, and everything below would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,19 +1,44 @@
-"""The code in README and docs runs as printed: the python blocks of a page, top to bottom, in an empty folder."""
+"""The code in README and docs runs as printed, and the links between pages lead somewhere.
+
+The python blocks of a page are run from top to bottom, in an empty folder. A block that shows a program of docs/extend
+is the text of that program, which is run by itself.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PROGRAMS = sorted((ROOT / "docs" / "extend").glob("*.py"))
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+INCLUDED = re.compile(r"^`(extend/\w+\.py)`:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
 
 
 def blocks(page: Path) -> list[str]:
-    return BLOCK.findall(page.read_text(encoding="utf-8"))
+    return BLOCK.findall(INCLUDED.sub("", page.read_text(encoding="utf-8")))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them: lower case, hyphens for spaces, no punctuation."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def run(*command: str, folder: Path) -> None:
+    """Run Python with a command line, with every warning an error."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    arguments = [sys.executable, "-W", "error", *command]
+    ended = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
@@ -25,7 +50,39 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
         exec(compile(code, str(page), "exec"), names)
 
 
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
+def test_a_program_that_extends_the_package_runs(program: Path, tmp_path: Path) -> None:
+    copy = tmp_path / program.name
+    copy.write_bytes(program.read_bytes())
+    run(copy.name, folder=tmp_path)
+    if program.stem == "momentum_study":  # its study is known to the command line, which here reports it once more
+        command = [
+            "-m",
+            "edgescope",
+            "run",
+            "momentum",
+            "--module",
+            program.stem,
+            "--out",
+            "momentum-quick",
+            "--resume",
+        ]
+        (tmp_path / "momentum-quick" / "report.html").unlink()
+        run(*command, folder=tmp_path)
+        assert (tmp_path / "momentum-quick" / "report.html").exists()
+
+
+def test_the_page_shows_every_program_as_it_is() -> None:
+    shown = dict(INCLUDED.findall((ROOT / "docs" / "extend.md").read_text(encoding="utf-8")))
+    assert len(PROGRAMS) == 6
+    assert shown == {f"extend/{program.name}": program.read_text(encoding="utf-8") for program in PROGRAMS}, (
+        "tools/write_included_files.py writes the programs into the page"
+    )
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_links_to_files_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    for target, anchor in LINK.findall(page.read_text(encoding="utf-8")):
+        to = page.parent / target if target else page
+        assert to.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(to), f"{page.name} links to {target}#{anchor}"

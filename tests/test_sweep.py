@@ -187,7 +187,7 @@ def test_ctrl_c_stops_the_workers(tmp_path: Path) -> None:
 
 def test_bad_input(tmp_path: Path) -> None:
     cases = {
-        "0 jobs": ([Work("a")], 0),
+        "jobs=0": ([Work("a")], 0),
         "two tasks are named 'a'": ([Work("a"), Work("a")], 1),
         "named '../a'": ([Work("../a")], 1),
         "named ''": ([Work("")], 1),

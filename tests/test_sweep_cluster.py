@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from edgescope.errors import InputError
+from edgescope.errors import InputError, RecordError
 from edgescope.store import Record
 from edgescope.sweep import run_tasks
 from edgescope.sweep.cluster import OWNER, Order
@@ -64,7 +64,7 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 
 
 def start(program: str, *arguments: str) -> subprocess.Popen[bytes]:
-    environment = os.environ | QUIET | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | QUIET | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
     return subprocess.Popen(
         [sys.executable, "-c", LIFELINE, f"distributed.cli.{program}", *arguments],
         env=environment,
@@ -123,8 +123,7 @@ def test_ctrl_c_stops_the_runs_on_the_workers(cluster: str, tmp_path: Path) -> N
         run_tasks(tasks, tmp_path, cluster=cluster, progress=listen)
     for name in "ab":
         assert read_json(tmp_path / "runs" / name / "outcome.json")["status"] == "interrupted"
-        with Record.open(tmp_path / "runs" / name) as record:
-            assert record.status == "interrupted"
+        _until(lambda run=tmp_path / "runs" / name: status(run) == "interrupted")  # type: ignore[misc]
         (tmp_path / "runs" / name / "well").touch()
     # The workers are free again, and continue from where they were.
     outcomes = run_tasks(tasks, tmp_path, cluster=cluster, resume=True)
@@ -155,6 +154,42 @@ def test_the_death_of_a_worker_costs_one_run(cluster: str, tmp_path: Path) -> No
     assert (tmp_path / "runs" / "b" / "state").read_text() == "5"
 
 
+SWEEP = """
+import sys
+from test_sweep_cluster import Work, run_tasks
+run_tasks([Work("a", 1, "wait")], sys.argv[1], cluster=sys.argv[2])
+"""
+
+
+def test_the_runs_of_a_sweep_that_was_killed_stop(cluster: str, tmp_path: Path) -> None:
+    environment = os.environ | QUIET | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    sweep = subprocess.Popen([sys.executable, "-c", SWEEP, str(tmp_path), cluster], env=environment)
+    run = tmp_path / "runs" / "a"
+    try:
+        _until(lambda: (run / "record.sqlite").exists())
+        with pytest.raises(RecordError, match=rf"is being written by process {sweep.pid} on "):
+            run_tasks([Work("a", 1, "wait")], tmp_path, resume=True)
+    finally:
+        sweep.kill()
+        sweep.wait()
+    _until(lambda: read_json(run / "outcome.json").get("status") == "interrupted")
+    _until(lambda: status(run) == "interrupted")
+    (run / "well").touch()
+    assert [o.status for o in run_tasks([Work("a", 1, "wait")], tmp_path, cluster=cluster, resume=True)] == ["finished"]
+
+
+def status(run: Path) -> str:
+    with Record.open(run) as record:
+        return record.status
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CONNECT_SECONDS", "REACH_SECONDS"):
         monkeypatch.setattr(f"edgescope.sweep.cluster.{name}", 0.3)
@@ -168,7 +203,7 @@ def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_run_stops_where_its_sweep_is_no_more(tmp_path: Path) -> None:
-    order = Order(b"", "a", tmp_path / "a", tmp_path, "mine", (), str(tmp_path), {})
+    order = Order(b"", "a", tmp_path / "a", tmp_path, "mine", None, (), str(tmp_path), {})
     with pytest.raises(InputError, match="does not see"):
         order.claim()
     (tmp_path / "a").mkdir()
@@ -183,10 +218,10 @@ def test_a_run_stops_where_its_sweep_is_no_more(tmp_path: Path) -> None:
 
 
 def test_progress_says_that_workers_are_awaited(tmp_path: Path) -> None:
-    from edgescope.sweep.whole import Whole
+    from edgescope.sweep.sweep_progress import SweepProgress
 
     said: list[str] = []
-    whole = Whole([Work("a")], {"a": tmp_path}, {}, lambda fraction, words, left: said.append(words))
-    whole.waiting_for = "workers of the cluster"
-    threading.Thread(target=whole.tell).run()
+    overall = SweepProgress([Work("a")], {"a": tmp_path}, {}, lambda fraction, words, left: said.append(words))
+    overall.waiting_for = "workers of the cluster"
+    threading.Thread(target=overall.tell).run()
     assert said == ["0 of 1 runs ended; waiting for workers of the cluster"]

@@ -12,8 +12,9 @@ import pytest
 from edgescope.errors import InputError
 from edgescope.store import Record, latest_checkpoint
 from edgescope.sweep import grid, rates, run
-from edgescope.training import RunConfig, together, train
-from edgescope.training.together import grouped, kind_of, speedup, train_together
+from edgescope.sweep.runs import _bundled as bundled
+from edgescope.training import RunConfig, batched_training, train
+from edgescope.training.batched_training import grouped, kind_of, speedup, train_batched
 
 BASE = RunConfig(
     data="digits:train=40,test=20",
@@ -42,7 +43,8 @@ CASES = {
 def same(one: Path, other: Path) -> None:
     with Record.open(one) as a, Record.open(other) as b:
         assert (a.status, a.info["steps"]) == (b.status, b.info["steps"])
-        assert a.events()["kind"].to_list() == b.events()["kind"].to_list()
+        kinds = [[kind for kind in record.events()["kind"] if kind != "resumed"] for record in (a, b)]
+        assert kinds[0] == kinds[1]
         if a.status == "diverged":
             return
         left, right = (record.table().select("step", "measure", "part", "value") for record in (a, b))
@@ -55,14 +57,14 @@ def same(one: Path, other: Path) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_runs_together_are_the_runs_one_by_one(case: str, tmp_path: Path) -> None:
     runs = CASES[case]
-    outcomes = run(runs, tmp_path / "together", together="always")
+    outcomes = run(runs, tmp_path / "together", batched="always")
     assert list(outcomes) == list(runs)
     statuses = set()
     for name, config in runs.items():
         train(config, tmp_path / name)
         same(tmp_path / "together" / "runs" / name, tmp_path / name)
         with Record.open(tmp_path / "together" / "runs" / name) as record:
-            assert record.info["together"] == {"runs": len(runs), "faster": None}
+            assert record.info["batched"] == {"runs": len(runs), "faster": None}
             assert outcomes[name].status == record.status
             statuses.add(record.status)
         if outcomes[name].status == "finished":
@@ -79,8 +81,8 @@ def test_runs_together_are_the_runs_one_by_one(case: str, tmp_path: Path) -> Non
 def test_a_kill_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = grid(base(stop_loss=0.3, steps=30), lr=[0.02, 0.05], seed=[1])
     folders = {kind: {name: tmp_path / kind / name for name in runs} for kind in ("whole", "killed")}
-    train_together(runs, folders["whole"], tmp_path / "whole")
-    monkeypatch.setattr(together, "SAVE_SECONDS", 0.0)
+    train_batched(runs, folders["whole"], tmp_path / "whole")
+    monkeypatch.setattr(batched_training, "SAVE_SECONDS", 0.0)
     for fatal in (3, 11, 20):
 
         def progress(share: float, words: str, fatal: int = fatal) -> None:
@@ -88,8 +90,8 @@ def test_a_kill_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            train_together(runs, folders["killed"], tmp_path / "killed", progress)
-    train_together(runs, folders["killed"], tmp_path / "killed")
+            train_batched(runs, folders["killed"], tmp_path / "killed", progress)
+    train_batched(runs, folders["killed"], tmp_path / "killed")
     for name in runs:
         same(folders["whole"][name], folders["killed"][name])
 
@@ -120,7 +122,48 @@ def test_the_probe_decides_and_the_record_says_so(
     run(runs, tmp_path)
     for name in runs:
         with Record.open(tmp_path / "runs" / name) as record:
-            assert record.info.get("together") == ({"runs": 2, "faster": 3.0} if chosen else None)
+            assert record.info.get("batched") == ({"runs": 2, "faster": 3.0} if chosen else None)
+
+
+@pytest.mark.parametrize("count", range(2, 10))
+@pytest.mark.parametrize("jobs", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("cores", [2, 8])
+def test_stacks_hold_all_runs_and_at_least_two_each(
+    count: int, jobs: int, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgescope.sweep.runs.cpu_count", lambda: cores)
+    runs = grid(base(), seed=range(count))
+    stacks = [[name for name, _ in stack.runs] for stack in bundled(runs, tmp_path, "always", jobs)]
+    assert sorted(name for stack in stacks for name in stack) == sorted(runs)
+    assert min(map(len, stacks)) >= 2
+    assert max(map(len, stacks)) - min(map(len, stacks)) <= 1
+    assert len(stacks) == min(jobs, cores, count // 2)
+    again = bundled(runs, tmp_path, "always", jobs + 1)
+    assert [[name for name, _ in stack.runs] for stack in again] == stacks  # as chosen before in this folder
+
+
+@pytest.mark.parametrize(
+    ("jobs", "cores", "step", "sizes"),
+    [
+        # What a step of so many networks takes, in steps of one by itself.
+        (4, 2, {2: 1.1, 4: 1.2}, [4]),  # cheap: one stack, though there are four jobs
+        (4, 2, {2: 1.1, 4: 2.1}, [2, 2]),
+        (4, 2, {2: 0.9, 4: 1.0}, [4]),  # a second process is not worth so little
+        (4, 2, {2: 1.9, 4: 3.9}, []),  # not worth it
+        (4, 4, {2: 1.1, 4: 1.2}, []),  # a core for each run is faster
+        (1, 4, {2: 1.1, 4: 2.0}, [4]),
+        (8, 1, {2: 1.1, 4: 3.0}, [4]),
+    ],
+)
+def test_stacks_are_those_that_are_done_first(
+    jobs: int, cores: int, step: dict[int, float], sizes: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgescope.sweep.runs.cpu_count", lambda: cores)
+    monkeypatch.setattr("edgescope.sweep.runs.speedup", lambda runs: len(runs) / step[len(runs)])
+    stacks = bundled(grid(base(), seed=range(4)), tmp_path, "auto", jobs)
+    assert [len(stack.runs) for stack in stacks] == sizes
+    for stack in stacks:
+        assert stack.speedup == pytest.approx(4 / min(jobs, cores) / step[sizes[0]])
 
 
 def test_the_probe_measures_a_ratio() -> None:
@@ -148,7 +191,7 @@ def test_bad_input() -> None:
         ({"lr": []}, r"lr = \[\] in a grid"),
         ({"lr": [0.1, 0.1]}, "each once"),
         ({"model": "mlp"}, "model = 'mlp' in a grid"),
-        ({"lr": [-1.0]}, "lr = -1.0"),
+        ({"lr": [-1.0]}, "lr=-1;"),
     ):
         with pytest.raises(InputError, match=message) as caught:
             grid(BASE, **values)  # type: ignore[arg-type]

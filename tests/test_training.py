@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from edgescope.data import DATA
-from edgescope.errors import EdgescopeError, InputError, RecordError, UnknownNameError
+from edgescope.errors import EdgescopeError, EdgescopeWarning, InputError, RecordError, UnknownNameError
 from edgescope.losses import half_mse, supervised
 from edgescope.models import MODELS, ModelConfig
 from edgescope.objective import Objective
@@ -151,7 +151,7 @@ def test_mini_batches_go_through_all_samples_in_an_order_of_seed_and_epoch_alone
     data = torch.arange(10.0)[:, None], torch.arange(10)
 
     def order(seed: int, steps: list[int]) -> list[list[int]]:
-        batches = FromBatches(nn.Linear(1, 1), None, data, 4, seed)  # type: ignore[arg-type]
+        batches = FromBatches(nn.Linear(1, 1), supervised(nn.functional.mse_loss), data, 4, seed)
         return [batches.batch(step)[1].tolist() for step in steps]
 
     first = order(0, list(range(6)))
@@ -167,16 +167,20 @@ def test_batch_statistics_are_trained_and_measured_as_they_are(tmp_path: Path) -
     config = small(model="resnet:widths=4,blocks=1", steps=2, every=1, measures=("loss", "sharpness"), train=16, test=8)
     train(config, tmp_path / "full")
     with Record.open(tmp_path / "full") as record:
-        assert record.info["measured"]["mode"] == "train"
+        assert record.info["measured"]["mode"] == "batch-statistics"
         assert np.isfinite(record.series("sharpness", "1")[1]).all()
     checkpoint = latest_checkpoint(tmp_path / "full")
     assert checkpoint is not None
     moved = [v for k, v in checkpoint.tensors.items() if k.endswith("running_mean")]
     assert moved
     assert all(float(v.abs().max()) > 0 for v in moved)
+    with pytest.warns(EdgescopeWarning, match="running statistics"):
+        train(dataclasses.replace(config, mode="eval"), tmp_path / "eval")
+    with Record.open(tmp_path / "eval") as record:
+        assert record.info["measured"]["mode"] == "eval"
     train(dataclasses.replace(config, batch=8), tmp_path / "batches")
     with Record.open(tmp_path / "batches") as record:
-        assert record.info["measured"]["mode"] == "eval"
+        assert record.info["measured"]["mode"] == "batch-statistics"
         assert np.isfinite(record.series("sharpness", "1")[1]).all()
 
 
@@ -237,7 +241,7 @@ sys.path.insert(0, sys.argv[1])
 from test_training import RUNS, small
 from edgescope.training import train
 
-def carry_out(config, folder, fatal=None):
+def train_counting(config, folder, fatal=None):
     calls = 0
     def count(frame, event, argument):
         nonlocal calls
@@ -253,12 +257,12 @@ chance = random.Random(7)
 for name, changes in RUNS.items():
     config, kills = small(**changes), 0
     train(config, Path(sys.argv[2], "first", name))  # which loads what is loaded on first use
-    calls = carry_out(config, Path(sys.argv[2], "undisturbed", name))
+    calls = train_counting(config, Path(sys.argv[2], "undisturbed", name))
     while True:
         fatal = int(calls * chance.uniform(0.2, 0.8)) if kills < 2 else None
         child = os.fork()
         if child == 0:
-            carry_out(config, Path(sys.argv[2], "killed", name), fatal)
+            train_counting(config, Path(sys.argv[2], "killed", name), fatal)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
@@ -341,7 +345,11 @@ def test_a_broken_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert newest is not None
     assert newest.step == 20
     newest.path.write_bytes(newest.path.read_bytes()[:-10])
-    train(SMALL, tmp_path / "run", resume=True)
+    with pytest.warns(EdgescopeWarning, match=r"damaged: step-0000000020\.safetensors; step-0000000010.* was taken"):
+        train(SMALL, tmp_path / "run", resume=True)
+    with Record.open(tmp_path / "run") as record:
+        (event,) = record.events().filter(kind="checkpoint").rows(named=True)
+        assert (event["step"], "step-0000000020" in event["text"]) == (10, True)
     assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "undisturbed")
 
 
@@ -381,20 +389,20 @@ def test_progress_runs_from_step_to_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [
-        ({"lr": 0.0}, InputError, "lr = 0.0; expected a positive finite"),
-        ({"lr": -1.0}, InputError, "lr = -1.0"),
-        ({"lr": math.inf}, InputError, "lr = inf"),
-        ({"lr": math.nan}, InputError, "lr = nan"),
-        ({"steps": 0}, InputError, "steps = 0"),
-        ({"every": 0}, InputError, "every = 0"),
-        ({"batch": 0}, InputError, "batch = 0"),
-        ({"checkpoint_every": 0}, InputError, "checkpoint_every = 0"),
-        ({"threads": 0}, InputError, "threads = 0"),
-        ({"seed": -1}, InputError, "seed = -1"),
-        ({"dtype": "float16"}, InputError, "float32 or float64"),
-        ({"path": "fast"}, InputError, "path = 'fast'"),
+        ({"lr": 0.0}, InputError, "lr=0; expected a finite number above 0"),
+        ({"lr": -1.0}, InputError, "lr=-1"),
+        ({"lr": math.inf}, InputError, "lr=inf"),
+        ({"lr": math.nan}, InputError, "lr=nan"),
+        ({"steps": 0}, InputError, "steps=0"),
+        ({"every": 0}, InputError, "every=0"),
+        ({"batch": 0}, InputError, "batch=0"),
+        ({"checkpoint_every": 0}, InputError, "checkpoint_every=0"),
+        ({"threads": 0}, InputError, "threads=0"),
+        ({"seed": -1}, InputError, "seed=-1"),
+        ({"dtype": "float16"}, InputError, "one of float32, float64"),
+        ({"path": "fast"}, InputError, "path='fast'"),
         ({"budget": 0.1}, InputError, "both every and budget"),
-        ({"every": None, "budget": -1.0}, InputError, "budget = -1"),
+        ({"every": None, "budget": -1.0}, InputError, "budget=-1"),
         ({"data": "digit"}, UnknownNameError, "try 'digits'"),
         ({"model": "mlpp"}, UnknownNameError, "try 'mlp'"),
         ({"loss": "mes"}, UnknownNameError, "try 'mse'"),
@@ -402,7 +410,7 @@ def test_progress_runs_from_step_to_step(tmp_path: Path) -> None:
         ({"optimizer": "sgd:momentun=0.9"}, UnknownNameError, "try 'momentum='"),
         ({"measures": ("sharpnes",)}, UnknownNameError, "try 'sharpness'"),
         ({"measures": ("sharpness",), "stop_loss": 0.1}, InputError, "stop_loss without the measure 'loss'"),
-        ({"stop_accuracy": math.nan}, InputError, "stop_accuracy = nan"),
+        ({"stop_accuracy": math.nan}, InputError, "stop_accuracy=nan"),
     ],
 )
 def test_a_configuration_that_cannot_be_used(changes: dict[str, Any], error: type[InputError], words: str) -> None:

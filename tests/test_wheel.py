@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
+import edgescope
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -23,8 +25,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "edgescope/data/files/fashion_5k.npz",
         "edgescope/data/files/LICENSE.fashion-mnist",
         "edgescope/report/report.html.j2",
+        "edgescope/report/report_parts.html.j2",
         "edgescope/report/report.css",
+        "edgescope/report/report.js",
         "edgescope/__init__.pyi",
+        "edgescope/py.typed",
     ],
 )
 def test_the_wheel_contains(files: list[str], name: str) -> None:
@@ -32,5 +37,5 @@ def test_the_wheel_contains(files: list[str], name: str) -> None:
 
 
 def test_the_wheel_contains_nothing_but_the_package(files: list[str]) -> None:
-    assert {name.split("/")[0] for name in files} == {"edgescope", "edgescope-0.1.0.dist-info"}
+    assert {name.split("/")[0] for name in files} == {"edgescope", f"edgescope-{edgescope.__version__}.dist-info"}
     assert any(name.endswith("licenses/LICENSE") for name in files)

@@ -15,6 +15,9 @@ from . import (
     figures as figures,
 )
 from . import (
+    flows as flows,
+)
+from . import (
     geometry as geometry,
 )
 from . import (
@@ -42,6 +45,9 @@ from . import (
     report as report,
 )
 from . import (
+    sharpness as sharpness,
+)
+from . import (
     simulate as simulate,
 )
 from . import (
@@ -65,8 +71,6 @@ from .dimension import kaplan_yorke as kaplan_yorke
 from .dimension import lyapunov_exponents as lyapunov_exponents
 from .dimension import sharpness_dimension as sharpness_dimension
 from .geometry import GEOMETRIES as GEOMETRIES
-from .geometry import directional_smoothness as directional_smoothness
-from .geometry import generalized_sharpness as generalized_sharpness
 from .linalg import (
     Eigenpairs as Eigenpairs,
 )
@@ -94,12 +98,17 @@ from .measures import MEASURES as MEASURES
 from .measures import Measure as Measure
 from .measures import Moment as Moment
 from .measures import Reading as Reading
+from .measures import measure as measure
 from .models import MODELS as MODELS
 from .monitor import Monitor as Monitor
 from .objective import Objective as Objective
 from .optim import OPTIMIZERS as OPTIMIZERS
 from .optim import rule_for as rule_for
+from .sharpness import directional_smoothness as directional_smoothness
+from .sharpness import generalized_sharpness as generalized_sharpness
 from .store import Record as Record
 from .training import SETUPS as SETUPS
 from .training import RunConfig as RunConfig
 from .training import train as train
+
+__version__: str

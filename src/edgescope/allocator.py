@@ -12,13 +12,13 @@ M_MMAP_THRESHOLD: Final = -3
 
 
 def keep_freed_memory() -> bool:
-    """Ask glibc to keep freed blocks below 1 GiB for reuse; whether it does (False on every other C library).
+    """Ask glibc to keep freed blocks below 1 GiB for reuse. Returns whether it will; False with any other C library.
 
-    By default glibc maps every block above 32 MiB anew and gives it back when it is freed, so that the same temporaries
-    of a curvature product are faulted in page by page at every step: 15 to 20% of the time of products of a small
-    transformer. The price is that the process holds on to the most memory it ever used, and to a few times
-    its largest block more, since aligned blocks leave gaps until the heap has settled. This is a setting of the whole
-    process, so only processes of our own call it (the command line, workers of a sweep), never the library on import.
+    By default glibc maps every block above 32 MiB anew and returns it when it is freed, so that the same temporaries of
+    a curvature product cause page faults at every step: 15 to 20% of the time of products of a small transformer. The
+    price is that the process keeps as much memory as it ever used, plus a few times its largest block, since aligned
+    blocks leave gaps until the heap has settled. The setting holds for the whole process, so only our own processes
+    call this (the command line, workers of a sweep), never the library on import.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False

@@ -1,4 +1,4 @@
-"""What a measurement costs: losses, gradients and curvature products, each over the whole of the data."""
+"""The cost of a measurement: numbers of losses, gradients and curvature products, each over all data."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cost:
-    """Counts of full passes over the data. ``gradients`` does not include those that a product needs inside.
+    """Numbers of losses, gradients and curvature products, each a pass over all data.
 
-    A product is one Hessian or Gauss-Newton product with one vector; what it costs in gradients depends on the model
-    and the derivative path, is measured once by the objective's probe, and is ``Objective.plan().product_cost``.
+    A product is one Hessian or Gauss-Newton product with one vector. The gradients computed inside a product are not
+    counted in ``gradients``. How many gradients a product is worth depends on the model and the derivative path; the
+    objective measures it once, as ``Objective.plan().product_cost``.
     """
 
     losses: int = 0
@@ -24,5 +25,29 @@ class Cost:
         return Cost(self.losses - other.losses, self.gradients - other.gradients, self.products - other.products)
 
     def in_gradients(self, product_cost: float = 2.0, loss_cost: float = 1 / 3) -> float:
-        """The same in gradient evaluations, given what one product and one loss cost in that unit."""
+        """The cost in gradient evaluations, given the cost of one product and of one loss in that unit."""
         return self.losses * loss_cost + self.gradients + self.products * product_cost
+
+
+class Meter:
+    """The only counter of what is spent: an objective owns one, and whatever passes over its data counts there."""
+
+    def __init__(self) -> None:
+        self._total = Cost()
+
+    @property
+    def total(self) -> Cost:
+        """All that was counted so far."""
+        return self._total
+
+    def count(self, losses: int = 0, gradients: int = 0, products: int = 0) -> None:
+        """Count passes over the data."""
+        self.add(Cost(losses, gradients, products))
+
+    def add(self, cost: Cost) -> None:
+        """Count what was spent elsewhere, such as on mini-batches, in passes over the data."""
+        self._total += cost
+
+    def since(self, before: Cost) -> Cost:
+        """What was counted after :attr:`total` was ``before``."""
+        return self._total - before

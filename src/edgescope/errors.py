@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
+
+from edgescope.near_names import suggestion
+from edgescope.printable import printable
 
 
 class EdgescopeError(Exception):
-    """Base of every error that Edgescope raises on purpose; the command line prints it as one line, exit code 2."""
+    """Base of every error that Edgescope raises on purpose; the command line prints it as one line, exit code 2.
+
+    :attr:`what` is what went wrong, without what was expected and what to try. Names in it that a terminal would carry
+    out are written out, as :func:`edgescope.printable.printable` does.
+    """
 
     def __init__(self, what: str, *, expected: str | None = None, hint: str | None = None) -> None:
+        self.what = printable(" ".join(what.split()))
         parts = [what.rstrip(".")]
         if expected:
             parts.append(f"expected {expected.rstrip('.')}")
         if hint:
             parts.append(f"try {hint.rstrip('.')}")
-        super().__init__(" ".join("; ".join(parts).split()))
+        super().__init__(printable(" ".join("; ".join(parts).split())))
 
 
 class InputError(EdgescopeError, ValueError):
@@ -42,14 +49,29 @@ class NotKnownError(EdgescopeError):
     """Something that has no known answer, such as the preconditioner of an optimizer nobody described."""
 
 
+class MissingExtraError(EdgescopeError, ImportError):
+    """A package is not installed that only this part of the library needs; the message says how to install it."""
+
+
 class RecordError(EdgescopeError):
-    """A run's record cannot be written, or what lies on disk is not a readable record."""
+    """A file of a run cannot be written or read, or is not whole."""
+
+
+class DiskFullError(RecordError):
+    """A disk is full, or a quota used up, while something is written."""
+
+
+class ModelChangedError(InputError):
+    """The model's trainable parameters are no longer those that an objective was made for."""
+
+
+class EdgescopeWarning(UserWarning):
+    """A figure that may not mean what its reader expects, and why; given once for each cause."""
 
 
 def one_of(value: object, known: Sequence[str], what: str) -> None:
     """Raise :class:`UnknownNameError`, which suggests the nearest, unless ``value`` is one of the ``known`` words."""
     if value not in known:
-        near = difflib.get_close_matches(str(value), known, n=1, cutoff=0.5)
         raise UnknownNameError(
-            f"unknown {what} {value!r}", expected=f"one of {', '.join(known)}", hint=f"'{near[0]}'" if near else None
+            f"unknown {what} {value!r}", expected=f"one of {', '.join(known)}", hint=suggestion(value, known)
         )

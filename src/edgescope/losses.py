@@ -1,4 +1,4 @@
-"""Losses of supervised learning by name, and what turns a criterion into the loss of a model on a batch."""
+"""Losses for supervised learning by name, and loss functions of a model and a batch made from a criterion."""
 
 from __future__ import annotations
 
@@ -6,32 +6,38 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from edgescope.errors import InputError
+from edgescope.options import check_fields, real
 from edgescope.registry import Registry
+from edgescope.short_errors import short_errors
 
 Criterion = Callable[[Tensor, Tensor], Tensor]
 
-# torch leaves out of the mean every label that equals `ignore_index` (-100 unless told), which would change the loss
-# without a word. No label is ever this number, so a wrong label is an error like any other.
+# By default torch silently leaves labels of -100 (`ignore_index`) out of the mean, which would change the loss. No
+# label equals this number, so that -100 is an error like every other label out of range.
 _NO_LABEL = torch.iinfo(torch.int64).min
 
-# What torch says when the inputs do not fit a layer. Other errors of a model are its own and pass through unchanged.
+# Parts of torch's messages for inputs that do not fit a layer. Other errors of a model pass through unchanged.
 _MISFIT = ("shapes cannot be multiplied", "size mismatch", "to have", "dtype", "expected input", "Expected tensor")
 
+Targets: TypeAlias = Shaped[Tensor, "*samples"] | Shaped[Tensor, "*samples C"]
+"""Class indices, or numbers of the shape of the outputs."""
 
-def half_mse(outputs: Float[Tensor, "*samples C"], targets: Shaped[Tensor, "*samples ?C"]) -> Float[Tensor, ""]:
+
+def half_mse(outputs: Float[Tensor, "*samples C"], targets: Targets) -> Float[Tensor, ""]:
     """Half the squared distance to the targets, summed over the last dimension and averaged over all others.
 
     Integer targets of shape ``samples`` are one-hot encoded; float targets have the shape of ``outputs``. This is
     0.5 * ||f - onehot||^2 of Cohen et al. (2021), the convention of every squared loss here: a factor 2 in the loss
-    is a factor 2 in the sharpness. Only plain operations, so that it can be differentiated twice in any mode and
-    mapped (``torch.nn.functional.mse_loss`` cannot). Raises :class:`InputError` for shapes that do not match.
+    is a factor 2 in the sharpness. It consists of elementary operations, so that it can be differentiated twice in
+    every mode and vectorised with ``vmap``, unlike ``torch.nn.functional.mse_loss``. Raises :class:`InputError` for
+    shapes that do not match.
     """
     _check(outputs, targets)
     if not targets.is_floating_point():
@@ -41,7 +47,9 @@ def half_mse(outputs: Float[Tensor, "*samples C"], targets: Shaped[Tensor, "*sam
 
 
 def cross_entropy(
-    outputs: Float[Tensor, "*samples C"], targets: Shaped[Tensor, "*samples ?C"], smoothing: float = 0.0
+    outputs: Float[Tensor, "*samples C"],
+    targets: Targets,
+    smoothing: float = 0.0,
 ) -> Float[Tensor, ""]:
     """Cross-entropy in nats of logits, averaged over samples, or over tokens for logits (B, T, V) with targets (B, T).
 
@@ -57,16 +65,17 @@ def cross_entropy(
     )
 
 
-def accuracy_counts(outputs: Float[Tensor, "*samples C"], targets: Shaped[Tensor, "*samples ?C"]) -> tuple[int, int]:
-    """How many samples (or tokens) have their largest output at the target class, and how many there are.
+def accuracy_counts(outputs: Float[Tensor, "*samples C"], targets: Targets) -> tuple[int, int]:
+    """The number of correctly classified samples (or tokens), and the number of all.
 
-    A single output is right where it has the sign of a target that is -1 or 1; 0 is wrong. Raises
-    :class:`InputError` for a single output with other targets.
+    A sample is correct where its largest output is that of the target class. A single output is correct where it has
+    the sign of its target, which has to be -1 or 1; an output of 0 is wrong. Raises :class:`InputError` for a single
+    output with other targets.
     """
     _check(outputs, targets)
     if targets.is_floating_point() and outputs.shape[-1] == 1:
         if not bool((targets.abs() == 1).all()):
-            raise InputError("the accuracy of one output on real targets", expected="targets of -1 and 1")
+            raise InputError("the accuracy of a single output with real targets", expected="targets of -1 and 1")
         return int((outputs * targets > 0).sum()), targets.numel()
     labels = targets.argmax(-1) if targets.is_floating_point() else targets
     return int((outputs.argmax(-1) == labels).sum()), labels.numel()
@@ -94,8 +103,7 @@ class CrossEntropy(Loss):
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 1:
-            raise InputError(f"label smoothing of {self.smoothing}", expected="at least 0 and below 1")
+        check_fields(self, "loss 'cross-entropy'", smoothing=real(least=0, below=1))
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, ""]:
         return cross_entropy(outputs, targets, self.smoothing)
@@ -113,15 +121,14 @@ class SquaredError(Loss):
 class Logistic(Loss):
     """The logistic loss, in nats, of one output and targets of -1 and 1 that are wrong with probability ``smoothing``.
 
-    (1 - p) log(1 + exp(-y f)) + p log(1 + exp(y f)), outputs and targets (N, 1). For p > 0 it is least at
+    (1 - p) log(1 + exp(-y f)) + p log(1 + exp(y f)), with outputs and targets (N, 1). For p > 0 its minimum is at
     f = y ``target``, where its second derivative in f is ``curvature`` (Wen, Li, Ma 2023, section on logistic loss).
     """
 
     smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.smoothing < 0.5:
-            raise InputError(f"label smoothing of {self.smoothing}", expected="at least 0 and below 0.5")
+        check_fields(self, "loss 'logistic'", smoothing=real(least=0, below=0.5))
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, ""]:
         _check(outputs, targets)
@@ -137,12 +144,12 @@ class Logistic(Loss):
 
     @property
     def target(self) -> float:
-        """The output at which the loss of a sample with y = 1 is least: log((1 - p)/p)."""
+        """The output that minimises the loss of a sample with y = 1: log((1 - p)/p)."""
         return math.log((1 - self.smoothing) / self.smoothing) if self.smoothing else math.inf
 
     @property
     def curvature(self) -> float:
-        """The second derivative of the loss in the output where it is least: p (1 - p)."""
+        """The second derivative of the loss in the output, at its minimum: p (1 - p)."""
         return self.smoothing * (1 - self.smoothing)
 
 
@@ -168,7 +175,7 @@ class Supervised:
         return self.criterion_of(self.outputs(model, batch), batch)
 
     def outputs(self, model: nn.Module, batch: Any) -> Tensor:
-        """What the model makes of the inputs of ``batch``."""
+        """The outputs of the model for the inputs of ``batch``."""
         inputs, _ = _parts(batch)
         try:
             outputs = model(inputs)
@@ -192,7 +199,7 @@ class Supervised:
         return _parts(batch)[1]
 
     def criterion_of(self, outputs: Tensor, batch: Any) -> Float[Tensor, ""]:
-        """The mean loss of these outputs, given the targets of ``batch``."""
+        """The mean loss of these outputs with the targets of ``batch``."""
         targets = self.targets(batch)
         try:
             return self.criterion(outputs, targets)
@@ -204,12 +211,19 @@ class Supervised:
             raise
 
 
+@short_errors
 def supervised(criterion: Criterion) -> Supervised:
     """A loss function ``loss_fn(model, batch)`` for batches ``(inputs, targets)`` or dicts with these keys.
 
-    ``criterion(outputs, targets)`` returns the mean over the samples of the batch: one of ``LOSSES``, a function of
-    ``torch.nn.functional``, or one of your own.
+    ``criterion(outputs, targets)`` returns the mean over the samples of the batch. It is one of ``LOSSES``, a function
+    of ``torch.nn.functional``, or a function of your own.
     """
+    if isinstance(criterion, type):
+        raise InputError(
+            f"the class {criterion.__name__} as criterion",
+            expected="a function of outputs and targets",
+            hint=f"an instance, {criterion.__name__}(...)",
+        )
     if not callable(criterion):
         raise InputError(
             f"a criterion of type {type(criterion).__name__}",
@@ -237,13 +251,13 @@ def _parts(batch: Any) -> tuple[Tensor, Tensor]:
     if inputs.shape[:1] != targets.shape[:1]:
         raise InputError(
             f"a batch with inputs of shape {tuple(inputs.shape)} and targets of shape {tuple(targets.shape)}",
-            expected="as many targets as inputs",
+            expected="equal numbers of inputs and targets",
         )
     return inputs, targets
 
 
 def _check(outputs: Tensor, targets: Tensor, said: str = "") -> None:
-    # Broadcasting would accept many wrong pairs and return a wrong number without a word.
+    # Broadcasting would silently accept shapes that do not match, and return a wrong loss.
     wanted = outputs.shape if targets.is_floating_point() else outputs.shape[:-1]
     if outputs.ndim < 2 or targets.shape != wanted:
         kind = "float" if targets.is_floating_point() else "integer"

@@ -1,4 +1,4 @@
-"""Code of the user's by its name: modules and functions, found from the working directory; faults become one line."""
+"""User modules and functions by name; their errors become one line."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from edgescope.errors import EdgescopeError, InputError
 
 
 def import_module(name: str) -> ModuleType:
-    """One module of the user by its dotted name, found from the working directory too; InputError if it fails."""
+    """Import a user module by its dotted name, with the working directory on the path; InputError if it fails."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
     importlib.invalidate_caches()
-    with told(f"importing module '{name}'"):
+    with wrap_user_errors(f"importing module '{name}'"):
         if not all(part.isidentifier() for part in name.split(".")):
             raise InputError(f"no module '{name}'", expected="a dotted name such as package.module")
         try:
@@ -30,15 +30,15 @@ def import_module(name: str) -> ModuleType:
                 raise
             raise InputError(
                 f"no module '{name}'",
-                expected="a module that Python finds from here",
-                hint="its dotted name without .py, in the folder that holds it",
+                expected="a module that Python finds from the working directory",
+                hint="its dotted name without .py",
             ) from error
 
 
 def function_named(name: str, given_as: str, returns: str) -> Callable[[], Any]:
-    """The function that ``module:function`` names; InputError where there is none.
+    """The function named ``module:function``; InputError if there is none.
 
-    ``given_as`` says where the name stood, ``returns`` what such a function has to return.
+    ``given_as`` names the option in error messages, and ``returns`` what such a function must return.
     """
     module_name, colon, attribute = name.partition(":")
     if not (module_name and colon and attribute):
@@ -46,7 +46,7 @@ def function_named(name: str, given_as: str, returns: str) -> Callable[[], Any]:
     module = import_module(module_name)
     function = getattr(module, attribute, None)
     if not callable(function):
-        what = "no function" if function is None else f"a {type(function).__name__}, no function,"
+        what = "no function" if function is None else f"a {type(function).__name__}, not a function,"
         known = ", ".join(n for n, thing in vars(module).items() if getattr(thing, "__module__", "") == module_name)
         raise InputError(
             f"module '{module_name}' has {what} '{attribute}'",
@@ -57,8 +57,8 @@ def function_named(name: str, given_as: str, returns: str) -> Callable[[], Any]:
 
 
 @contextlib.contextmanager
-def told(doing: str) -> Iterator[None]:
-    """Around code of the user's: what it raises becomes one line that names the exception and the place."""
+def wrap_user_errors(doing: str) -> Iterator[None]:
+    """A context for user code, which turns an exception into an InputError of one line with its type and place."""
     try:
         yield
     except EdgescopeError:
@@ -66,11 +66,11 @@ def told(doing: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
-        raise InputError(f"{doing} raised {named(error)}{where}") from error
+        raise InputError(f"{doing} raised {describe_exception(error)}{where}") from error
 
 
-def named(error: BaseException) -> str:
-    """An exception in one line of at most some 300 characters."""
+def describe_exception(error: BaseException) -> str:
+    """An exception as one line of at most about 300 characters."""
     text = " ".join(str(error).split())
     text = text if len(text) <= 300 else f"{text[:300]} ..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -22,7 +22,7 @@ from torch import nn
 
 from edgescope.measures import MEASURES, Measure, Reading
 from edgescope.models import MODELS, ModelConfig
-from edgescope.report import Finding
+from edgescope.claims import Finding, JudgedCase
 from edgescope.studies import STUDIES, Study
 from edgescope.studies.study import TrainTask
 from edgescope.training import RunConfig
@@ -82,8 +82,9 @@ class Small(Study):
         ]
 
     def findings(self, runs):
-        steps = {name: float(record.last_step) for name, record in runs.items()}
-        return [Finding("Pigs fly", "nobody", "pigs in the air", steps, "fails", "They do not.")]
+        steps = [float(run.record.last_step) for run in runs.values()]
+        cases = tuple(JudgedCase(name, n, n, n, "fails") for name, n in zip(runs, steps, strict=True))
+        return [Finding("small.pigs", "Pigs fly", "nobody", "pigs in the air", "fails", "They do not.", cases=cases)]
 
     def figures(self, runs):
         return []
@@ -97,11 +98,11 @@ STUDIES.add("small", Small)
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    def carry_out(*arguments: object) -> Said:
+    def invoke(*arguments: object) -> Said:
         code = main([str(argument) for argument in arguments])
         return Said(code, *capsys.readouterr())
 
-    return carry_out
+    return invoke
 
 
 @pytest.fixture
@@ -125,6 +126,6 @@ def users_study(here: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     from edgescope.studies import STUDIES
 
     for registry in (MEASURES, MODELS, STUDIES):
-        monkeypatch.setattr(registry, "_things", dict(registry._things))
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
     (here / "users_study.py").write_text(STUDY)
     return "users_study"

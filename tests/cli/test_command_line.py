@@ -34,6 +34,16 @@ def test_every_command_explains_itself(run: Run, name: str) -> None:
     assert f"  edgescope {name} " in said.out or f"  edgescope {name}\n" in said.out
 
 
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_fits_into_80_columns(run: Run, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    described, usage, rest = run(name, "--help").out.partition(f"usage: edgescope {name}")
+    options, _, examples = rest.partition("Examples:")
+    assert described
+    assert f"\n  edgescope {name}" in examples
+    assert max(map(len, [*described.splitlines(), usage, *options.splitlines()])) <= 80
+
+
 def test_version(run: Run) -> None:
     assert run("--version").out == f"edgescope {importlib.metadata.version('edgescope')}\n"
 
@@ -44,14 +54,28 @@ def test_an_unknown_command_suggests_the_nearest(run: Run) -> None:
 
 
 def test_wrong_arguments_are_one_line_and_exit_with_2(run: Run) -> None:
-    for named, arguments in {
-        "STUDY": ["run"],
-        "Expected one of ('parquet', 'csv', 'tensorboard')": ["export", "x", "--to", "xls"],
-        "--lr": ["train", "--lr", "fast"],
-        "try 'edgescope list --help'": ["list", "--nope"],
-        "--stepz, 3; try --steps": ["train", "--stepz", "3"],
+    for words, arguments in {
+        "missing argument: STUDY; try 'edgescope run --help'": ["run"],
+        "missing argument: --objective; try": ["inspect", "model.pt"],
+        "--to 'xls'; expected one of parquet, csv, tensorboard; try": ["export", "x", "--to", "xls"],
+        "--lr 'fast'; expected a number; try 'edgescope train --help'": ["train", "--lr", "fast"],
+        "--batch '1.5'; expected a whole number; try": ["train", "--batch=1.5"],
+        "--lr without a value; try": ["train", "--lr"],
+        "unexpected argument 'twice'; try": ["run", "edge", "twice"],
+        "unknown option --nope; try 'edgescope list --help'": ["list", "--nope"],
+        "unknown option --stepz; try --steps": ["train", "--stepz", "3"],
+        "unknown option --stop-los; try --stop-loss": ["train", "--stop-los=3"],
     }.items():
-        assert named in run(*arguments).refusal()
+        assert words in run(*arguments).refusal()
+
+
+def test_a_rejected_argument_of_a_kind_unknown_to_us_is_one_line_too() -> None:
+    from tyro import _errors as events
+
+    from edgescope.cli.parsing import refusal
+
+    event = events.ParseErrorEvent("edgescope train")
+    assert str(refusal(event, "train", {}, [])) == "the arguments cannot be read; try 'edgescope train --help'"
 
 
 def test_help_does_not_wait_for_torch() -> None:
@@ -94,7 +118,16 @@ def test_faults_of_the_user_and_of_ours(capsys: pytest.CaptureFixture[str]) -> N
     assert failing(KeyboardInterrupt()) == (130, "edgescope: interrupted\n")
     assert failing(BrokenPipeError()) == (141, "")
     full = OSError(errno.ENOSPC, "No space left on device", "runs/a/report.html")
-    assert failing(full) == (2, "edgescope: cannot use runs/a/report.html: No space left on device\n")
+    words = "edgescope: the disk is full while writing runs/a/report.html; try freeing space\n"
+    assert failing(full) == (2, words)
+    told = "parquet: File out of specification: underlying IO error: No space left on device (os error 28)"
+    assert failing(RuntimeError(told)) == (2, words.replace("runs/a/report.html", "the output"))
+    taken = OSError(errno.EROFS, "Read-only file system", "runs/a/report.html")
+    code, line = failing(taken)
+    assert code == 2
+    assert line.startswith("edgescope: runs/a/report.html is on a read-only file system; try ")
+    busy = OSError(errno.EBUSY, "Device or resource busy", "runs/a/report.html")
+    assert failing(busy) == (2, "edgescope: cannot use runs/a/report.html: Device or resource busy\n")
 
     code, line = failing(ZeroDivisionError("one\ntwo"))
     assert code == 1

@@ -73,7 +73,7 @@ def test_setups_are_listed_as_they_are_typed(run: Run) -> None:
     [
         ("--setup grok-mpl", "unknown setup 'grok-mpl'; expected one of grok-mlp, grok-teacher, grok-transformer; try"),
         ("--setup grok-mlp:sed=3", "setup 'grok-mlp' has no option 'sed'"),
-        ("--setup grok-mlp --lr -1", "lr = -1.0"),
+        ("--setup grok-mlp --lr -1", "lr=-1;"),
         ("--setup grok-mlp --budget 0.1", "both every and budget"),
         ("--setup grok-mlp --steps many", "steps"),
         ("--setup", "setup"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgescope.cli.run_report import run_figures
+from edgescope.report.run_report import run_figures
 from edgescope.store import Record
 from edgescope.training import RunConfig, train
 

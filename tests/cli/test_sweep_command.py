@@ -105,7 +105,7 @@ def test_a_users_model_is_swept_and_resumed(run: Run, own: str, here: Path) -> N
 
     assert "s is not empty; try --resume" in run(*command).refusal()
     other = (*command[:3], "0.001,0.4", *command[4:], "--resume")
-    assert "s holds no sweep with these options" in run(*other).refusal()
+    assert "s does not hold a sweep with these options" in run(*other).refusal()
     again = run(*command, "--resume")
     assert again.code == 0
     assert again.out == said.out
@@ -142,7 +142,7 @@ def test_refusals(run: Run, own: str, here: Path) -> None:
     for arguments, words in {
         ("nothing:at_all", "--lr", "1"): "no module 'nothing'",
         (f"{own}:absent", "--lr", "1"): "module 'own_parts' has no function 'absent'",
-        (f"{own}:word", "--lr", "1"): "a str, no function, 'word'",
+        (f"{own}:word", "--lr", "1"): "a str, not a function, 'word'",
         ("own_parts", "--lr", "1"): "function 'own_parts'; expected module:function",
         (f"{own}:wrong", "--lr", "1"): "function 'own_parts:wrong' returned a int; expected (model, loss_fn, data)",
         (f"{own}:unknown", "--lr", "1"): "returned a dict with 'modle'",
@@ -150,9 +150,9 @@ def test_refusals(run: Run, own: str, here: Path) -> None:
         (f"{own}:make_run", "--lr", "1:0.1:5log"): "learning rates '1:0.1:5log'",
         (f"{own}:make_run", "--lr", "-1"): "learning rates '-1'",
         (f"{own}:make_run", "--lr", "1", "--data", "digits"): "both function and data were given",
-        (f"{own}:make_run", "--lr", "1", "--stop-loss", "nan"): "stop_loss = nan",
-        (f"{own}:make_run", "--lr", "1", "--stop-loss", "50"): "is not above the threshold 50",
-        (f"{own}:make_run", "--lr", "1", "--jobs", "0"): "0 jobs; expected at least 1",
+        (f"{own}:make_run", "--lr", "1", "--stop-loss", "nan"): "stop_loss=nan",
+        (f"{own}:make_run", "--lr", "1", "--stop-loss", "50"): "is not above the loss 50",
+        (f"{own}:make_run", "--lr", "1", "--jobs", "0"): "jobs=0; expected a whole number of at least 1",
         (f"{own}:narrow", "--lr", "1"): "cannot be multiplied",
         (
             f"{own}:halved",

@@ -197,7 +197,7 @@ def test_a_damaged_binary_batch_is_named(tmp_path: Path, data: bytes, fault: str
 def test_labels_out_of_range_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "binary")
     (tmp_path / "test_batch.bin").write_bytes(binary(IMAGES, LABELS + 1))
-    with pytest.raises(InputError, match=r"test targets .* hold the index 10"):
+    with pytest.raises(InputError, match=r"test targets .* contain the index 10"):
         DATA.build(f"cifar10:{tmp_path}").load()
 
 
@@ -217,5 +217,5 @@ def test_damaged_archives_and_empty_folders_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no 'data_batch_2\.bin'"):
         read_cifar10(path)
     path.write_bytes(content.getvalue()[:20000])
-    with pytest.raises(InputError, match=r"archive '.*' cannot be read"):
+    with pytest.raises(InputError, match=r"tar\.gz' cannot be read \(it is cut short\)"):
         read_cifar10(path)

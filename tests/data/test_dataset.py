@@ -45,10 +45,10 @@ NAN = torch.tensor([[0.0, float("nan")]] * 6)
     [
         ({"inputs": torch.zeros(0, 2), "targets": torch.zeros(0, dtype=torch.int64)}, "training part .* is empty"),
         ({"test_inputs": torch.zeros(2, 0)}, "test part .* is empty"),
-        ({"inputs": NAN}, "hold 6 values that are NaN"),
-        ({"test_inputs": torch.full((2, 2), float("inf"))}, "test inputs .* hold 4 values"),
-        ({"targets": torch.tensor([2, 0, 1, 0, 0, 3])}, "targets .* hold the index 3; expected 0 to 2"),
-        ({"test_targets": torch.tensor([-1, 0])}, "test targets .* hold the index -1"),
+        ({"inputs": NAN}, "contain 6 values that are NaN"),
+        ({"test_inputs": torch.full((2, 2), float("inf"))}, "test inputs .* contain 4 values"),
+        ({"targets": torch.tensor([2, 0, 1, 0, 0, 3])}, "targets .* contain the index 3; expected 0 to 2"),
+        ({"test_targets": torch.tensor([-1, 0])}, "test targets .* contain the index -1"),
         ({"targets": torch.tensor([2, 0, 1])}, r"targets \(3,\); expected targets of shape \(6,\)"),
         ({"test_inputs": torch.zeros(2, 3)}, r"test inputs .* shape \(2, 3\)"),
         ({"inputs": torch.zeros(6, 2, dtype=torch.float64)}, "are torch.float64"),
@@ -71,7 +71,7 @@ def test_tokens_outside_the_vocabulary_are_refused() -> None:
     tokens = torch.tensor([[0, 1], [2, 0]])
     good = {"inputs": tokens, "targets": tokens, "test_inputs": tokens, "test_targets": tokens}
     assert Dataset(**parts(**good)).input_shape == (2,)
-    with pytest.raises(InputError, match=r"training inputs .* hold the index 3"):
+    with pytest.raises(InputError, match=r"training inputs .* contain the index 3"):
         Dataset(**parts(**good | {"inputs": tokens + 1}))
 
 
@@ -95,7 +95,7 @@ def test_real_targets_are_taken_and_their_first_samples_chosen() -> None:
         ({"test_targets": torch.zeros(2, dtype=torch.int64)}, "test inputs .* targets torch.int64"),
         ({"targets": torch.zeros(6)}, "targets torch.float32; expected .* or torch.float32"),
         ({"targets": torch.zeros(6, 1)}, r"targets \(6, 1\); expected targets of shape \(6, 2\)"),
-        ({"targets": torch.full((6, 2), float("nan"))}, "training targets .* hold 12 values that are NaN"),
+        ({"targets": torch.full((6, 2), float("nan"))}, "training targets .* contain 12 values that are NaN"),
         ({"inputs": torch.zeros(6, 2, dtype=torch.int64)}, "targets torch.float32"),
         ({"test_targets": torch.zeros(2, 1)}, r"expected targets of shape \(2, 2\)"),
     ],
@@ -117,7 +117,7 @@ def test_a_subset_is_the_first_of_each_class_in_order() -> None:
 
 @pytest.mark.parametrize(("train", "test"), [(7, None), (0, None), (None, 3), (-1, None)])
 def test_a_subset_of_more_or_less_than_there_is_is_refused(train: int | None, test: int | None) -> None:
-    with pytest.raises(InputError, match="asked of data set 'sample'; expected 1 to"):
+    with pytest.raises(InputError, match="requested from data set 'sample'; expected 1 to"):
         Dataset(**parts()).subset(train, test)
 
 

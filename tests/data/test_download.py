@@ -57,6 +57,6 @@ def test_no_connection_is_one_line_that_says_to_give_a_folder(tmp_path: Path) ->
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/file.gz"
-        with pytest.raises(InputError, match="try option folder=") as caught:
+        with pytest.raises(InputError, match="try folder=") as caught:
             fetch(url, MD5, tmp_path)
     assert "\n" not in str(caught.value)

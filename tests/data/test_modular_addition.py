@@ -48,7 +48,7 @@ def test_share_and_subsets() -> None:
     ("spec", "words"),
     [
         ("modular-addition:modulus=1", "modulus=1"),
-        ("modular-addition:share=1.0", "share=1.0"),
+        ("modular-addition:share=1.0", "share=1;"),
         ("modular-addition:modulus=3,share=0.01", "share=0.01 of the 9 pairs"),
         ("modular-addition:share=nan", "share=nan"),
         ("modular-addition:modulus=3,share=0.05,mirrored=false", "share=0.05 of the 6 pairs"),

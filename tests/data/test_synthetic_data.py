@@ -86,9 +86,9 @@ def test_a_teacher_network_is_the_same_for_training_and_test_samples() -> None:
         ("teacher:signals=0.9x1.2", "signals=0.9x1.2"),
         ("teacher:dim=1", "dim=1"),
         ("teacher:signals=", "signals="),
-        ("teacher-network:width=0", "'width'"),
-        ("teacher-network:outputs=0", "'outputs'"),
-        ("teacher-network:train=0", "'train'"),
+        ("teacher-network:width=0", "width=0"),
+        ("teacher-network:outputs=0", "outputs=0"),
+        ("teacher-network:train=0", "train=0"),
     ],
 )
 def test_teachers_that_cannot_be(spec: str, words: str) -> None:
@@ -161,10 +161,10 @@ def test_the_model_is_measured_in_evaluation_mode_and_left_as_it_was() -> None:
 @pytest.mark.parametrize(
     ("spec", "fault"),
     [
-        ("xor:dim=1", "'dim' of data set 'xor' is 1; expected at least 2"),
-        ("xor:train=0", "'train' of data set 'xor' is 0"),
-        ("ball:test=0", "'test' of data set 'ball' is 0"),
-        ("ball:seed=-1", "'seed' of data set 'ball' is -1"),
+        ("xor:dim=1", "'xor' with dim=1; expected a whole number of at least 2"),
+        ("xor:train=0", "'xor' with train=0"),
+        ("ball:test=0", "'ball' with test=0"),
+        ("ball:seed=-1", "'ball' with seed=-1"),
         ("balls", "try 'ball'"),
     ],
 )
@@ -178,5 +178,5 @@ def test_models_and_samples_that_do_not_fit_are_named() -> None:
     xor = DATA.build("xor:dim=3")
     with pytest.raises(InputError, match=r"outputs of shape \(8, 3\) for 8 inputs of data set 'xor'"):
         xor.population_error(Function(lambda x: x))
-    with pytest.raises(InputError, match="from 0 samples"):
+    with pytest.raises(InputError, match="samples=0"):
         xor.population_error(Function(lambda x: x[:, :1]), samples=0)

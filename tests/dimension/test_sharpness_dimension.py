@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from torch import Tensor
 
 import edgescope as es
+from edgescope.dimension import DimensionOptions
 from edgescope.dimension.estimators import default_bandwidth, exponents_of, smoothed
 from edgescope.errors import InputError, MemoryBudgetError, NotKnownError, UnknownNameError
 
@@ -74,7 +76,8 @@ def test_exact_dimension_against_a_dense_hessian(seed: int, lr: float) -> None:
     assert found.ratio == pytest.approx(found.dimension / 51)
     assert found.contraction == pytest.approx(logs.sum(), abs=1e-9)
     assert found.sharpness == pytest.approx(logs[0])
-    assert (found.standard_error, found.drift, found.error, found.converged) == (0, 0, 0, True)
+    assert (found.standard_error, found.drift, found.bias, found.converged) == (0, 0, 0, True)
+    assert found.error < 1e-11
     assert (found.size, found.products, found.precision, found.batches) == (51, 51, "float64", 1)
     assert found.by_averaging == pytest.approx(dict.fromkeys(("sorted", "pooled", "each"), found.dimension))
     assert objective.spent.products == 51
@@ -101,10 +104,11 @@ def test_mini_batches_average_sorted_logarithms_first() -> None:
     for order in ("pooled", "each"):
         other = es.sharpness_dimension(objective, 2.0, batch_size=10, batches=6, seed=3, averaging=order)
         assert other.dimension == pytest.approx(found.by_averaging[order])
-    assert other.standard_error == pytest.approx(np.std(each, ddof=1) / 6**0.5, abs=1e-6)
+    student = scipy.stats.t.ppf(scipy.stats.norm.cdf(1), 5)  # 68.3% of both sides, from six
+    assert other.standard_error == pytest.approx(student * np.std(each, ddof=1) / 6**0.5, abs=1e-6)
     left_out = [by_hand(logs[:i] + logs[i + 1 :]) for i in range(6)]
-    assert found.standard_error == pytest.approx(np.std(left_out) * 5**0.5, abs=1e-6)
-    assert found.contraction_error == pytest.approx(np.std([one.sum() for one in logs], ddof=1) / 6**0.5)
+    assert found.standard_error == pytest.approx(student * np.std(left_out) * 5**0.5, abs=1e-6)
+    assert found.contraction_error == pytest.approx(student * np.std([one.sum() for one in logs], ddof=1) / 6**0.5)
     assert (found.batches, found.products, found.cost.products) == (6, 6 * 51, 6 * math.ceil(51 / 4))
     matrices = [dense_hessian(model, *next(iter(batch._problem.batches))) for batch in drawn]
     for form in (matrices, iter(matrices), drawn, [es.linalg.from_matrix(m) for m in matrices]):
@@ -315,10 +319,10 @@ def twice(found: es.Spectrum) -> es.Spectrum:
     ("call", "words"),
     [
         (lambda m, o: es.sharpness_dimension(o), "neither lr nor optimizer"),
-        (lambda m, o: es.sharpness_dimension(o, 0.0), "learning rate of 0"),
-        (lambda m, o: es.sharpness_dimension(o, math.nan), "learning rate of nan"),
-        (lambda m, o: es.sharpness_dimension(o, -0.1), "learning rate of -0.1"),
-        (lambda m, o: es.sharpness_dimension(o, "fast"), "learning rate of fast"),
+        (lambda m, o: es.sharpness_dimension(o, 0.0), "lr=0;"),
+        (lambda m, o: es.sharpness_dimension(o, math.nan), "lr=nan"),
+        (lambda m, o: es.sharpness_dimension(o, -0.1), "lr=-0.1"),
+        (lambda m, o: es.sharpness_dimension(o, "fast"), "lr='fast'"),
         (lambda m, o: es.sharpness_dimension(o, 0.1, optimizer=torch.optim.SGD(m.parameters(), lr=1)), "both lr and"),
         (lambda m, o: es.sharpness_dimension(o, optimizer="sgd"), "optimizer of type str"),
         (
@@ -335,8 +339,8 @@ def twice(found: es.Spectrum) -> es.Spectrum:
         ),
         (lambda m, o: es.sharpness_dimension(torch.diag(torch.tensor([1.0, 2.0])), 0.5), "lr=0.5 is singular"),
         (lambda m, o: es.sharpness_dimension(o, 0.1, batch_size=41), "batch size of 41.*1 to 40"),
-        (lambda m, o: es.sharpness_dimension(o, 0.1, batch_size=0), "batch size of 0"),
-        (lambda m, o: es.sharpness_dimension(o, 0.1, batch_size=4, batches=0), "0 mini-batches"),
+        (lambda m, o: es.sharpness_dimension(o, 0.1, batch_size=0), "batch_size=0"),
+        (lambda m, o: es.sharpness_dimension(o, 0.1, batch_size=4, batches=0), "batches=0"),
         (lambda m, o: es.sharpness_dimension(o, 0.1, batches=4), "batches=4 without batch_size"),
         (lambda m, o: es.sharpness_dimension(torch.eye(2), 0.1, batch_size=4), "batch_size= and batches= draw"),
         (lambda m, o: es.sharpness_dimension(o, 0.1, method="slq", probes=0), "probes=0"),
@@ -344,9 +348,9 @@ def twice(found: es.Spectrum) -> es.Spectrum:
         (lambda m, o: es.sharpness_dimension(o, 0.1, method="slq", max_steps=0), "max_steps=0"),
         (lambda m, o: es.sharpness_dimension(o, 0.1, method="slq", tol=0.0), "tol=0"),
         (lambda m, o: es.sharpness_dimension(o, 0.1, method="slq", averaging="sorted"), "averaging='sorted' with"),
-        (lambda m, o: es.sharpness_dimension(o, 0.1, method="kde", bandwidth=-1.0), "bandwidth of -1"),
+        (lambda m, o: es.sharpness_dimension(o, 0.1, method="kde", bandwidth=-1.0), "bandwidth=-1"),
         (lambda m, o: es.sharpness_dimension(o, 0.1, method="ps", quantiles=0), "quantiles=0"),
-        (lambda m, o: es.sharpness_dimension(o, 0.1, dead_zones=[0.0]), "dead zones"),
+        (lambda m, o: es.sharpness_dimension(o, 0.1, dead_zones=[0.0]), r"dead_zones\[0\]=0"),
         (lambda m, o: es.sharpness_dimension([torch.eye(2), torch.eye(3)], 0.1), "different sizes .2, 3."),
         (lambda m, o: es.sharpness_dimension(none(), 0.1), "no objectives and no operators"),
         (lambda m, o: es.sharpness_dimension(["a"], 0.1), "str is not an operator"),
@@ -356,7 +360,7 @@ def twice(found: es.Spectrum) -> es.Spectrum:
             lambda m, o: es.sharpness_dimension(
                 es.spectrum(o, method="exact").merge(es.spectrum(o, method="exact")), 1.0
             ),
-            "102 nodes of 51; expected one exact spectrum for each mini-batch",
+            "102 nodes for 51 eigenvalues; expected one exact spectrum for each mini-batch",
         ),
         (
             lambda m, o: es.sharpness_dimension(es.spectrum(o), optimizer=torch.optim.SGD(m.parameters(), lr=1)),
@@ -371,10 +375,14 @@ def test_bad_dimensions_are_one_clear_line(call: Callable[[object, object], obje
 
 
 def test_names_that_are_not_known_suggest_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match=r"unknown method 'exakt'.*try 'exact'"):
-        es.sharpness_dimension(torch.eye(2), 0.1, method="exakt")  # type: ignore[arg-type]
-    with pytest.raises(UnknownNameError, match=r"unknown averaging 'pool'.*try 'pooled'"):
-        es.sharpness_dimension(torch.eye(2), 0.1, averaging="pool")  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match=r"method='exakt'.*try 'exact'"):
+        es.sharpness_dimension(torch.eye(2), 0.1, method="exakt")
+    with pytest.raises(UnknownNameError, match=r"averaging='pool'.*try 'pooled'"):
+        es.sharpness_dimension(torch.eye(2), 0.1, averaging="pool")
+    with pytest.raises(UnknownNameError, match=r"option='prob'; expected one of method.*try 'probes'"):
+        es.sharpness_dimension(torch.eye(2), 0.1, prob=3)
+    with pytest.raises(InputError, match="options given as a value of type dict"):
+        es.sharpness_dimension(torch.eye(2), 0.1, options={"probes": 3})  # type: ignore[arg-type]
     model, objective = network(0, steps=0)
     with pytest.raises(NotKnownError, match="no update rule is known for the optimizer LBFGS"):
         es.sharpness_dimension(objective, optimizer=torch.optim.LBFGS(model.parameters()))
@@ -385,3 +393,12 @@ def test_memory_of_a_dense_jacobian_is_estimated_before_it_is_spent(monkeypatch:
     monkeypatch.setattr("edgescope.memory.available", lambda device="cpu": 50_000)
     with pytest.raises(MemoryBudgetError, match=r"dense Jacobian of size 51 .parameters. needs an estimated 81.3 KiB"):
         es.sharpness_dimension(objective, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+
+
+def test_options_are_keyword_arguments_or_an_object_that_they_replace() -> None:
+    _, objective = network(0, steps=0)
+    options = DimensionOptions(method="slq", probes=2, steps=4, max_steps=4)
+    by_object = es.sharpness_dimension(objective, 0.3, options=options)
+    by_keyword = es.sharpness_dimension(objective, 0.3, method="slq", probes=2, steps=4, max_steps=4)
+    assert by_object.dimension == by_keyword.dimension
+    assert es.sharpness_dimension(objective, 0.3, options=options, probes=3).probes == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import struct
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
@@ -10,9 +11,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from edgescope.errors import InputError
+from edgescope.errors import InputError, RecordError
 from edgescope.figures import Figure, eigenvalue_curves, ratio_curves
-from edgescope.figures.figure import write_aside
 
 RATIOS = pl.DataFrame({"run": ["a"] * 3 + ["b"] * 3, "step": [0, 1, 2] * 2, "ratio": [0.2, 0.7, 1.0, 0.1, 0.3, 0.9]})
 
@@ -59,22 +59,21 @@ def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     figure = Figure("ratio", "Ratio", "A caption.", ratio_curves(RATIOS))
-    with pytest.raises(InputError, match="cannot write") as caught:
+    with pytest.raises(RecordError, match="cannot read or write") as caught:
         figure.save(tmp_path / "file")
     assert "\n" not in str(caught.value)
 
 
-def test_a_full_disk_is_one_line_and_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old = write_aside(tmp_path / "picture.svg", "old")
-    write = Path.write_bytes
+def test_a_full_disk_is_one_line_and_leaves_the_old_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = Figure("ratio", "Ratio", "A caption.", ratio_curves(RATIOS))
+    old = {path: path.read_bytes() for path in figure.save(tmp_path).values()}
 
-    def full(path: Path, content: bytes) -> int:
-        write(path, content[:1])
+    def full(descriptor: int, content: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(InputError, match="No space left on device") as caught:
-        write_aside(old, "new")
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(RecordError, match="the disk is full while writing") as caught:
+        figure.save(tmp_path)
+    monkeypatch.undo()
     assert "\n" not in str(caught.value)
-    assert old.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [old]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == old

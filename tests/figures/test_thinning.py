@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgescope.errors import InputError
-from edgescope.figures.thin import check_table, not_finite_at_last, thin
+from edgescope.figures.thin import check_table, not_finite_at_last, thin, thin_to_extremes
 
 values = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
@@ -30,6 +30,22 @@ def test_extremes_survive_and_the_number_of_points_is_bounded(series: list[float
     assert (points["low"] <= points["mean"]).all()
     assert (points["mean"] <= points["high"]).all()
     assert points["step"].is_sorted()
+
+
+@settings(max_examples=60)
+@given(series=st.lists(values, min_size=1, max_size=400), bins=st.integers(1, 40))
+def test_a_line_without_a_band_keeps_the_rows_of_its_extremes(series: list[float], bins: int) -> None:
+    table = pl.DataFrame({"run": "a", "step": range(len(series)), "y": series}, schema_overrides={"y": pl.Float64})
+    points = thin_to_extremes(table, "step", "y", ["run"], bins)
+    finite = table.filter(pl.col("y").is_finite())
+    assert points.height <= 2 * bins
+    assert points.columns == table.columns
+    assert points.join(finite, on=["run", "step", "y"], how="anti").is_empty()
+    assert points["step"].is_sorted()
+    assert points["y"].min() == finite["y"].min()
+    assert points["y"].max() == finite["y"].max()
+    if finite.height <= 2 * bins:
+        assert points.equals(finite)
 
 
 def test_every_point_stands_for_the_steps_around_it() -> None:

@@ -105,7 +105,7 @@ def test_triangle_inequality(geometry: Geometry, seed: int, kind: str) -> None:
 
 @every
 def test_the_unit_ball_reaches_as_far_as_stated_and_no_further(geometry: Geometry) -> None:
-    bound = geometry.longest_square(SIZE)
+    bound = geometry.squared_radius(SIZE)
     random = geometry.to_sphere(draw(0, columns=200))
     corners = geometry.steepest(torch.cat([random, torch.eye(SIZE, dtype=torch.float64)], dim=1))
     reached = [float(d.square().sum(0).max()) for d in (random, corners)]
@@ -200,13 +200,13 @@ def test_equal_geometries() -> None:
         (lambda: Spectral().bind([(2, 0)]), "shape (2, 0)"),
         (lambda: Diagonal(torch.tensor([1.0, -1.0])), "positive and finite"),
         (lambda: Diagonal("fan-out"), "fan-out"),
-        (lambda: Diagonal("log-uniform", spread=0.0), "spread 0"),
+        (lambda: Diagonal("log-uniform", spread=0.0), "spread=0"),
         (lambda: Product((Part(Linf(), (0, 1)),)).bind(SHAPES), "each of 0 to 4 once"),
         (lambda: Product((Part(Linf(), (0, 1)), Part(Blocks(), (1, 2)))).bind([(2,)] * 3), "[0, 1, 1, 2]"),
         (lambda: Scaled(Linf(), (1.0,)).bind(SHAPES), "1 factors for 5 tensors"),
         (lambda: Scaled(Linf(), (1.0, 0.0)).bind([(2,), (3,)]), "factors (1.0, 0.0)"),
         (lambda: Spectral(polar="qr"), "qr"),
-        (lambda: Spectral(polar="newton-schulz", steps=0), "0 steps"),
+        (lambda: Spectral(polar="newton-schulz", steps=0), "steps=0"),
         (lambda: GEOMETRIES.build("spectral:polar=newton"), "newton-schulz"),
         (lambda: GEOMETRIES.build("mixed:vectors=linff"), "'linf'"),
         (lambda: as_geometry(3), "int"),  # type: ignore[arg-type]

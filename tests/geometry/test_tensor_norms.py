@@ -38,7 +38,7 @@ def test_spectral_against_numpy_and_scipy(seed: int) -> None:
     assert float(geometry.dual_norm(g)) == pytest.approx(sum(np.linalg.norm(p, "nuc") for p in pieces), rel=1e-13)
     for ours, piece in zip(pieces_of(geometry.steepest(g)), pieces, strict=True):
         np.testing.assert_allclose(ours, scipy.linalg.polar(piece)[0], atol=1e-12)
-    assert geometry.longest_square(g.numel()) == 3 + 1 + 1 + 4
+    assert geometry.squared_radius(g.numel()) == 3 + 1 + 1 + 4
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -88,7 +88,7 @@ def test_mixed_is_the_product_of_matrices_and_vectors() -> None:
     assert float(mixed.norm(g)) == pytest.approx(largest)
     by_hand = Product((Part(Spectral(), (0, 3)), Part(Linf(), (2, 1)))).bind(SHAPES)
     assert torch.equal(mixed.steepest(g), by_hand.steepest(g))
-    assert Mixed().bind([(3,), (2,)]).longest_square(5) == 5
+    assert Mixed().bind([(3,), (2,)]).squared_radius(5) == 5
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5)])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -8,7 +10,7 @@ from dense_cases import like_a_hessian, with_spectrum
 from edge_network import Live, digits_network
 
 from edgescope.errors import InputError
-from edgescope.linalg import Diagonal, EigenTracker, Operator, from_matrix
+from edgescope.linalg import DiagonalMetric, EigenTracker, Operator, from_matrix
 
 
 class Turning:
@@ -89,11 +91,11 @@ def test_a_direction_that_no_seed_has_is_found_by_the_audit() -> None:
 def test_a_metric_that_moves_is_followed() -> None:
     matrix = with_spectrum(like_a_hessian(100, 0), 0)
     entries = torch.rand(100, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.5
-    tracker = EigenTracker(matrix, 2, metric=Diagonal(entries))
+    tracker = EigenTracker(matrix, 2, metric=DiagonalMetric(entries))
     cold = tracker.update().products
     for step in range(1, 6):
         now = entries * (1 + 0.01 * step)
-        pairs = tracker.update(metric=Diagonal(now))
+        pairs = tracker.update(metric=DiagonalMetric(now))
         exact = scipy.linalg.eigh(matrix.numpy(), np.diag(now.numpy()), eigvals_only=True)[::-1][:2]
         np.testing.assert_allclose(pairs.values.numpy(), exact, rtol=1e-3)
     assert pairs.products < cold / 2
@@ -112,8 +114,9 @@ def test_pairs_are_added_near_the_threshold_and_given_up_below_it() -> None:
     for _ in range(6):
         last = tracker.update(at(0.5))
     assert len(last.values) == 1
-    assert len(EigenTracker(at(1.0), 1, threshold=10.0, most=2).update().values) == 2
-    assert len(EigenTracker(torch.eye(3), 1, threshold=0.5, most=9).update().values) == 3
+    assert len(EigenTracker(at(1.0), 1, threshold=10.0, max_pairs=2).update().values) == 2
+    assert len(EigenTracker(torch.eye(3), 1, threshold=0.5, max_pairs=9).update().values) == 3
+    assert len(tracker.update(threshold=math.inf).values) == 1, "as at learning rate 0"
 
 
 @pytest.mark.parametrize("which", ["largest", "smallest", "both"])
@@ -139,7 +142,7 @@ def test_a_resumed_tracker_continues_bit_for_bit(which: str) -> None:
 def test_the_state_keeps_how_many_pairs_there_are() -> None:
     tracker = EigenTracker(with_spectrum([10, 9.9, 9.8, *np.linspace(1, 0, 50)], 0), 1, threshold=10.0)
     tracker.update()
-    resumed = EigenTracker(tracker.thing, 1, threshold=10.0)
+    resumed = EigenTracker(tracker.operator, 1, threshold=10.0)
     resumed.load_state(tracker.state())
     assert resumed.k == tracker.k == 4
     assert all(value.is_contiguous() for value in tracker.state().values())
@@ -160,7 +163,7 @@ def test_a_budget_is_kept_and_confessed() -> None:
         (lambda: EigenTracker(torch.eye(4), 5).update(), "5 eigenpairs"),
         (lambda: EigenTracker(torch.eye(4), which="all"), "which='all'"),
         (lambda: EigenTracker(torch.eye(4), tol=-1), "tol=-1"),
-        (lambda: EigenTracker(torch.eye(4), 2, most=1), "most=1"),
+        (lambda: EigenTracker(torch.eye(4), 2, max_pairs=1), "max_pairs=1"),
         (lambda: EigenTracker(torch.eye(4), 2, max_products=1), "max_products=1"),
         (lambda: EigenTracker(torch.eye(4), which="both", threshold=1.0), "threshold"),
         (lambda: EigenTracker(torch.eye(4)).load_state({}), "without 'k'"),

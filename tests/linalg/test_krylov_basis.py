@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from edgescope.errors import MemoryBudgetError
 from edgescope.linalg import Operator, from_matrix
-from edgescope.linalg.basis import Basis
+from edgescope.linalg.basis import Basis, check_memory
+from edgescope.memory import SHARE
 
 DTYPES = [torch.float64, torch.float32]
 
@@ -106,6 +107,17 @@ def test_nearly_parallel_blocks_come_out_orthonormal(seed: int, count: int, expo
 
 def test_a_basis_that_cannot_fit_is_refused_with_both_figures() -> None:
     huge = Operator(10**13, lambda block: block)
-    with pytest.raises(MemoryBudgetError, match=r"GiB, .* are free") as caught:
+    with pytest.raises(MemoryBudgetError, match=r"needs an estimated .* TiB, and .* may be used") as caught:
         Basis(huge, 60)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("free", "fits"), [(1020, True), (980, False)])
+def test_a_basis_leaves_the_margin_of_all_memory_checks(monkeypatch: pytest.MonkeyPatch, free: int, fits: bool) -> None:
+    monkeypatch.setattr("edgescope.memory.available", lambda device: free * 8 * 1000)
+    operator = Operator(1000, lambda block: block)
+    if fits:
+        check_memory(int(SHARE * 1000), operator)
+    else:
+        with pytest.raises(MemoryBudgetError, match="800 vectors of length 1000"):
+            check_memory(int(SHARE * 1000), operator)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgescope.errors import InputError, MemoryBudgetError
 from edgescope.linalg import Operator, from_matrix, spectrum, to_matrix
-from edgescope.linalg import quadrature as quadrature_module
+from edgescope.linalg import lanczos_quadrature as quadrature_module
 
 DTYPES = [torch.float64, torch.float32]
 
@@ -21,7 +21,9 @@ def test_exact_spectrum_is_the_dense_one(dtype: torch.dtype) -> None:
     found = spectrum(Operator(150, lambda block: matrix @ block, dtype=dtype), method="exact")
     np.testing.assert_allclose(found.nodes.numpy(), np.sort(values), atol=1e-4 if dtype == torch.float32 else 1e-11)
     assert found.trace == pytest.approx(values.sum(), rel=1e-5)
-    assert (found.products, found.trace_error, found.size) == (150, 0.0, 150)
+    assert (found.products, found.size) == (150, 150)
+    assert abs(found.trace - values.sum()) < 3 * found.trace_error  # rounding alone
+    assert found.trace_error < (1e-4 if dtype == torch.float32 else 1e-12)
     at_hand = spectrum(matrix, method="exact")
     assert at_hand.products == 0
     torch.testing.assert_close(at_hand.nodes, found.nodes, atol=1e-5, rtol=0)
@@ -84,7 +86,7 @@ def test_probes_advance_side_by_side_and_in_turns_to_the_same_end(monkeypatch: p
     operator = Operator(100, lambda block: (widths.append(block.shape[1]), matrix @ block)[1])
     together = spectrum(operator, probes=5, steps=10)
     assert widths == [5] * 10
-    monkeypatch.setattr(quadrature_module, "_TOGETHER", 2 * 10 * 100 * 8)
+    monkeypatch.setattr(quadrature_module, "_GROUP_BYTES", 2 * 10 * 100 * 8)
     widths.clear()
     turns = spectrum(operator, probes=5, steps=10)
     assert widths == [2] * 20 + [1] * 10
@@ -97,7 +99,9 @@ def test_zero_one_and_a_single_number() -> None:
     assert zero.trace == 0
     assert bool((zero.nodes == 0).all())
     one = spectrum(torch.eye(20, dtype=torch.float64), probes=1)
-    assert (one.nodes.tolist(), one.trace_error) == ([pytest.approx(1)], float("inf"))
+    assert one.nodes.tolist() == [pytest.approx(1)]
+    assert one.trace_error < 1e-14  # one step exhausts the identity; another operator is not known after one
+    assert spectrum(torch.diag(torch.tensor([1.0, 2.0]).double()), probes=1, steps=1).trace_error == float("inf")
     assert spectrum(torch.tensor([[2.5]])).trace == pytest.approx(2.5)
 
 
@@ -126,5 +130,5 @@ def test_what_does_not_fit_is_refused_before_it_is_spent() -> None:
     huge = Operator(10**8, lambda block: pytest.fail("no product may be spent"))
     with pytest.raises(MemoryBudgetError, match="dense matrix of size 100000000 needs"):
         spectrum(huge, method="exact")
-    with pytest.raises(MemoryBudgetError, match="are free"):
+    with pytest.raises(MemoryBudgetError, match="may be used"):
         spectrum(Operator(10**12, lambda block: block))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from edgescope.errors import InputError
-from edgescope.linalg import Diagonal, Eigenpairs, Operator, from_matrix, top_eigenpairs
+from edgescope.linalg import DiagonalMetric, Eigenpairs, Operator, from_matrix, top_eigenpairs
 
 DTYPES = [torch.float64, torch.float32]
 
@@ -21,12 +21,14 @@ def ends(values: np.ndarray, k: int, which: str) -> np.ndarray:
 
 
 def check_pairs(pairs: Eigenpairs, matrix: torch.Tensor, tol: float) -> None:
-    """Unit vectors, and residuals as stated."""
+    """Unit vectors, residuals as stated, and those of converged pairs within ``tol`` of the matrix's norm."""
     vectors, exact = pairs.vectors.double(), matrix.double()
     slack = 100 * torch.finfo(matrix.dtype).eps * (1 + float(exact.abs().max()) * len(exact) ** 0.5)
     residuals = torch.linalg.vector_norm(exact @ vectors - vectors * pairs.values, dim=0)
     torch.testing.assert_close(pairs.residuals, residuals, atol=slack, rtol=1e-3)
     torch.testing.assert_close(vectors.T @ vectors, torch.eye(vectors.shape[1]).double(), atol=slack, rtol=0)
+    norm = float(torch.linalg.matrix_norm(exact, 2))
+    assert bool((residuals[pairs.converged] <= tol * norm + slack).all())
     assert bool((pairs.values.diff() <= 0).all())
     assert pairs.cost.products == pairs.products
 
@@ -139,14 +141,14 @@ def test_good_seeds_save_products_and_wrong_seeds_do_no_harm(dtype: torch.dtype)
 def test_metric_gives_the_generalised_eigenpairs(seed: int) -> None:
     matrix = with_spectrum(like_a_hessian(150, seed), seed)
     entries = torch.rand(150, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 9 + 0.1
-    pairs = top_eigenpairs(matrix, 3, metric=Diagonal(entries), which="both", tol=1e-5)
+    pairs = top_eigenpairs(matrix, 3, metric=DiagonalMetric(entries), which="both", tol=1e-5)
     exact = scipy.linalg.eigh(matrix.numpy(), np.diag(entries.numpy()), eigvals_only=True)
     np.testing.assert_allclose(pairs.values.numpy(), ends(exact, 3, "both"), rtol=1e-6)
     v = pairs.vectors
     torch.testing.assert_close(v.T @ (entries[:, None] * v), torch.eye(6).double(), atol=1e-10, rtol=0)
     whitened = (matrix @ v - entries[:, None] * v * pairs.values) / entries.sqrt()[:, None]
     torch.testing.assert_close(pairs.residuals, torch.linalg.vector_norm(whitened, dim=0), atol=1e-9, rtol=0)
-    again = top_eigenpairs(matrix, 3, metric=Diagonal(entries), which="both", tol=1e-5, start=pairs)
+    again = top_eigenpairs(matrix, 3, metric=DiagonalMetric(entries), which="both", tol=1e-5, start=pairs)
     assert again.products < 0.7 * pairs.products
 
 
@@ -223,12 +225,12 @@ SQUARE = torch.eye(5, dtype=torch.float64)
         (lambda: top_eigenpairs(torch.eye(50), 3, basis=4), "basis of 4"),
         (lambda: top_eigenpairs(SQUARE, start=torch.ones(4)), r"\(4, 1\)"),
         (lambda: top_eigenpairs(SQUARE, start=torch.full((5,), torch.nan)), "NaN"),
-        (lambda: top_eigenpairs(SQUARE, metric=Diagonal(torch.ones(4))), "metric of size 4"),
+        (lambda: top_eigenpairs(SQUARE, metric=DiagonalMetric(torch.ones(4))), "metric of size 4"),
         (lambda: top_eigenpairs(Operator(5, lambda block: block * torch.nan)), "not finite"),
         (lambda: top_eigenpairs(torch.ones(2, 3)), r"\(2, 3\)"),
         (lambda: top_eigenpairs("a string"), "str is not an operator"),
         (lambda: top_eigenpairs(torch.tensor([[0.0, 1.0], [0.0, 0.0]])), "not symmetric"),
-        (lambda: Diagonal(torch.tensor([1.0, -1.0])), "not positive"),
+        (lambda: DiagonalMetric(torch.tensor([1.0, -1.0])), "not positive"),
     ],
 )
 def test_bad_input_is_one_clear_line(call: object, word: str) -> None:

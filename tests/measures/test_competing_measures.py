@@ -45,12 +45,13 @@ def test_frobenius_norm_is_exact_where_probes_span_the_space_and_else_within_its
 ) -> None:
     problem = Problem(seed, dtype)
     exact = float(torch.linalg.matrix_norm(problem.hessian()))
-    whole = MEASURES.build("hessian_frobenius:probes=20").take(problem.moment())
+    whole = MEASURES.build("hessian_frobenius:num_matvecs=60").take(problem.moment())
     assert whole.values[""] == pytest.approx(exact, rel=1e-5)
-    assert whole.errors[""] == 0
-    sampled = MEASURES.build(f"hessian_frobenius:probes=5,seed={seed}").take(problem.moment())
+    assert abs(whole.values[""] - exact) < 3 * whole.errors[""]  # rounding alone
+    assert whole.errors[""] < (1e-5 if dtype == torch.float32 else 1e-13) * exact
+    sampled = MEASURES.build(f"hessian_frobenius:num_matvecs=15,seed={seed}").take(problem.moment())
     assert sampled.cost.products == 15
-    assert 0 < abs(sampled.values[""] - exact) < 5 * sampled.errors[""] < 0.5 * exact
+    assert 0 < abs(sampled.values[""] - exact) < 3 * sampled.errors[""] < 0.45 * exact
 
 
 # ------------------------------------------------------------------------------------------------- the RDS sharpness
@@ -237,7 +238,7 @@ def test_rescaling_that_leaves_the_function_leaves_adaptive_sharpness_and_path_n
     for moved in ("average_sharpness:adaptive=false", "worst_case_sharpness:adaptive=false,rho=0.05"):
         one, other = both(moved)
         assert other > 5 * one
-    assert both("hessian_frobenius:probes=30")[1] > 5 * both("hessian_frobenius:probes=30")[0]
+    assert both("hessian_frobenius:num_matvecs=90")[1] > 5 * both("hessian_frobenius:num_matvecs=90")[0]
 
 
 # ------------------------------------------------------------------------------------------------- the path norm
@@ -452,18 +453,18 @@ def test_a_loss_that_is_not_finite_nearby_is_a_note() -> None:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("average_sharpness:rho=0", "rho=0.0 of average_sharpness"),
+        ("average_sharpness:rho=0", "'average_sharpness' with rho=0; expected a finite number above 0; try rho=0.05"),
         ("average_sharpness:pairs=1", "pairs=1"),
-        ("worst_case_sharpness:rho=-1", "rho=-1.0 of worst_case_sharpness"),
-        ("worst_case_sharpness:norm=l1", "is 'l1'; expected one of l2, linf"),
+        ("worst_case_sharpness:rho=-1", "'worst_case_sharpness' with rho=-1"),
+        ("worst_case_sharpness:norm=l1", "norm='l1'; expected one of l2, linf"),
         ("worst_case_sharpness:restarts=0", "restarts=0"),
         ("gradient_noise:samples=1", "samples=1"),
-        ("rds_sharpness:lr=0", "lr=0.0"),
+        ("rds_sharpness:lr=0", "lr=0;"),
         ("rds_sharpness:batches=1", "batches=1"),
-        ("persistent_homology:iterates=19", "iterates=19 of persistent_homology; expected at least 20"),
+        ("persistent_homology:iterates=19", "iterates=19; expected a whole number of at least 20"),
         ("persistent_homology:stride=0", "stride=0"),
         ("persistent_homology:alpha=nan", "alpha=nan"),
-        ("persistent_homology:metric=cosine", "is 'cosine'"),
+        ("persistent_homology:metric=cosine", "metric='cosine'"),
     ],
 )
 def test_bad_options_are_one_line_that_names_the_fault(spec: str, words: str) -> None:

@@ -184,6 +184,7 @@ def test_effective_sharpness_and_ratio_know_every_geometry(normalized: bool) -> 
         alone = MEASURES.build(name).take(moment)
         assert alone.values[""] == pytest.approx(value, rel=0.02)
         assert 0 < alone.cost.products < whole.cost.products
+        moment.shared.clear()
         moment.shared["generalized_sharpness"] = whole
         shared = MEASURES.build(name).take(moment)
         assert shared.values[""] == pytest.approx(value, rel=1e-9)

@@ -90,14 +90,14 @@ def test_norms_of_all_parameters_and_of_each_tensor(dtype: torch.dtype) -> None:
     assert MEASURES.build("norms").take(problem.moment()).values == pytest.approx(expected, rel=1e-6)
 
 
-def test_trace_is_exact_where_probes_span_the_space_and_else_within_its_error() -> None:
+def test_trace_is_exact_where_products_span_the_space_and_else_within_its_error() -> None:
     for seed in range(4):
         problem = Problem(seed)
         exact = float(problem.hessian().trace())
-        whole = MEASURES.build("hessian_trace:probes=20").take(problem.moment())
+        whole = MEASURES.build("hessian_trace:num_matvecs=60").take(problem.moment())
         assert whole.values[""] == pytest.approx(exact, rel=1e-10)
-        assert whole.errors[""] == 0
-        sampled = MEASURES.build(f"hessian_trace:probes=8,seed={seed}").take(problem.moment())
+        assert abs(whole.values[""] - exact) < 3 * whole.errors[""] < 1e-11  # rounding alone
+        sampled = MEASURES.build(f"hessian_trace:num_matvecs=24,seed={seed}").take(problem.moment())
         assert sampled.cost.products == 24
         assert 0 < abs(sampled.values[""] - exact) < 5 * sampled.errors[""]
 

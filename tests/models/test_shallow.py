@@ -121,10 +121,10 @@ def test_objectives_measure_their_curvature(architecture: str, over: str) -> Non
 def test_bad_options_are_named() -> None:
     for spec, fault in (
         ("bais", "try 'bias'"),
-        ("bias,width=0", "'width' of model 'shallow' is 0"),
-        ("bias,depth=1", "'depth' of model 'shallow' is 1; expected at least 2"),
-        ("layernorm,epsilon=0", "'epsilon' of model 'shallow' is 0"),
-        ("bias,first=nan", "'first' of model 'shallow' is nan"),
+        ("bias,width=0", "'shallow' with width=0"),
+        ("bias,depth=1", "'shallow' with depth=1; expected a whole number from 2"),
+        ("layernorm,epsilon=0", "'shallow' with epsilon=0"),
+        ("bias,first=nan", "'shallow' with first=nan"),
     ):
         with pytest.raises(InputError, match=fault) as caught:
             MODELS.build(f"shallow:{spec}").build((3,), 1)

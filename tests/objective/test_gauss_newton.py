@@ -107,9 +107,9 @@ def test_graphs_are_kept_between_products_and_let_go() -> None:
 def test_a_loss_that_does_not_tell_outputs_apart_is_refused() -> None:
     case = build("keyword-batch")
     objective = Objective(case.model, case.loss_fn, case.batches)
-    with pytest.raises(NotKnownError, match="does not tell outputs and criterion apart"):
+    with pytest.raises(NotKnownError, match="does not separate outputs and criterion"):
         objective.gnvp(torch.ones(objective.size))
-    with pytest.raises(NotKnownError, match="does not tell outputs and criterion apart"):
+    with pytest.raises(NotKnownError, match="does not separate outputs and criterion"):
         objective.accuracy()
 
 

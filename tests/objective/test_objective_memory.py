@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from objective_problems import build, labelled, reference, relative
 from torch import nn
 
-from edgescope.errors import InputError, MemoryBudgetError
+from edgescope.errors import EdgescopeWarning, InputError, MemoryBudgetError
 from edgescope.losses import supervised
 from edgescope.memory import SHARE, available, budget, readable, require
 from edgescope.objective import Objective
+from edgescope.objective.graph_memory import graph_bytes
 from edgescope.objective.paths import GradientGraph
-from edgescope.objective.room import graph_bytes
 
 LOSS = supervised(F.cross_entropy)
 
@@ -35,14 +35,14 @@ def objective(limit: int | None = None, **options: Any) -> Objective:
     return Objective(model, LOSS, batches, memory_limit=limit, threads=1, **options)
 
 
-def room(o: Objective) -> Any:
+def graph_memory(o: Objective) -> Any:
     o.gradient()
-    return o._planner._room
+    return o._curvature.planner._memory
 
 
 def test_the_estimate_is_what_the_graphs_save() -> None:
     o = objective()
-    estimate = room(o)
+    estimate = graph_memory(o)
     point = o._problem.point(None)
     held = [*point.tensors, *(t for batch in o._problem.batches for t in batch)]
     graphs = lambda: [GradientGraph(o._problem.part(point, chunk), point.tensors) for chunk in o._problem.chunks()]  # noqa: E731
@@ -68,7 +68,7 @@ objective = Objective(model, loss, (x, y), path="{path}", check=False)
 objective.plan()
 before = peak()
 objective.hvp(torch.ones(objective.size))
-print((peak() - before) / objective._planner._room.needed(DoubleBackward(keep="{path}" == "kept"), 1))
+print((peak() - before) / objective._curvature.planner._memory.needed(DoubleBackward(keep="{path}" == "kept"), 1))
 """
 
 
@@ -84,7 +84,7 @@ def test_the_estimate_is_the_peak_of_a_product(path: str) -> None:
 
 def test_what_cannot_be_kept_is_rebuilt_and_then_cut() -> None:
     free = objective()
-    needs, V = room(free), torch.randn(free.size, 3, generator=torch.Generator().manual_seed(1))
+    needs, V = graph_memory(free), torch.randn(free.size, 3, generator=torch.Generator().manual_seed(1))
     wanted = free.hvp(V)
     assert free.plan(3).path.startswith("kept")
 
@@ -116,7 +116,7 @@ def test_too_little_for_one_sample_is_refused_with_both_figures() -> None:
 
 
 def test_a_path_that_was_asked_for_and_does_not_fit_is_refused_with_both_figures() -> None:
-    needs = room(objective())
+    needs = graph_memory(objective())
     limit = int(needs.vectors + 3 * needs.largest_chunk)
     tight = objective(limit, path="kept")
     with pytest.raises(MemoryBudgetError, match=r"path='kept'.*'rebuilt'") as caught:
@@ -131,8 +131,11 @@ def test_a_path_that_was_asked_for_and_does_not_fit_is_refused_with_both_figures
 def test_batches_are_not_cut_where_the_loss_is_no_mean_over_samples() -> None:
     model, batches = wide()
     contrast = lambda m, b: (m(b[0]) - m(b[0]).mean(0)).square().mean()  # noqa: E731
-    needs = room(Objective(model, contrast, batches, threads=1))
-    tight = Objective(model, contrast, batches, memory_limit=int(needs.vectors + 0.6 * needs.largest_chunk), threads=1)
+    with pytest.warns(EdgescopeWarning, match="depends on which samples stand together"):
+        needs = graph_memory(Objective(model, contrast, batches, threads=1))
+    limit = int(needs.vectors + 0.6 * needs.largest_chunk)
+    with pytest.warns(EdgescopeWarning, match="depends on which samples stand together"):
+        tight = Objective(model, contrast, batches, memory_limit=limit, threads=1)
     with pytest.raises(InputError, match=r"must be cut to \d+ samples.*not a mean over samples"):
         tight.hvp(torch.ones(tight.size))
 
@@ -141,7 +144,7 @@ def test_batches_with_batch_statistics_are_never_cut() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(8, 64), nn.BatchNorm1d(64), nn.Tanh(), nn.Linear(64, 3))
     data = labelled(256, 8)
-    needs = room(Objective(model, LOSS, data, mode="train", threads=1))
+    needs = graph_memory(Objective(model, LOSS, data, mode="train", threads=1))
     limit = int(needs.vectors + 1.0 * needs.largest_chunk)
     tight = Objective(model, LOSS, data, mode="train", memory_limit=limit, threads=1)
     with pytest.raises(MemoryBudgetError, match="256 samples") as caught:
@@ -158,7 +161,7 @@ def test_wide_blocks_go_through_in_pieces() -> None:
     o = Objective(case.model, case.loss_fn, case.batches, dtype=torch.float64, path="kept-batched", threads=1)
     V = torch.randn(o.size, 37, dtype=torch.float64)
     widths = []
-    path, _ = o._planner.choose(o._problem.point(None), 37)
+    path, _ = o._curvature.planner.choose(o._problem.point(None), 37)
     original = path.products
     path.products = lambda problem, point, rows: widths.append(len(rows)) or original(problem, point, rows)
     assert relative(o.hvp(V), dense.hessian @ V) < 1e-9

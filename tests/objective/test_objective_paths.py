@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from objective_problems import Case, Net, build, known, labelled, mlp, names, reference, relative
-from torch import nn
+from torch import Tensor, nn
 
 from edgescope.errors import InputError, NotDifferentiableError
 from edgescope.losses import half_mse, supervised
@@ -141,9 +142,14 @@ def test_batches_are_weighted_by_their_samples() -> None:
 
 def test_batches_can_be_counted_in_tokens() -> None:
     case = build("keyword-batch")
+
+    def loss_fn(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        logits = model(**batch).logits[:, :-1]
+        return F.cross_entropy(logits.flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=5)
+
     count = lambda batch: float((batch["labels"][:, 1:] != 5).sum())  # noqa: E731
-    objective = Objective(case.model, case.loss_fn, case.batches, count=count, dtype=torch.float64)
-    one_by_one = [Objective(case.model, case.loss_fn, [batch], dtype=torch.float64).loss() for batch in case.batches]
+    objective = Objective(case.model, loss_fn, case.batches, count=count, dtype=torch.float64)
+    one_by_one = [Objective(case.model, loss_fn, [batch], dtype=torch.float64).loss() for batch in case.batches]
     weights = [count(batch) for batch in case.batches]
     wanted = sum(w * one for w, one in zip(weights, one_by_one, strict=True)) / sum(weights)
     assert relative(objective.loss(), wanted) < 1e-12
@@ -166,7 +172,7 @@ def test_the_l2_term(path: str) -> None:
 def test_precision_of_model_and_measurement(own: torch.dtype, asked: torch.dtype | None) -> None:
     case = build("batchnorm-eval", seed=4)
     case.model.to(own)
-    objective = Objective(case.model, case.loss_fn, case.batches, dtype=asked)
+    objective = Objective(case.model, case.loss_fn, case.batches, dtype=asked, mode=case.mode)
     wanted = asked or (torch.float64 if own == torch.float64 else torch.float32)
     dense = reference(case)
     V = block(objective, 2)
@@ -229,7 +235,7 @@ def test_a_change_of_buffers_and_frozen_parameters_is_seen() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3))
     model[0].requires_grad_(False)
     case = Case(model, supervised(half_mse), [labelled(6, 4)])
-    objective = Objective(case.model, case.loss_fn, case.batches, dtype=torch.float64, path="kept")
+    objective = Objective(case.model, case.loss_fn, case.batches, dtype=torch.float64, path="kept", mode="eval")
     V = block(objective, 2)
     for change in (lambda: model(torch.randn(8, 4)), lambda: model[0].weight.data.mul_(2.0)):
         before = objective.hvp(V)

@@ -11,10 +11,10 @@ from objective_problems import build, reference, relative
 
 from edgescope.objective import Objective, Plan, plan
 from edgescope.objective.compiled import Compiled
+from edgescope.objective.graph_memory import GraphMemory
 from edgescope.objective.paths import DoubleBackward, ForwardOverReverse
-from edgescope.objective.room import Room
 
-SMALL = Room(all_chunks=100, largest_chunk=100, vectors=10)
+SMALL = GraphMemory(all_chunks=100, largest_chunk=100, vectors=10)
 
 
 def objective(**options: Any) -> Objective:
@@ -133,7 +133,7 @@ def test_the_fastest_path_is_taken(fastest: str, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(DoubleBackward, "products", timed)
     o = objective(threads=1)
-    o._planner._gradient_seconds = 0.01
+    o._curvature.planner._gradient_seconds = 0.01
     assert o.plan(4).path == fastest
     assert o.plan(4).product_cost == pytest.approx(1.0)
     dense = reference(build("cross-entropy-8+2"))
@@ -152,13 +152,13 @@ def test_a_faster_path_with_another_product_is_not_taken(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(DoubleBackward, "products", wrong)
     o = objective(threads=1)
-    o._planner._gradient_seconds = 0.01
+    o._curvature.planner._gradient_seconds = 0.01
     assert o.plan(4).path == "kept"
 
 
-def rivals(seconds: float, width: int = 1, keep: bool = True, room: Room = SMALL, **options: Any) -> list[str]:
-    planner = objective(threads=1, check=False, **options)._planner
-    return [path.name for path in planner._rivals(seconds, width, keep, room)]
+def rivals(seconds: float, width: int = 1, keep: bool = True, memory: GraphMemory = SMALL, **options: Any) -> list[str]:
+    planner = objective(threads=1, check=False, **options)._curvature.planner
+    return [path.name for path in planner._rivals(seconds, width, keep, memory)]
 
 
 def test_rivals_are_timed_only_where_they_can_win(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,9 +166,9 @@ def test_rivals_are_timed_only_where_they_can_win(monkeypatch: pytest.MonkeyPatc
     assert rivals(1e-3, width=4) == ["kept-batched"]
     assert rivals(1e-3, width=4, keep=False) == ["rebuilt-batched", "forward"]
     assert rivals(1.0, width=4, keep=False) == []  # a slow product: no rival, whatever the width
-    big = Room(all_chunks=100, largest_chunk=100, vectors=10)
-    assert rivals(1e-3, width=4, room=big, memory_limit=500) == []  # four vectors at once do not fit
-    assert rivals(1e-3, width=4, room=big, memory_limit=510) == ["kept-batched"]
+    big = GraphMemory(all_chunks=100, largest_chunk=100, vectors=10)
+    assert rivals(1e-3, width=4, memory=big, memory_limit=500) == []  # four vectors at once do not fit
+    assert rivals(1e-3, width=4, memory=big, memory_limit=510) == ["kept-batched"]
     monkeypatch.setattr(Compiled, "possible", staticmethod(lambda: True))
     assert rivals(1.0) == []
     assert rivals(1.0, expected_products=100) == []  # 100 s do not repay a minute of compiling

@@ -100,11 +100,11 @@ def test_it_finds_the_flattest_interpolator() -> None:
     [
         ({}, "sigma=None and flip=None; expected one of the two"),
         ({"sigma": 1.0, "flip": 0.1}, "sigma=1.0 and flip=0.1"),
-        ({"sigma": 0.0}, "sigma=0; expected a positive"),
+        ({"sigma": 0.0}, "sigma=0; expected a finite number above 0"),
         ({"sigma": float("nan")}, "sigma=nan"),
-        ({"flip": 1.0}, "flip=1; expected a probability"),
+        ({"flip": 1.0}, "flip=1; expected a finite number above 0 and below 1"),
         ({"flip": -0.1}, "flip=-0.1"),
-        ({"flip": 0.1, "classes": 1}, "1 classes"),
+        ({"flip": 0.1, "classes": 1}, "classes=1"),
     ],
 )
 def test_noise_that_cannot_be_is_named(options: dict[str, float], fault: str) -> None:

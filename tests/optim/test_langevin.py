@@ -1,4 +1,4 @@
-"""Langevin descent: its mean step, its noise, its stationary variance, its rule."""
+"""Langevin dynamics: its mean step, its noise, its stationary variance, its rule."""
 
 from __future__ import annotations
 

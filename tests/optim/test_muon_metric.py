@@ -99,3 +99,16 @@ def test_a_zero_buffer_is_positive() -> None:
 def test_sides_that_are_not_positive_are_refused() -> None:
     with pytest.raises(InputError, match="not positive definite"):
         OneSided([torch.diag(torch.tensor([1.0, 0.0]))], [torch.Size((2, 3))])
+
+
+def test_a_group_at_learning_rate_zero_is_constant() -> None:
+    optimizer, tensors, gradient = after_steps(0)
+    optimizer.param_groups[0]["params"] = [tensors[0], tensors[2]]
+    optimizer.add_param_group({"params": [tensors[1]], "lr": 0.0})
+    rule = rule_for(optimizer, tensors)
+    metric, block = rule.metric(gradient), torch.ones(43, 2, dtype=torch.float64)
+    for power in (metric.root, metric.inverse_root):
+        result = power(block)
+        assert float(result[15:27].abs().max()) == 0
+        assert float(result[:15].abs().min()) > 0
+        assert float(result[27:].abs().min()) > 0

@@ -61,15 +61,15 @@ def test_gradient_flow_ignores_the_rate() -> None:
 @pytest.mark.parametrize(
     ("spec", "lr", "names"),
     [
-        ("sgd", 0.0, "learning rate of 0"),
-        ("adam", -1.0, "learning rate of -1"),
-        ("muon", math.inf, "learning rate of inf"),
-        ("rmsprop", math.nan, "learning rate of nan"),
+        ("sgd", 0.0, "SGD with lr=0;"),
+        ("adam", -1.0, "Adam with lr=-1"),
+        ("muon", math.inf, "Muon with lr=inf"),
+        ("rmsprop", math.nan, "RMSprop with lr=nan"),
         ("sgdd", 0.1, "'sgd'"),
         ("sgd:momentun=0.9", 0.1, "'momentum='"),
         ("adam:betas=1.5x0.9", 0.1, "beta"),
         ("adam:betas=0.9", 0.1, "betas"),
-        ("sgd:nesterov=true", 0.1, "Nesterov"),
+        ("sgd:nesterov=true", 0.1, "SGD with nesterov, momentum=0"),
         ("gradient-flow:safety=7", 0.1, "safety=7"),
     ],
 )

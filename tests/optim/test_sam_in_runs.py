@@ -32,6 +32,7 @@ def test_it_is_built_by_name() -> None:
     }
 
 
+@pytest.mark.filterwarnings("ignore:no update rule is known for the optimizer SAM:edgescope.errors.EdgescopeWarning")
 @pytest.mark.parametrize("batch", [None, 1, 4])
 def test_a_run_takes_its_steps(tmp_path: Path, batch: int | None) -> None:
     config = RunConfig(
@@ -81,12 +82,12 @@ def test_a_run_takes_its_steps(tmp_path: Path, batch: int | None) -> None:
 @pytest.mark.parametrize(
     ("spec", "fault"),
     [
-        ("sam:rho=0", "SAM with rho=0; expected a positive"),
+        ("sam:rho=0", "SAM with rho=0; expected a finite number above 0"),
         ("sam:rho=-1", "SAM with rho=-1"),
         ("sam:base=sgdd", "try 'sgd'"),
         ("sam:base=gradient-flow", "SAM around 'gradient-flow'"),
         ("sam:base=sam", "SAM around 'sam'"),
-        ("sam:base=sgd:nesterov=true", "Nesterov"),
+        ("sam:base=sgd:nesterov=true", "SGD with nesterov"),
     ],
 )
 def test_bad_options_are_one_line(spec: str, fault: str) -> None:

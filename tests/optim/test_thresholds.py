@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 from flat_objective import Quadratic
+from frozen import freeze, without_squares
 from torch import Tensor
 
-from edgescope.optim import muon as muon_file
-from edgescope.optim import rule_for
+from edgescope.errors import InputError, NotKnownError
+from edgescope.linalg import from_matrix
+from edgescope.optim import SteepestDescent, rule_for
 from edgescope.optim.jacobian import update_jacobian
+from edgescope.optim.momentum import Momentum
 from edgescope.optim.rule import UpdateRule
 
 SGD, RMSprop, Adam, AdamW, Muon = (
@@ -62,6 +66,53 @@ def test_value_and_formula(kind: type, options: dict[str, Any], value: float, fo
     assert threshold.source
 
 
+GAUGES: list[tuple[type, dict[str, Any], float]] = [
+    (SGD, {}, 1.0),
+    (SGD, {"momentum": 0.9}, 1 / 1.9),
+    (SGD, {"momentum": 0.9, "dampening": 0.75}, 0.25 / 1.9),
+    (SGD, {"momentum": 0.9, "nesterov": True}, 2.8 / 1.9),
+    (Adam, {"betas": (0.9, 0.99)}, 0.1 / 1.9),
+    (Muon, {"momentum": 0.9}, 0.1 * 2.8 / 1.9),
+]
+
+
+@pytest.mark.parametrize(("kind", "options", "gauge"), GAUGES)
+def test_the_gauge_is_the_gain_for_gradients_that_alternate(kind: type, options: dict[str, Any], gauge: float) -> None:
+    """Closed form, and the momentum fed with 1, -1, 1, ... for long."""
+    p = torch.ones(2, 2, requires_grad=True)
+    momentum = rule_for(kind([p], lr=LR, **options), [p]).momentum()
+    assert momentum.gauge == pytest.approx(gauge, rel=1e-14)
+    buffer = 0.0
+    for step in range(1000):
+        gradient = (-1.0) ** step
+        buffer = momentum.memory * buffer + momentum.gain * gradient
+        entered = momentum.direct * gradient + momentum.through * buffer
+    assert entered / gradient == pytest.approx(gauge, rel=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"direct": -0.1}, {"through": -0.5, "direct": 2.0}, {"gain": -1.0, "direct": 2.0}])
+def test_a_momentum_that_subtracts_gradients_is_not_known(options: dict[str, float]) -> None:
+    with pytest.raises(NotKnownError, match="no threshold is known"):
+        Momentum(0.5, **options).gauge  # noqa: B018
+
+
+def test_a_threshold_where_training_scales_its_gradients() -> None:
+    p = torch.ones(2, 2, requires_grad=True)
+    threshold = rule_for(SGD([p], lr=0.1), [p]).threshold()
+    assert threshold.scaled(1.0) is threshold
+    clipped = threshold.scaled(0.25)
+    assert clipped.value == pytest.approx(80)
+    assert clipped.formula == "2/η, divided by the scale of the gradient, 0.25"
+    assert rule_for(SGD([p], lr=0.0), [p]).threshold().scaled(0.25).value == math.inf
+    normalized = rule_for(SteepestDescent([p], lr=0.1, geometry="linf", normalized=True), [p]).threshold()
+    assert normalized.scaled(0.25) is normalized
+    for scale in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(InputError, match="gradient scale"):
+            threshold.scaled(scale)
+        with pytest.raises(InputError, match="gradient scale"):
+            rule_for(SGD([p], lr=0.1), [p]).effective(from_matrix(torch.eye(4)), scale)
+
+
 # Muon is not linear in its mode whatever its state; it is left to the Jacobian below.
 LINEAR = [case[:2] for case in FORMULAS if case[0] is not Muon]
 
@@ -106,28 +157,6 @@ def settled(kind: type, options: dict[str, Any], other: dict[str, Any]) -> tuple
     return rule_for(optimizer, tensors), tensors, gradient
 
 
-def freeze(rule: UpdateRule, gradient: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hold the preconditioner of the next step at ``gradient`` fixed, whatever the state becomes."""
-    w = torch.cat([t.detach().flatten() for t in rule.tensors])
-    state = rule.update(w, rule.state(), gradient)[1]
-    table = {}
-    for i, (group, t, g) in enumerate(zip(rule.groups(), rule.tensors, rule.split(gradient), strict=True)):
-        pieces = {k: v[i] if k == "step" else rule.split(v)[i] for k, v in state.items()}
-        if isinstance(rule, muon_file.MuonRule):
-            table[id(group)] = rule.preconditioner(group, pieces, g) * muon_file._rate_factor(group, t)
-        else:
-            table[id(group)] = rule.preconditioner(group, pieces)
-    if isinstance(rule, muon_file.MuonRule):
-
-        def linear(group: dict[str, Any], u: Tensor) -> Tensor:
-            inverse = torch.linalg.inv(table[id(group)])
-            return inverse @ u if u.shape[0] <= u.shape[1] else u @ inverse
-
-        monkeypatch.setattr(muon_file, "newton_schulz", linear)
-    else:
-        monkeypatch.setattr(rule, "preconditioner", lambda group, *_: table[id(group)])
-
-
 GROUPS: list[tuple[type, dict[str, Any], dict[str, Any]]] = [
     *((kind, options, {}) for kind, options, *_ in FORMULAS),
     (SGD, {}, {"lr": 0.3}),
@@ -139,6 +168,12 @@ GROUPS: list[tuple[type, dict[str, Any], dict[str, Any]]] = [
     (AdamW, {"betas": (0.3, 0.95), "weight_decay": 20.0}, {"weight_decay": 1.0}),
     (Muon, {"momentum": 0.9}, {"lr": 0.1, "adjust_lr_fn": "match_rms_adamw"}),
     (Muon, {"momentum": 0.9, "weight_decay": 20.0}, {"weight_decay": 0.0, "ns_steps": 3}),
+    (SGD, {}, {"momentum": 0.9}),
+    (SGD, {"momentum": 0.9, "nesterov": True}, {"momentum": 0.5, "nesterov": False, "dampening": 0.2, "lr": 0.3}),
+    (RMSprop, {}, {"momentum": 0.9}),
+    (Adam, {"betas": (0.9, 0.95)}, {"betas": (0.5, 0.9), "weight_decay": 1.0}),
+    (AdamW, {"betas": (0.9, 0.95), "weight_decay": 20.0}, {"betas": (0.0, 0.9), "lr": 0.3, "weight_decay": 1.0}),
+    (Muon, {"momentum": 0.9, "weight_decay": 0.0}, {"nesterov": False, "momentum": 0.5, "weight_decay": 10.0}),
 ]
 
 
@@ -163,10 +198,7 @@ def test_spectral_radius_of_the_update(
     H = root @ effective @ root - (0 if shift is None else torch.diag(shift))
     freeze(rule, gradient, monkeypatch)
     jacobian = update_jacobian(rule, Quadratic(H, tensors))
-    keep = [i for i, name in enumerate(jacobian.names) if name in ("parameters", "momentum_buffer", "exp_avg")]
-    rows = torch.cat([torch.arange(i * n, (i + 1) * n) for i in keep])
-    dense = (jacobian @ torch.eye(jacobian.size, dtype=torch.float64))[rows][:, rows]
-    eigenvalues = torch.linalg.eigvals(dense)
+    eigenvalues = torch.linalg.eigvals(without_squares(jacobian, rule))
     radius = float(eigenvalues.abs().max())
     if share == 1:
         assert radius == pytest.approx(1, abs=1e-8)

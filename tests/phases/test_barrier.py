@@ -14,7 +14,7 @@ import edgescope as es
 from edgescope.errors import InputError
 from edgescope.phases import barrier, rotation
 from edgescope.simulate.linear_data import Gaussian
-from edgescope.simulate.linear_nets import follow, random_nets
+from edgescope.simulate.linear_nets import random_nets, simulate
 from edgescope.theory.deep_linear import Mode
 
 
@@ -37,7 +37,7 @@ def problem(signals: tuple[float, ...], width: int, decay: float, depth: int = 3
 
 def relaxed(signals: tuple[float, ...], nets: np.ndarray, width: int, decay: float, depth: int) -> np.ndarray:
     sizes = (len(signals), *[width] * (depth - 1), len(signals))
-    return follow(Gaussian(np.diag(signals)), nets, sizes, decay=decay, lr=0.1, steps=8000, threads=1).nets
+    return simulate(Gaussian(np.diag(signals)), nets, sizes, decay=decay, lr=0.1, steps=8000, threads=1).nets
 
 
 def flat(nets: np.ndarray, width: int, size: int) -> Tensor:
@@ -85,7 +85,7 @@ def test_a_turn_of_the_hidden_layers_costs_nothing(
     found = barrier(here, start, end, steps=200)
     assert found.converged
     assert found.height == pytest.approx(mode.barrier_up(decay), rel=2e-3)
-    assert found.back == pytest.approx(mode.barrier_down(decay), rel=2e-3)
+    assert found.reverse_height == pytest.approx(mode.barrier_down(decay), rel=2e-3)
 
 
 @pytest.mark.parametrize(("width", "decay", "depth"), [(4, 0.25, 3), (2, 0.34, 3), (3, 0.15, 4)])
@@ -104,7 +104,7 @@ def test_opposite_turns_are_undone_on_the_way_that_rotation_shows(width: int, de
     found = barrier(here, start, end, steps=300, through=rotation(here, start, end))
     assert found.converged
     assert found.height == pytest.approx(mode.barrier_up(decay), rel=2e-3)
-    assert found.back == pytest.approx(mode.barrier_down(decay), rel=2e-3)
+    assert found.reverse_height == pytest.approx(mode.barrier_down(decay), rel=2e-3)
     level = barrier(here, near, end, through=way, steps=300)
     assert level.height <= level.error < 0.02 * mode.barrier_up(decay)
 
@@ -164,7 +164,7 @@ def test_networks_that_lose_a_mode_pass_the_closed_form(
     found = barrier(here, trapped, learned)
     assert found.converged
     assert found.height == pytest.approx(mode.barrier_up(decay), rel=1e-3)
-    assert found.back == pytest.approx(mode.barrier_down(decay), rel=1e-3)
+    assert found.reverse_height == pytest.approx(mode.barrier_down(decay), rel=1e-3)
     assert abs(found.height - mode.barrier_up(decay)) <= 2 * found.error + 1e-9
     assert found.cost.gradients >= 9 * found.steps
     assert float(here.loss(found.saddle)) == pytest.approx(float(found.losses.max()))
@@ -207,13 +207,43 @@ def test_the_saddles_of_mueller_and_brown() -> None:
     assert both.height == pytest.approx(-40.6648 + 146.6995, abs=1e-2)
 
 
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 1e-3), (torch.float32, 5e-3)])
+def test_a_barrier_is_found_in_single_precision_too(dtype: torch.dtype, close: float) -> None:
+    objective = es.Objective(
+        MuellerBrown().to(dtype), lambda m, _: m(), torch.zeros(1, dtype=dtype), path="kept", threads=1
+    )
+    ends = [torch.tensor(p, dtype=dtype) for p in ((-0.050011, 0.466694), (0.623499, 0.028038))]
+    found = barrier(objective, *ends, images=9)
+    assert found.path.dtype == dtype
+    assert found.converged
+    assert found.saddle.tolist() == pytest.approx([0.212487, 0.292988], abs=close)
+    assert found.height == pytest.approx(-72.2489 + 80.7678, abs=close)
+
+
+def test_a_path_that_runs_away_is_told_of() -> None:
+    class Cliff(nn.Module):
+        """Flat where the band is laid, so that its steps are long, and without a bottom beside it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.at = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+
+        def forward(self) -> Tensor:
+            return -torch.exp(self.at[1] * 300) + 1e-3 * torch.cos(self.at[0])
+
+    objective = es.Objective(Cliff(), lambda m, _: m(), torch.zeros(1, dtype=torch.float64), path="kept", threads=1)
+    ends = [torch.tensor([x, 0.0], dtype=torch.float64) for x in (-2.0, 2.0)]
+    with pytest.raises(InputError, match="the path diverged: its losses are not finite; try"):
+        barrier(objective, *ends, images=5)
+
+
 def test_between_a_slope_and_its_foot_there_is_no_barrier() -> None:
     model = nn.Linear(1, 1, bias=False).double()
     data = (torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64))
     objective = es.Objective(model, es.supervised(nn.functional.mse_loss), data, path="kept", threads=1)
     found = barrier(objective, torch.tensor([2.0], dtype=torch.float64), torch.tensor([0.0], dtype=torch.float64))
     assert found.height == 0.0
-    assert found.back == pytest.approx(4.0)
+    assert found.reverse_height == pytest.approx(4.0)
 
 
 def test_models_are_taken_as_they_are() -> None:
@@ -241,16 +271,19 @@ def test_solutions_of_other_models_are_named_in_one_line() -> None:
         (w[:-1], "another model: it has shape"),
         (w.clone(), "same parameters"),
         (w * float("nan"), "not finite"),
+        (w.tolist(), "end given as a value of type list"),
     ):
         with pytest.raises(InputError, match=words) as caught:
             barrier(here, w, end)
         assert "\n" not in str(caught.value)
     for options, words in (
-        ({"images": 0}, "0 images"),
-        ({"steps": 0}, "0 steps"),
+        ({"images": 0}, "images=0"),
+        ({"steps": 0}, "steps=0"),
         ({"tol": 0.0}, "tol=0"),
-        ({"through": w}, "points of shape"),
-        ({"through": w[None, :-1]}, "to go through; expected .any number, 21"),
+        ({"through": w}, "through of shape"),
+        ({"through": w[None].tolist()}, "through given as a value of type list"),
+        ({"progress": 3}, "progress=3"),
+        ({"through": w[None, :-1]}, "through of shape .1, 20.; expected shape .k, 21."),
     ):
         with pytest.raises(InputError, match=words) as caught:
             barrier(here, w, w + 1, **options)  # type: ignore[arg-type]
@@ -261,9 +294,24 @@ def test_layers_that_cannot_be_turned_are_named_in_one_line() -> None:
     data = (torch.eye(2, dtype=torch.float64), torch.eye(2, dtype=torch.float64))
     biased = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2)).double()
     bent = nn.Sequential(nn.Linear(2, 3, bias=False), nn.Tanh(), nn.Linear(3, 2, bias=False)).double()
-    for model, words in ((biased, "not a chain of matrices"), (bent, "the loss changes by .* as hidden layers turn")):
+    for model, words in (
+        (biased, "not a chain of matrices"),
+        (bent, "the loss changes by .* when hidden layers are rotated"),
+    ):
         here = es.Objective(model, es.supervised(es.losses.half_mse), data, path="kept", threads=1)
         ends = [2 * torch.randn(here.size, generator=torch.Generator().manual_seed(k)).double() for k in (1, 2)]
         with pytest.raises(InputError, match=words) as caught:
             rotation(here, *ends)
+        assert "\n" not in str(caught.value)
+    here = problem((0.9, 0.8), 3, 0.2)
+    w = here.parameters()
+    for call, words in (
+        (lambda: rotation(here, w, w[:-1]), "end of shape .20,.; expected .21,."),
+        (lambda: rotation(here, w.tolist(), w), "start given as a value of type list"),
+        (lambda: rotation(here, w, w, points=1), "points=1"),
+        (lambda: rotation(w, w, w), "objective=tensor"),
+        (lambda: barrier(w, w, w), "objective=tensor"),
+    ):
+        with pytest.raises(InputError, match=words) as caught:
+            call()
         assert "\n" not in str(caught.value)

@@ -63,7 +63,9 @@ def test_fewer_than_two_escapes_give_no_bare_number() -> None:
         arrhenius([1.0, 1.0], [one, one])
     with pytest.raises(InputError, match="times"):
         EscapeTimes(np.array([0.0]), np.array([True]))
-    with pytest.raises(InputError, match="one each"):
+    with pytest.raises(InputError, match="vectors of equal length"):
         EscapeTimes(np.array([1.0]), np.array([True, False]))
-    with pytest.raises(InputError, match="no times of escape; expected at least one replica"):
+    with pytest.raises(InputError, match="no escape times; expected at least one replica"):
         EscapeTimes(np.empty(0), np.empty(0, dtype=bool))
+    with pytest.raises(InputError, match="escaped with entries of"):
+        EscapeTimes(np.array([1.0, 2.0]), np.array([0.5, 1.0]))

@@ -119,11 +119,14 @@ def test_what_cannot_be_swept_is_named_in_one_line() -> None:
         ([0.1, 0.2], {"optimizer": "gradient-flow"}, "no weight decay"),
         ([0.1, 0.2], {"lr": 1e6}, "diverged"),
         ([0.1, 0.2], {"jitter": -1.0}, "jitter=-1"),
-        ([0.1, 0.2], {"steps": 0}, "steps is 0"),
-        ([0.1, 0.2], {"first": 0}, "first is 0"),
-        ([0.1, 0.2], {"refine": -1}, "refine is -1"),
-        ([0.1, 0.2], {"tol": 0.0}, "tol is 0"),
-        ([0.1, 0.2], {"lr": 0.0}, "learning rate is 0"),
+        ([0.1, 0.2], {"steps": 0}, "steps=0"),
+        ([0.1, 0.2], {"first": 0}, "first=0"),
+        ([0.1, 0.2], {"refine": -1}, "refine=-1"),
+        ([0.1, 0.2], {"tol": 0.0}, "tol=0"),
+        ([0.1, 0.2], {"lr": 0.0}, "lr=0"),
+        ([0.1, 0.2], {"optimizer": 3}, "optimizer=3"),
+        ([0.1, 0.2], {"order": {"norm": 3}}, "order given as a value of type dict"),
+        ([0.1, 0.2], {"progress": "yes"}, "progress='yes'"),
     ):
         with pytest.raises(InputError, match=words) as caught:
             scan(objective, decays, **{"lr": 0.1, "steps": 30} | options)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import torch
 
 from edgescope.errors import InputError
 from edgescope.simulate.linear_data import Gaussian, Samples
-from edgescope.simulate.linear_nets import Event, balanced_nets, end_to_end, follow, random_nets
+from edgescope.simulate.linear_nets import Event, balanced_nets, end_to_end, random_nets, simulate
 from edgescope.theory.deep_linear import Mode
 
 CASES = [(3, 2), (2, 4, 3), (3, 5, 4, 2), (2, 3, 3, 6, 2)]
@@ -43,7 +43,7 @@ def test_descent_is_that_of_torch(sizes: tuple[int, ...], fixed: bool) -> None:
     population = gaussian(sizes[0], sizes[-1])
     data = population.draw(30, seed=4) if fixed else population
     nets = random_nets(sizes, 2, seed=1)
-    found = follow(data, nets, sizes, decay=0.07, lr=0.05, steps=40)
+    found = simulate(data, nets, sizes, decay=0.07, lr=0.05, steps=40)
     for layer, expected in enumerate(by_autograd(data, nets, sizes, 0.07, 40)):
         np.testing.assert_allclose(found.nets[0, layer, : sizes[layer + 1], : sizes[layer]], expected, rtol=1e-10)
     assert found.nets[0, 0, sizes[1] :].tolist() == np.zeros_like(found.nets[0, 0, sizes[1] :]).tolist()
@@ -53,14 +53,14 @@ def test_a_batch_of_all_samples_is_descent_and_epochs_leave_no_sample_out() -> N
     sizes = (3, 4, 2)
     data, nets = gaussian(3, 2).draw(12, seed=2), random_nets(sizes, 3, seed=3)
     options: dict[str, Any] = {"decay": 0.0, "steps": 6}
-    whole = follow(data, nets, sizes, lr=0.05, **options)
-    batches = follow(data, nets, sizes, lr=0.05, batch=12, **options)
+    whole = simulate(data, nets, sizes, lr=0.05, **options)
+    batches = simulate(data, nets, sizes, lr=0.05, batch=12, **options)
     np.testing.assert_allclose(batches.nets, whole.nets, rtol=1e-12)
     # At a vanishing rate an epoch of 3 batches moves as 3 steps on all samples do.
-    slow = follow(data, nets, sizes, lr=1e-7, batch=4, **options)
-    exact = follow(data, nets, sizes, lr=1e-7, **options)
+    slow = simulate(data, nets, sizes, lr=1e-7, batch=4, **options)
+    exact = simulate(data, nets, sizes, lr=1e-7, **options)
     np.testing.assert_allclose(slow.nets - nets, exact.nets - nets, rtol=1e-4, atol=1e-13)
-    part = follow(data, nets, sizes, lr=1e-7, batch=4, decay=0.0, steps=4)
+    part = simulate(data, nets, sizes, lr=1e-7, batch=4, decay=0.0, steps=4)
     assert np.abs((part.nets - nets) / 4 - (exact.nets - nets) / 6).max() > 1e-9
 
 
@@ -71,7 +71,7 @@ def test_fresh_batches_have_the_moments_of_sampled_ones(batch: int) -> None:
     data = gaussian(3, 2, seed=5)
     nets = random_nets(sizes, 1, seed=6)
     W = nets[0, 0, :2, :3]
-    found = follow(data, np.repeat(nets, count, 0), sizes, decay=0.0, lr=1.0, steps=1, batch=batch, seed=7, threads=1)
+    found = simulate(data, np.repeat(nets, count, 0), sizes, decay=0.0, lr=1.0, steps=1, batch=batch, seed=7, threads=1)
     slopes = (nets - found.nets)[:, 0, :2, :3].reshape(count, -1)
     drawn = data.draw(count * batch, seed=8)
     misfit = drawn.inputs @ W.T - drawn.targets
@@ -88,7 +88,7 @@ def test_fresh_batches_have_the_moments_of_sampled_ones(batch: int) -> None:
 def test_langevin_noise_reaches_the_stationary_variance() -> None:
     """One layer: w' = w - lr (1 + decay) (w - ridge) + noise, an autoregression."""
     data, lr, decay, temperature = Gaussian(np.array([[0.4]])), 0.2, 0.5, 0.03
-    found = follow(
+    found = simulate(
         data,
         np.zeros((4000, 1, 1, 1)),
         (1, 1),
@@ -113,7 +113,7 @@ def test_balanced_networks_stay_where_the_theory_has_its_states() -> None:
     C = np.zeros((2, 3))
     C[0, 2], C[1, 0] = 0.9, 0.6
     nets = balanced_nets(np.where(C == 0.9, products[0], np.where(C == 0.6, products[1], 0.0)), sizes, 2)
-    found = follow(Gaussian(C), nets, sizes, decay=0.2, lr=0.1, steps=200)
+    found = simulate(Gaussian(C), nets, sizes, decay=0.2, lr=0.1, steps=200)
     np.testing.assert_allclose(found.nets, nets, atol=1e-12)
     np.testing.assert_allclose(end_to_end(found.nets, sizes)[0][[0, 1], [2, 0]], products, rtol=1e-9)
     for layer in range(2):
@@ -126,14 +126,14 @@ def test_an_event_stops_a_network_and_maps_show_its_way() -> None:
     sizes, first = (2, 4, 4, 2), np.array([1.0, 0.0])
     nets = random_nets(sizes, 3, seed=2)
     event = Event(first, first, 0.5)
-    run = follow(Gaussian(np.diag([0.9, 0.5])), nets, sizes, decay=0.05, lr=0.1, steps=3000, event=event, every=10)
-    whole = follow(Gaussian(np.diag([0.9, 0.5])), nets, sizes, decay=0.05, lr=0.1, steps=3000, every=1)
+    run = simulate(Gaussian(np.diag([0.9, 0.5])), nets, sizes, decay=0.05, lr=0.1, steps=3000, event=event, every=10)
+    whole = simulate(Gaussian(np.diag([0.9, 0.5])), nets, sizes, decay=0.05, lr=0.1, steps=3000, every=1)
     assert run.happened.all()
     overlaps = whole.maps[:, :, 0, 0] > 0.5
     began = overlaps[:, :1]
     assert run.steps.tolist() == np.argmax(overlaps != began, axis=1).tolist()
     np.testing.assert_allclose(run.maps[0, : run.steps[0] // 10 + 1], whole.maps[0, : run.steps[0] + 1 : 10], rtol=1e-9)
-    assert run.at.tolist() == list(range(0, 3001, 10))
+    assert run.map_steps.tolist() == list(range(0, 3001, 10))
 
 
 def test_losses_are_those_of_samples() -> None:
@@ -148,7 +148,7 @@ def test_losses_are_those_of_samples() -> None:
 def test_results_do_not_depend_on_threads() -> None:
     nets, sizes = random_nets((2, 3, 2), 5, seed=0), (2, 3, 2)
     one, two = (
-        follow(gaussian(2, 2), nets, sizes, decay=0.1, lr=0.1, steps=50, batch=3, temperature=0.01, threads=t)
+        simulate(gaussian(2, 2), nets, sizes, decay=0.1, lr=0.1, steps=50, batch=3, temperature=0.01, threads=t)
         for t in (1, 2)
     )
     assert one.nets.tolist() == two.nets.tolist()
@@ -157,10 +157,10 @@ def test_results_do_not_depend_on_threads() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"decay": -0.1}, "decay is -0.1"),
-        ({"temperature": 0.0}, "temperature is 0"),
+        ({"decay": -0.1}, "decay=-0.1"),
+        ({"temperature": 0.0}, "temperature=0;"),
         ({"sizes": (2, 4, 3)}, "2 inputs and 2 outputs"),
-        ({"batch": 0}, "batch is 0"),
+        ({"batch": 0}, "batch=0"),
         ({"lr": 100.0}, "diverged"),
         ({"data": Gaussian(np.diag([1.2, 0.5])), "batch": 2}, "noise of the targets has variance -0.44"),
         ({"data": Gaussian(np.diag([0.9, 0.5])).draw(5), "batch": 6}, "at most 5"),
@@ -172,7 +172,7 @@ def test_bad_input_is_named_in_one_line(change: dict[str, Any], words: str) -> N
     options |= {"steps": 100} | change
     nets = random_nets((2, 3, 2), 1)
     with pytest.raises(InputError, match=words) as caught:
-        follow(nets=nets, **options)
+        simulate(nets=nets, **options)
     assert "\n" not in str(caught.value)
 
 
@@ -180,9 +180,9 @@ def test_data_that_cannot_be_are_refused() -> None:
     for make, words in (
         (lambda: Gaussian(np.ones(3)), "correlation of shape"),
         (lambda: Gaussian(np.ones((2, 3)), np.eye(2)), "covariance of shape"),
-        (lambda: Samples(np.ones((4, 2)), np.ones((3, 2))), "a row a sample"),
+        (lambda: Samples(np.ones((4, 2)), np.ones((3, 2))), "one row for each sample"),
         (lambda: balanced_nets(np.eye(3), (3, 2, 3)), "rank 3"),
-        (lambda: random_nets((2, 0, 2)), "layer size is 0"),
+        (lambda: random_nets((2, 0, 2)), r"sizes\[1\]=0"),
     ):
         with pytest.raises(InputError, match=words):
             make()

@@ -89,8 +89,8 @@ def test_a_thousand_steps_are_those_of_pytorch(name: str, way: str) -> None:
     targets = y[order, 0].numpy() * (1.0 if way == "sam-logistic-decay" else 1 + 0.3 * rng.standard_normal(STEPS))
     start = network(ARCHITECTURES[name], seed)
     descent = ReluDescent(start, x, y, lr=0.01, loss=loss, **options)
-    descent.follow(order[:400], targets[:400])
-    descent.follow(order[400:], targets[400:])
+    descent.train_on(order[:400], targets[:400])
+    descent.train_on(order[400:], targets[400:])
     wanted = by_torch(network(ARCHITECTURES[name], seed), loss, x, order, targets, lr=0.01, **options)
     found = dict(descent.network.named_parameters())
     moved = 0.0
@@ -116,9 +116,9 @@ def test_own_noise_is_that_of_the_optimizer_in_law_and_its_targets_are_fitted() 
     seen: list[np.ndarray] = []
 
     class Listening(ReluDescent):
-        def follow(self, order: np.ndarray, targets: np.ndarray) -> ReluDescent:
+        def train_on(self, order: np.ndarray, targets: np.ndarray) -> ReluDescent:
             seen.append(np.stack([order, targets, y[order, 0].numpy()]))
-            return super().follow(order, targets)
+            return super().train_on(order, targets)
 
     start = network(ARCHITECTURES["bias"])
     Listening(start, x, y, lr=0.001, sigma=0.5).advance(4000)
@@ -132,7 +132,7 @@ def test_own_noise_is_that_of_the_optimizer_in_law_and_its_targets_are_fitted() 
     wanted = by_torch(network(ARCHITECTURES["bias"]), SquaredError(), x, order.astype(int), noisy, lr=0.001)
     plain = LabelNoiseSGD(wanted.parameters(), lr=0.001, sigma=0.5)
     assert isinstance(plain, torch.optim.SGD)  # whose step on noisy targets is the one compared here
-    found = ReluDescent(start, x, y, lr=0.001).follow(order.astype(int), noisy).network
+    found = ReluDescent(start, x, y, lr=0.001).train_on(order.astype(int), noisy).network
     torch.testing.assert_close(found.head.weight, wanted.head.weight, rtol=0, atol=1e-9)
 
 
@@ -244,7 +244,7 @@ def test_networks_and_data_that_cannot_be_used_are_named() -> None:
     descent = ReluDescent(bias, x, y, lr=0.01)
     for order, targets in ((np.array([0, SAMPLES]), np.zeros(2)), (np.array([0]), np.zeros(2))):
         with pytest.raises(InputError, match="indices below 12"):
-            descent.follow(order, targets)
+            descent.train_on(order, targets)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert descent.follow(np.array([], dtype=int), np.array([])).steps == 0
+        assert descent.train_on(np.array([], dtype=int), np.array([])).steps == 0

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from edgescope.errors import InputError, RecordError
+from edgescope.errors import EdgescopeWarning, InputError, RecordError
+from edgescope.process_identity import machine_key
 from edgescope.store import latest_checkpoint, load_checkpoint, save_checkpoint
 
 
@@ -71,15 +72,17 @@ def test_a_broken_newest_file_is_passed_over_and_named(tmp_path: Path, position:
     with pytest.raises(RecordError, match=r"step-0000000002.*not a whole checkpoint") as caught:
         load_checkpoint(newest)
     assert "\n" not in str(caught.value)
-    found = latest_checkpoint(tmp_path)
+    with pytest.warns(EdgescopeWarning, match=r"damaged: step-0000000002.*step-0000000001.* was taken instead"):
+        found = latest_checkpoint(tmp_path)
     assert found
     assert (found.step, found.skipped) == (1, (newest,))
+    assert found.notice.count("\n") == 0
 
 
 def test_all_broken_is_an_error_and_no_fresh_start(tmp_path: Path) -> None:
     save(tmp_path, 1).write_bytes(b"x")
     save(tmp_path, 2).write_bytes(b"x")
-    with pytest.raises(RecordError, match="all 2 checkpoints"):
+    with pytest.raises(RecordError, match=r"all 2 checkpoints .* are damaged"):
         latest_checkpoint(tmp_path)
 
 
@@ -96,8 +99,10 @@ def test_foreign_and_missing_files(tmp_path: Path) -> None:
 
 def test_a_save_that_dies_leaves_the_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     earlier = save(tmp_path, 1)
-    # A process killed before the rename leaves only the file aside, which nobody reads.
-    (earlier.parent / ".step-0000000002.safetensors.new").write_bytes(b"half")
+    # A process killed before the rename leaves only a folder aside, which nobody reads and the next save sweeps up.
+    aside = earlier.parent / f".step-0000000002.safetensors.{machine_key()}-{os.getpid()}-1-0123abcd.part"
+    aside.mkdir()
+    (aside / "step-0000000002.safetensors").write_bytes(b"half")
     latest = latest_checkpoint(tmp_path)
     assert latest
     assert (latest.step, latest.skipped) == (1, ())

@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 
 from edgescope.cost import Cost
 from edgescope.errors import InputError, RecordError, UnknownNameError
-from edgescope.measures.measure import Reading
+from edgescope.measures.reading import Reading
 from edgescope.store import Record, save_checkpoint
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from edgescope.errors import RecordError
-from edgescope.measures.measure import Reading
-from edgescope.store import Record, database
+from edgescope.measures.reading import Reading
+from edgescope.store import Record, creation, database
 
 
 def reading(step: int) -> Reading:
@@ -79,6 +79,7 @@ def test_a_newer_schema_says_what_to_do(written: Path) -> None:
 
 def test_a_full_disk_keeps_what_was_committed(written: Path) -> None:
     with Record.open(written) as record:
+        record.claim()
         # SQLite itself refuses to grow the file, by the same code as when the system has no space left.
         record._database.execute("PRAGMA max_page_count = 1")
         before = record.fingerprint()
@@ -107,20 +108,24 @@ def test_an_unwritable_folder(tmp_path: Path) -> None:
 
 def test_a_record_that_may_only_be_read(written: Path) -> None:
     with Record.open(written) as record:
+        record.claim()
         record._database.execute("PRAGMA query_only = ON")  # what a read-only file answers, also for root
         assert "cannot read or write" in fault(record.append, 20, [reading(20)])
         assert record.last_step == 19
 
 
-def test_a_lock_is_waited_for_only_shortly(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_of_another_program_is_waited_for_only_shortly(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "BUSY_SECONDS", 0.05)
-    with Record.open(written) as writer, Record.open(written) as other:
-        writer._database.execute("BEGIN IMMEDIATE")
-        assert "locked by another process" in fault(other.append, 20, [reading(20)])
-        assert other.last_step == 19
-        writer._database.execute("ROLLBACK")
-        other.append(20, [reading(20)])
-        assert writer.last_step == 20
+    other = sqlite3.connect(written / "record.sqlite", isolation_level=None)
+    with Record.open(written) as record:
+        record.claim()
+        other.execute("BEGIN IMMEDIATE")
+        assert "locked by another process" in fault(record.append, 20, [reading(20)])
+        assert record.last_step == 19
+        other.execute("ROLLBACK")
+        record.append(20, [reading(20)])
+        assert record.last_step == 20
+    other.close()
 
 
 def test_a_closed_record(written: Path) -> None:
@@ -134,7 +139,7 @@ def test_a_creation_that_fails_leaves_no_half_record(tmp_path: Path, monkeypatch
     def interrupted(connection: sqlite3.Connection) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(database, "lay_out", interrupted)
+    monkeypatch.setattr(creation, "lay_out", interrupted)
     with pytest.raises(KeyboardInterrupt):
         Record.create(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -142,3 +147,25 @@ def test_a_creation_that_fails_leaves_no_half_record(tmp_path: Path, monkeypatch
     with Record.create(tmp_path) as record:
         assert record.last_step is None
     assert [path.name for path in tmp_path.iterdir()] == ["record.sqlite"]
+
+
+@pytest.mark.parametrize("error", [sqlite3.DatabaseError("malformed"), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x")])
+def test_a_file_that_cannot_be_opened_is_let_go_of(
+    error: Exception, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that stayed open would keep SQLite's index of the log, and the next reader would go by that."""
+    made: list[sqlite3.Connection] = []
+
+    class Failing(sqlite3.Connection):
+        def execute(self, *arguments: object) -> sqlite3.Cursor:  # type: ignore[override]
+            made.append(self)
+            raise error
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **k: connect(*a, **k, factory=Failing))
+    with pytest.raises(RecordError, match="damaged"):
+        Record.open(written)
+    monkeypatch.undo()
+    for connection in made:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            sqlite3.Connection.execute(connection, "SELECT 1")

@@ -22,7 +22,7 @@ WRITERS = """
 import os, resource, signal, sys
 import numpy as np
 from edgescope.errors import RecordError
-from edgescope.measures.measure import Reading
+from edgescope.measures.reading import Reading
 from edgescope.store import Record
 def say(what):
     sys.stdout.write(f"{what}\\n")

@@ -8,12 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgescope.claims import Finding
 from edgescope.errors import EdgescopeError
 from edgescope.measures import Reading
 from edgescope.store import Record
-from edgescope.studies.edge.claims import edge_findings
+from edgescope.studies.edge import Edge
 from edgescope.studies.edge.pictures import edge_figures
-from edgescope.studies.edge.runs import edge_tasks
+from edgescope.studies.edge.runs import SETTINGS, edge_tasks
+from edgescope.studies.study import Preset
+from edgescope.studies.study_run import StudyRun
 
 LR = 0.1
 THRESHOLD = 2 / LR
@@ -33,8 +36,11 @@ def falls_with_rises(step: np.ndarray) -> np.ndarray:
     return np.exp(-step / 400) * (1 + 0.1 * np.where(step >= 200, (-1.0) ** step, 0.0))
 
 
-def record_of(folder: Path, ratio: Series, loss: Series = falls_with_rises, wrong: float = 0.0) -> Record:
-    """A run's record: ``wrong`` is the relative error of the predicted loss changes."""
+def record_of(
+    folder: Path, ratio: Series, loss: Series = falls_with_rises, wrong: float = 0.0, opposite: bool = False
+) -> Record:
+    """A run's record: ``wrong`` is the relative error of the predicted loss changes; ``opposite`` turns D around its
+    threshold."""
     record = Record.create(folder, config={"lr": LR})
     steps = np.arange(STEPS + 1)
     losses = loss(steps)
@@ -49,7 +55,7 @@ def record_of(folder: Path, ratio: Series, loss: Series = falls_with_rises, wron
             ]
         if step % EVERY == 0 and step > 0:
             change = float(losses[step] - losses[step - 1])
-            smooth = THRESHOLD * (1.1 if change > 0 else 0.9)
+            smooth = THRESHOLD * (1.1 if (change > 0) != opposite else 0.9)
             values = {"": smooth, "predicted": change * (1 + wrong), "actual": change}
             readings.append(Reading("directional_smoothness", values, {"actual": 1e-12}))
         record.append(step, readings)
@@ -57,71 +63,110 @@ def record_of(folder: Path, ratio: Series, loss: Series = falls_with_rises, wron
     return record
 
 
+Runs = dict[str, StudyRun]
+
+
+def run_of(name: str, record: Record, method: str, network: str = "MLP") -> StudyRun:
+    return StudyRun(name, record, {"method": method, "network": network})
+
+
+METHODS = {"one": "gd", "two": "flow", "three": "polyak", "four": "adam"}
+"""Names that say nothing, since runs are selected by their tags."""
+
+
 @pytest.fixture
-def runs(tmp_path: Path) -> dict[str, Record]:
+def runs(tmp_path: Path) -> Runs:
+    ratios = {"flow": lambda step: 0.4 + step / 300}
     return {
-        "GD-0.10": record_of(tmp_path / "gd", rises_and_hovers),
-        "flow": record_of(tmp_path / "flow", lambda step: 0.4 + step / 300),
-        "Polyak": record_of(tmp_path / "polyak", rises_and_hovers),
+        name: run_of(name, record_of(tmp_path / name, ratios.get(method, rises_and_hovers)), method)
+        for name, method in METHODS.items()
     }
 
 
-def verdict(runs: dict[str, Record], words: str) -> str:
-    (found,) = [f for f in edge_findings(runs) if words in f.claim]
-    assert all(np.isfinite(v) for v in found.measured.values())
-    return found.verdict
+def finding(runs: Runs, id: str) -> Finding:
+    (found,) = [f for f in Edge().findings(runs) if f.id == f"edge.{id}"]
+    return found
 
 
-CLAIMS = {
-    "sharpens": "progressive sharpening",
-    "flow": "Gradient flow",
-    "settles": "Under gradient descent",
-    "momentum": "Under Polyak",
-    "loss": "rises in single steps",
-    "change": "loss change of a step",
-}
+HOLDING = [
+    "sharpens",
+    "sharpens-steadily",
+    "flow-sharpens-further",
+    "gd-settles",
+    "polyak-settles",
+    "adam-settles",
+    "loss-rises-in-steps",
+    "loss-falls-over-time",
+    "loss-change-predicted",
+    "loss-change-sign",
+]
 
 
-@pytest.mark.parametrize("claim", CLAIMS.values())
-def test_every_claim_holds_where_it_is_true(runs: dict[str, Record], claim: str) -> None:
-    assert verdict(runs, claim) == "holds"
+@pytest.mark.parametrize("id", HOLDING)
+def test_every_claim_holds_where_it_is_true(runs: Runs, id: str) -> None:
+    found = finding(runs, id)
+    assert (found.verdict, found.count.holds) == ("holds", 1)
+    assert found.figure in [figure.name for figure in edge_figures(runs)]
 
 
 @pytest.mark.parametrize(
-    ("claim", "name", "ratio", "loss", "wrong"),
+    ("id", "name", "ratio", "loss", "wrong"),
     [
-        ("settles", "GD-0.10", lambda s: rises_and_hovers(s) * 1.12, falls_with_rises, 0.0),
-        ("momentum", "Polyak", lambda s: np.where(s > 250, 0.7, rises_and_hovers(s)), falls_with_rises, 0.0),
-        ("sharpens", "GD-0.10", lambda s: np.where(s == 200, 1.0, 0.9 + 0.05 * np.sin(s)), falls_with_rises, 0.0),
-        ("flow", "flow", lambda s: 0.4 + 0 * s, falls_with_rises, 0.0),
-        ("loss", "GD-0.10", rises_and_hovers, lambda s: np.exp(-s / 400), 0.0),
-        ("loss", "GD-0.10", rises_and_hovers, lambda s: 1 + 0.1 * (-1.0) ** s, 0.0),
-        ("change", "GD-0.10", rises_and_hovers, falls_with_rises, 0.05),
+        ("gd-settles", "one", lambda s: rises_and_hovers(s) * 1.25, falls_with_rises, 0.0),
+        ("polyak-settles", "three", lambda s: np.where(s > 200, 0.7, rises_and_hovers(s)), falls_with_rises, 0.0),
+        ("adam-settles", "four", lambda s: rises_and_hovers(s) * 1.25, falls_with_rises, 0.0),
+        ("sharpens", "one", lambda s: np.where(s == 200, 1.0, 0.9 + 0.05 * np.sin(s)), falls_with_rises, 0.0),
+        ("sharpens-steadily", "one", lambda s: np.where(s < 200, 0.5 + 0.3 * np.cos(s), 1), falls_with_rises, 0.0),
+        ("flow-sharpens-further", "two", lambda s: 0.4 + 0 * s, falls_with_rises, 0.0),
+        ("loss-rises-in-steps", "one", rises_and_hovers, lambda s: np.exp(-s / 400), 0.0),
+        ("loss-falls-over-time", "one", rises_and_hovers, lambda s: 1 + 0.1 * (-1.0) ** s, 0.0),
+        ("loss-change-predicted", "one", rises_and_hovers, falls_with_rises, 0.05),
     ],
 )
 def test_every_claim_fails_on_a_counter_example(
-    runs: dict[str, Record], tmp_path: Path, claim: str, name: str, ratio: Series, loss: Series, wrong: float
+    runs: Runs, tmp_path: Path, id: str, name: str, ratio: Series, loss: Series, wrong: float
 ) -> None:
-    runs[name] = record_of(tmp_path / "counter", ratio, loss, wrong)
-    assert verdict(runs, CLAIMS[claim]) == "fails"
+    runs[name] = run_of(name, record_of(tmp_path / "counter", ratio, loss, wrong), METHODS[name])
+    assert finding(runs, id).verdict == "fails"
 
 
-def test_a_run_that_never_arrives_cannot_tell(runs: dict[str, Record], tmp_path: Path) -> None:
-    runs["GD-0.10"] = record_of(tmp_path / "early", lambda step: 0.4 + step / 2000)
-    for claim in ("settles", "loss", "flow"):
-        (found,) = [f for f in edge_findings(runs) if CLAIMS[claim] in f.claim]
-        assert found.verdict == "inconclusive"
+def test_the_sign_of_a_loss_change_fails_where_the_smoothness_says_the_opposite(runs: Runs, tmp_path: Path) -> None:
+    runs["one"] = run_of("one", record_of(tmp_path / "counter", rises_and_hovers, opposite=True), "gd")
+    assert finding(runs, "loss-change-sign").verdict == "fails"
 
 
-def test_pictures_are_drawn_from_the_same_records(runs: dict[str, Record]) -> None:
+def test_one_run_among_several_that_fails_makes_the_verdict_mixed_with_its_count(runs: Runs, tmp_path: Path) -> None:
+    for k in range(4):
+        runs[f"more {k}"] = run_of(f"more {k}", record_of(tmp_path / f"more {k}", rises_and_hovers), "gd")
+    high = record_of(tmp_path / "high", lambda s: rises_and_hovers(s) * 1.25)
+    runs["cnn"] = run_of("cnn", high, "gd", network="CNN")
+    found = finding(runs, "gd-settles")
+    assert (found.verdict, found.count.holds, found.count.fails) == ("mixed", 5, 1)
+    assert "fails under network = CNN" in found.why
+
+
+def test_a_run_that_never_arrives_is_open_and_says_how_many_steps_are_missing(runs: Runs, tmp_path: Path) -> None:
+    runs["one"] = run_of("one", record_of(tmp_path / "early", lambda step: 0.4 + step / 2000), "gd")
+    for id in ("gd-settles", "loss-rises-in-steps", "loss-falls-over-time", "flow-sharpens-further"):
+        assert finding(runs, id).verdict == "open"
+    # At step 600 the ratio is 0.7, and it rises by 1/2000 a step.
+    assert finding(runs, "gd-settles").needs == "arrival: about 600 more steps"
+
+
+def test_without_runs_every_claim_is_open() -> None:
+    assert {found.verdict for found in Edge().findings({})} == {"open"}
+
+
+def test_pictures_are_drawn_from_the_same_records(runs: Runs) -> None:
     names = [figure.name for figure in edge_figures(runs)]
     assert names == ["sharpness", "loss", "optimizers", "settled", "changes"]
 
 
-@pytest.mark.parametrize("preset", ["quick", "full"])
-def test_every_run_of_a_preset_is_a_valid_configuration(preset: str) -> None:
-    tasks = edge_tasks(preset, seed=3)  # type: ignore[arg-type]
-    assert len({task.name for task in tasks}) == len(tasks) >= 10
+@pytest.mark.parametrize("preset", SETTINGS)
+def test_every_run_of_a_preset_is_a_valid_configuration(preset: Preset) -> None:
+    tasks = edge_tasks(preset, seed=3)
+    assert len({task.name for task in tasks}) == len(tasks) >= 8
+    assert {task.tags["method"] for task in tasks} == {"gd", "flow", "polyak", "nesterov", "rmsprop", "adam"}
     assert {task.config.seed for task in tasks} == {3}
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edgescope.claims import Finding
 from edgescope.measures import Reading
-from edgescope.report import Finding
 from edgescope.store import Record
-from edgescope.studies.grokking.claims import Grokking, grokking_findings
+from edgescope.studies.grokking import GrokkingStudy
 from edgescope.studies.grokking.pictures import grokking_figures
-from edgescope.studies.grokking.runs import grokking_tasks
+from edgescope.studies.grokking.runs import SETTINGS, grokking_tasks
+from edgescope.studies.grokking.training_curves import TrainingCurves
+from edgescope.studies.study import Preset
+from edgescope.studies.study_run import StudyRun
 
 CHECKPOINTS, EVERY, JUMP = 41, 100, 20
 
@@ -52,63 +55,74 @@ def record_of(folder: Path, *, paper: bool, groks: bool = True, follows: bool = 
     return record
 
 
-def findings(folder: Path, *, paper: bool, groks: bool = True) -> list[Finding]:
-    return grokking_findings({f"run{k}": record_of(folder / str(k), paper=paper, groks=groks) for k in range(2)})
+def run_of(name: str, record: Record) -> StudyRun:
+    return StudyRun(name, record, {"role": "training"})
 
 
-CLAIMS = {
-    "delay": "memorise first",
-    "shape": "rises before the jump",
-    "fall": "other measures fall",
-    "clearest": "clearest in",
-    "ahead": "moves before",
-}
+def findings(folder: Path, *, paper: bool, groks: bool = True, follows: bool = False, count: int = 2) -> list[Finding]:
+    records = {f"run{k}": record_of(folder / str(k), paper=paper, groks=groks, follows=follows) for k in range(count)}
+    return GrokkingStudy().findings({name: run_of(name, record) for name, record in records.items()})
 
 
-def verdict(found: list[Finding], words: str) -> str:
-    (one,) = [f for f in found if words in f.claim]
+CLAIMS = [
+    "memorise-first",
+    "rises-before-jump",
+    "drops-at-jump",
+    "rises-after-jump",
+    "others-fall",
+    "clearest-change",
+    "moves-before",
+]
+FAILING = ["rises-before-jump", "drops-at-jump", "others-fall", "clearest-change", "moves-before"]
+
+
+def verdict(found: list[Finding], id: str) -> str:
+    (one,) = [f for f in found if f.id == f"grokking.{id}"]
     return one.verdict
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_every_claim_holds_where_it_is_true(tmp_path: Path, claim: str) -> None:
-    assert verdict(findings(tmp_path, paper=True), CLAIMS[claim]) == "holds"
+    assert verdict(findings(tmp_path, paper=True), claim) == "holds"
 
 
-@pytest.mark.parametrize("claim", [claim for claim in CLAIMS if claim != "delay"])
+@pytest.mark.parametrize("claim", FAILING)
 def test_every_claim_fails_on_a_counter_example(tmp_path: Path, claim: str) -> None:
-    assert verdict(findings(tmp_path, paper=False), CLAIMS[claim]) == "fails"
+    assert verdict(findings(tmp_path, paper=False), claim) == "fails"
+
+
+def test_a_dimension_that_falls_after_the_jump_fails(tmp_path: Path) -> None:
+    assert verdict(findings(tmp_path, paper=False, follows=True), "rises-after-jump") == "fails"
 
 
 @pytest.mark.parametrize(("follows", "expected"), [(True, "holds"), (False, "fails")])
-def test_the_dimension_is_held_against_the_best_of_the_others(tmp_path: Path, follows: bool, expected: str) -> None:
-    runs = {f"run{k}": record_of(tmp_path / str(k), paper=False, follows=follows) for k in range(3)}
-    found = grokking_findings(runs)
-    assert verdict(found, "follows the gap as well") == expected
-    assert verdict(found, "worse than the dimension") == expected
+def test_the_dimension_is_compared_with_the_best_of_the_others(tmp_path: Path, follows: bool, expected: str) -> None:
+    found = findings(tmp_path, paper=False, follows=follows, count=3)
+    assert verdict(found, "follows-gap") == expected
+    assert verdict(found, "rds-follows-worse") == expected
 
 
 def test_runs_that_do_not_grok_say_nothing_of_the_jump(tmp_path: Path) -> None:
     found = findings(tmp_path, paper=True, groks=False)
-    assert verdict(found, CLAIMS["delay"]) == "fails"
-    assert {f.verdict for f in found if CLAIMS["delay"] not in f.claim} == {"inconclusive"}
+    assert verdict(found, "memorise-first") == "fails"
+    assert {f.verdict for f in found if f.id != "grokking.memorise-first"} == {"open"}
 
 
 def test_the_jump_is_where_the_test_accuracy_rises_most(tmp_path: Path) -> None:
-    run = Grokking.of("run", record_of(tmp_path / "a", paper=True))
+    run = TrainingCurves.of(run_of("run", record_of(tmp_path / "a", paper=True)))
     assert run.grokked
     assert abs(run.jump - JUMP) <= 1
     assert run.began == 2
 
 
 def test_pictures_are_drawn_from_the_same_records(tmp_path: Path) -> None:
-    runs = {"p31-lr0.1": record_of(tmp_path / "a", paper=True)}
+    runs = {"p31-lr0.1": run_of("p31-lr0.1", record_of(tmp_path / "a", paper=True))}
     assert [figure.name for figure in grokking_figures(runs)] == ["training-p31-lr0_1", "spectra-p31-lr0_1"]
 
 
-@pytest.mark.parametrize("preset", ["quick", "full"])
-def test_every_run_of_a_preset_is_a_valid_configuration(preset: str) -> None:
-    tasks = grokking_tasks(preset, seed=2)  # type: ignore[arg-type]
+@pytest.mark.parametrize("preset", SETTINGS)
+def test_every_run_of_a_preset_is_a_valid_configuration(preset: Preset) -> None:
+    tasks = grokking_tasks(preset, seed=2)
     assert len({task.name for task in tasks}) == len(tasks) >= 3
     assert min(task.config.seed for task in tasks) == 2
     for task in tasks:

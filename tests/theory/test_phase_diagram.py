@@ -120,7 +120,7 @@ def test_the_search_finds_the_closed_forms(seed: int, depth: int, inputs: int) -
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_covariance_that_mixes_the_modes(seed: int) -> None:
+def test_covariance_that_couples_the_modes(seed: int) -> None:
     rng = np.random.default_rng(seed)
     C, root = rng.standard_normal((3, 2)), rng.standard_normal((2, 2))
     covariance = root @ root.T + 0.3 * np.eye(2)
@@ -162,8 +162,8 @@ BAD: list[tuple[Callable[[], Any], str]] = [
     (lambda: PhaseDiagram(3, [1.0, 0.5], [[1.0, 2.0], [2.0, 1.0]]), "not symmetric and positive definite"),
     (lambda: PhaseDiagram(3, [1.0, 0.5]).metastable_states([0.1, -1]), r"decay\[1\] is -1"),
     (lambda: PhaseDiagram(3, [1.0, 0.5]).states([0.1, 0.2]), r"decay has shape \(2,\)"),  # type: ignore[arg-type]
-    (lambda: PhaseDiagram(3, [1.0, 0.5], [[1.0, 0.4], [0.4, 1.0]]).modes(), "the covariance mixes the modes"),
-    (lambda: PhaseDiagram(3, [1.0, 0.5], [[1.0, 0.4], [0.4, 1.0]]).critical_decays(), "mixes the modes"),
+    (lambda: PhaseDiagram(3, [1.0, 0.5], [[1.0, 0.4], [0.4, 1.0]]).modes(), "the covariance couples the modes"),
+    (lambda: PhaseDiagram(3, [1.0, 0.5], [[1.0, 0.4], [0.4, 1.0]]).critical_decays(), "couples the modes"),
     (lambda: PhaseDiagram(1, [1.0, 0.5]).critical_decays(), "depth 1 has no critical decay"),
     (lambda: PhaseDiagram(3, np.linspace(1, 2, 20), np.linspace(1, 2, 20)).states(0.01), "20 modes"),
 ]

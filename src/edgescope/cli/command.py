@@ -1,4 +1,4 @@
-"""What a command is: a dataclass whose fields are its arguments; and the user's modules, which are imported first."""
+"""The base class of commands, whose fields are the arguments; and the import of user modules before parsing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from edgescope.user_code import import_module
 Modules = Annotated[
     tuple[str, ...],
     UseAppendAction,
-    arg(metavar="MODULE", help="Python module to import first, so that what it registers is known."),
+    arg(metavar="MODULE", help="import this Python module first, so that the names it registers are known"),
 ]
 
 NoDefault = arg(help_behavior_hint="")
-"""Marks an argument whose help says itself what happens without it."""
+"""Marks an argument whose help text already states its default."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Command(ABC):
 
     @classmethod
     def before(cls, arguments: Sequence[str]) -> Self | None:
-        """What the arguments change, where it depends on them; None: the defaults of the fields."""
+        """Defaults that depend on the arguments, such as those of ``--setup``; None for the defaults of the fields."""
         return None
 
     @abstractmethod
     def run(self) -> int:
-        """Carry it out; the exit code."""
+        """Run the command and return its exit code."""
 
 
 def import_modules(arguments: Sequence[str]) -> None:
@@ -42,7 +42,7 @@ def import_modules(arguments: Sequence[str]) -> None:
 
 
 def given(arguments: Sequence[str], flag: str) -> list[str]:
-    """What ``arguments`` give for ``flag``, each time that it is among them."""
+    """The values of ``flag`` in ``arguments``, one for each time that it is given."""
     found = []
     for place, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")

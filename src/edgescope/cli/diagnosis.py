@@ -1,4 +1,4 @@
-"""The curvature at one point: what measuring it will take, both ends of the spectrum, the trace."""
+"""The curvature at one point: the estimated cost, both ends of the spectrum, and the trace."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from edgescope.linalg import Eigenpairs, TraceEstimate, top_eigenpairs, trace
 from edgescope.memory import readable
 from edgescope.objective import Objective
 
-TRACE_PROBES = 20
+TRACE_MATVECS = 60
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a measurement will take, before it is spent: products, seconds (measured on one product), bytes."""
+    """The estimated cost of a measurement: products, seconds (from the time of one product), and bytes."""
 
     products: int
     seconds: float
@@ -27,8 +27,8 @@ class Estimate:
 
     def __str__(self) -> str:
         return (
-            f"about {self.products} curvature products of {self.seconds / self.products:.2g} s, some {self.seconds:.2g}"
-            f" s in all, and {readable(self.memory)} for the vectors of the search"
+            f"{self.products} curvature products of {self.seconds / self.products:.2g} s each, {self.seconds:.2g} s in"
+            f" total, and {readable(self.memory)} for the search vectors"
         )
 
 
@@ -38,13 +38,15 @@ def estimate(objective: Objective, k: int, *, with_trace: bool, with_metric: boo
     The counts are those seen on networks: from a cold start some 25 products for an end of the spectrum and 5 more for
     each pair, 30 for one pair in a metric. The trace's are exact.
     """
-    vector = torch.randn(objective.size, dtype=objective.dtype, generator=torch.Generator().manual_seed(0))
+    vector = torch.randn(
+        objective.size, dtype=objective.dtype, generator=torch.Generator().manual_seed(0), device="cpu"
+    )
     vector = vector.to(objective.device)
     objective.hvp(vector)
     began = time.perf_counter()
     objective.hvp(vector)
     each = time.perf_counter() - began
-    products = 2 * (25 + 5 * k) + 30 * with_metric + 3 * TRACE_PROBES * with_trace
+    products = 2 * (25 + 5 * k) + 30 * with_metric + TRACE_MATVECS * with_trace
     basis = min(objective.size, max(4 * k + 20, 60))
     return Estimate(products, products * each, 2 * basis * objective.size * vector.element_size())
 
@@ -60,7 +62,7 @@ def both_ends(
 
 def trace_of(objective: Objective, seed: int) -> TraceEstimate:
     """The trace of the Hessian by Hutch++."""
-    return trace(objective, probes=TRACE_PROBES, seed=seed)
+    return trace(objective, num_matvecs=TRACE_MATVECS, seed=seed)
 
 
 def check_point(objective: Objective) -> tuple[float, float]:
@@ -68,7 +70,7 @@ def check_point(objective: Objective) -> tuple[float, float]:
     loss, gradient = float(objective.loss()), float(objective.gradient().double().norm())
     if not (math.isfinite(loss) and math.isfinite(gradient)):
         raise InputError(
-            f"at these weights the loss is {loss:g} and the norm of its gradient {gradient:g}",
-            expected="finite figures",
+            f"at these weights the loss is {loss:g} and its gradient norm {gradient:g}",
+            expected="finite values",
         )
     return loss, gradient

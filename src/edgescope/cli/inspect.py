@@ -1,22 +1,24 @@
-"""``edgescope inspect``: the curvature at a checkpoint, and whether an optimizer is stable there."""
+"""``edgescope inspect``: the curvature at a checkpoint, and the stability of an optimizer there."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, arg
 
 from edgescope.cli.command import Command, Modules, NoDefault
-from edgescope.errors import InputError
+from edgescope.cli.say import say
+from edgescope.cli.terminal import Terminal
+from edgescope.options import check_float, check_int, check_seed
+from edgescope.printable import printable
+from edgescope.progress import Progress
 
 if TYPE_CHECKING:
     from edgescope.cli.diagnosis import Estimate
@@ -26,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inspect(Command):
-    """Measure loss, gradient, both ends of the Hessian's spectrum and its trace at a checkpoint.
+    """Measure loss, gradient norm, extreme Hessian eigenvalues and Hessian trace at a checkpoint.
 
-    With --optimizer it also says whether that optimizer is stable there: its threshold against the sharpness in its
-    own metric. Adaptive optimizers need their state in the checkpoint.
+    With --optimizer, also tell whether that optimizer is stable at the checkpoint, by comparing the sharpness in its
+    own metric with its stability threshold. Adaptive optimizers need their state in the checkpoint.
 
-    The checkpoint is a safetensors file, a torch.save file of a state_dict (by itself, or under "model", "state_dict"
-    or "model_state_dict"), or a run of Edgescope. Nothing in it is executed.
+    The checkpoint is a safetensors file, a file written by torch.save with a state_dict (by itself, or under the key
+    "model", "state_dict" or "model_state_dict"), or the folder of a run. No code in it is executed.
 
     Examples:
       edgescope inspect model.safetensors --objective mymodule:objective
@@ -40,23 +42,26 @@ class Inspect(Command):
     """
 
     checkpoint: Positional[Path]
-    """the checkpoint file, or the folder of a run (its newest)"""
+    """checkpoint file, or the folder of a run, for its newest checkpoint"""
     objective: Annotated[str, arg(metavar="MODULE:FUNCTION")]
-    """a function without arguments that returns an edgescope.Objective, or (model, loss_fn, data)"""
+    """function without arguments that returns an edgescope.Objective or (model, loss_fn, data)"""
     k: int = 6
-    """eigenpairs at each end"""
+    """number of eigenpairs at each end of the spectrum"""
     optimizer: Annotated[str | None, NoDefault] = None
-    """the optimizer to judge, such as adam or sgd:momentum=0.9"""
+    """optimizer to check for stability, such as adam or sgd:momentum=0.9"""
     lr: Annotated[float | None, NoDefault] = None
-    """its learning rate; by default the one in the checkpoint"""
+    """learning rate of the optimizer; by default the one in the checkpoint"""
     trace: Annotated[bool, NoDefault] = True
-    """leave out the trace"""
+    """do not estimate the trace"""
+    mode: Annotated[Literal["auto", "eval", "train", "batch-statistics"] | None, NoDefault] = None
+    """how the model computes; auto uses batch statistics if training does, without dropout; by default auto, or as in
+    the Objective that MODULE:FUNCTION returns"""
     dtype: Annotated[Literal["float32", "float64"] | None, NoDefault] = None
-    """precision of the measurement; by default the model's own"""
+    """precision of the measurement; by default that of the model"""
     seed: int = 0
-    """of start vectors and probes"""
+    """random seed of start vectors and probes"""
     json: Annotated[bool, NoDefault] = False
-    """print JSON, for machines"""
+    """print the result as JSON"""
     module: Modules = ()
 
     def run(self) -> int:
@@ -65,20 +70,30 @@ class Inspect(Command):
         from edgescope.allocator import keep_freed_memory
         from edgescope.cli.diagnosis import both_ends, check_point, estimate, trace_of
         from edgescope.cli.progress import ProgressLine
-        from edgescope.cli.stability import contender, stability
+        from edgescope.cli.stability import candidate, stability
         from edgescope.cli.user_objective import loaded_objective
         from edgescope.cli.weights import read_weights
+        from edgescope.objective.modes import RUNNING, running_statistics
+        from edgescope.optim import OPTIMIZERS
 
-        if self.k < 1:
-            raise InputError(f"--k {self.k}", expected="at least 1")
+        check_int("inspect", "--k", self.k, least=1)
+        check_seed("inspect", self.seed, "--seed")
+        if self.optimizer is not None:
+            OPTIMIZERS.build(self.optimizer)
+        if self.lr is not None:
+            check_float("inspect", "--lr", self.lr, above=0)
         keep_freed_memory()
         weights = read_weights(self.checkpoint)
-        objective = loaded_objective(self.objective, weights, getattr(torch, self.dtype) if self.dtype else None)
+        dtype = getattr(torch, self.dtype) if self.dtype else None
+        objective = loaded_objective(self.objective, weights, dtype, self.mode)
+        statistics = running_statistics(objective.model) if objective.mode == "eval" and self.optimizer else []
+        if statistics:
+            objective.notices.give("mode", f"'{statistics[0]}' {RUNNING}", cause="statistics")
         loss, gradient = check_point(objective)
-        judged = self.optimizer and contender(objective, self.optimizer, self.lr, weights.optimizer)
+        judged = self.optimizer and candidate(objective, self.optimizer, self.lr, weights.optimizer)
         expected = estimate(objective, self.k, with_trace=self.trace, with_metric=bool(judged and judged.metric))
-        notes = Console(stderr=True, highlight=False)
-        notes.print(f"to be spent: {expected}", markup=False, soft_wrap=True)
+        notes = Terminal(stderr=True)
+        notes.print(f"estimated cost: {expected}", markup=False, soft_wrap=True)
         began, before = time.perf_counter(), objective.spent
         with ProgressLine("measuring", notes) as line:
             tell = _counted(line, expected, objective)
@@ -101,13 +116,13 @@ class Inspect(Command):
             "seconds": time.perf_counter() - began,
         }
         if self.json:
-            print(json.dumps(found))
+            say(json.dumps(found))
         else:
             _show(found)
         return 0
 
 
-def _counted(line: Callable[[float, str, float | None], None], expected: Estimate, objective: Objective) -> Any:
+def _counted(line: Progress, expected: Estimate, objective: Objective) -> Any:
     each, before = expected.seconds / expected.products, objective.spent.products
 
     def tell(_: int, residual: float) -> None:
@@ -128,14 +143,19 @@ def _pairs(pairs: Eigenpairs, places: slice) -> list[dict[str, Any]]:
 def _trace(trace: TraceEstimate | None) -> dict[str, Any] | None:
     if trace is None:
         return None
-    return {name: getattr(trace, name) for name in ("value", "standard_error", "products", "method")}
+    return {
+        "value": trace.value,
+        "standard_error": trace.error,
+        "products": trace.products,
+        "method": trace.method,
+    }
 
 
 def _show(found: dict[str, Any]) -> None:
-    console = Console(highlight=False)
+    console = Terminal()
     console.print(
-        f"{found['checkpoint']}: {found['parameters']:,} parameters, {found['samples']:,} samples, measured in"
-        f" {found['dtype']}, mode {found['mode']}\nloss {found['loss']:.6g}, norm of the gradient"
+        f"{printable(found['checkpoint'])}: {found['parameters']:,} parameters, {found['samples']:,} samples, measured"
+        f" in {found['dtype']}, mode {found['mode']}\nloss {found['loss']:.6g}, norm of the gradient"
         f" {found['gradient_norm']:.4g}",
         markup=False,
         soft_wrap=True,
@@ -161,7 +181,7 @@ def _show(found: dict[str, Any]) -> None:
     if stability := found["stability"]:
         rate = "" if stability["lr"] is None else f" at learning rate {stability['lr']:g}"
         console.print(f"{stability['optimizer']}{rate}: {stability['verdict']}", style="bold", markup=False)
-        console.print(f"  {stability['why']}", markup=False, soft_wrap=True)
+        say(f"  {stability['why']}")
         if threshold := stability["threshold"]:
             console.print(f"  threshold {threshold['formula']} ({threshold['source']})", markup=False, soft_wrap=True)
     console.print(f"{found['products']} products in {found['seconds']:.1f} s", markup=False)

@@ -1,4 +1,4 @@
-"""``edgescope list``: all things that have a name, with their options."""
+"""``edgescope list``: everything that can be chosen by name, with its options."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from tyro.conf import Positional, arg
 
 from edgescope.cli.command import Command, Modules
+from edgescope.cli.terminal import Terminal
+from edgescope.options import as_text
 from edgescope.registry import Registry
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ KINDS = ("studies", "setups", "data", "models", "optimizers", "geometries", "los
 
 @dataclass(frozen=True)
 class List(Command):
-    """Show what there is by name, one line each, with options, their defaults and types.
+    """List everything that can be chosen by name, with its options, their defaults and their types.
 
-    An option is given in the text form name:key=value,key=value, such as --model mlp:widths=200x200,activation=relu.
+    Options follow the name as name:key=value,key=value, for example --model mlp:widths=200x200,activation=relu.
 
     Examples:
       edgescope list
@@ -40,11 +41,11 @@ class List(Command):
         ],
         arg(metavar="KIND"),
     ] = "all"
-    """studies, setups, data, models, optimizers, geometries, losses or measures"""
+    """what to list: studies, setups, data, models, optimizers, geometries, losses or measures"""
     module: Modules = ()
 
     def run(self) -> int:
-        console = Console(highlight=False)
+        console = Terminal()
         for kind in KINDS if self.kind == "all" else (self.kind,):
             console.print(Text(kind, style="bold"))
             console.print(_table(kind))
@@ -122,14 +123,8 @@ def _as_typed(setup: type[RunConfig]) -> str:
 
 def _default(field: dataclasses.Field[Any]) -> str:
     if field.default is not dataclasses.MISSING:
-        return _text(field.default)
-    return "REQUIRED" if field.default_factory is dataclasses.MISSING else _text(field.default_factory())
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, tuple):
-        return "x".join(map(_text, value))
-    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+        return as_text(field.default)
+    return "REQUIRED" if field.default_factory is dataclasses.MISSING else as_text(field.default_factory())
 
 
 def _kind(hint: Any) -> str:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Column
 
+from edgescope.cli.terminal import Terminal
+from edgescope.printable import printable
 from edgescope.report.numbers import duration
 
 LINE_EVERY: Final = 0.05
@@ -25,7 +27,7 @@ class ProgressLine:
     """
 
     def __init__(self, what: str, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or Terminal(stderr=True)
         self._bar: Progress | None = None
         if self._console.is_terminal:
             self._bar = Progress(
@@ -42,8 +44,8 @@ class ProgressLine:
         self._next_fraction, self._last = 0.0, time.monotonic()
         self._began: tuple[float, float] | None = None
 
-    def __call__(self, fraction: float, words: str = "", left: float | None = None) -> None:
-        now = time.monotonic()
+    def __call__(self, fraction: float, words: str = "", left: float | None = None, /) -> None:
+        words, now = printable(words), time.monotonic()
         since, before = self._began = self._began or (now, fraction)
         if left is None and fraction > before:
             left = (1 - fraction) * (now - since) / (fraction - before)

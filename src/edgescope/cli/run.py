@@ -1,51 +1,63 @@
-"""``edgescope run``: a study, from its runs to its report."""
+"""``edgescope run``: run a study and write its report."""
 
 from __future__ import annotations
 
-import shlex
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from rich.console import Console
 from tyro.conf import Positional
 
 from edgescope.cli.command import Command, Modules, NoDefault
 from edgescope.cli.failure import FAILED, INTERRUPTED
-from edgescope.errors import RecordError
+from edgescope.cli.say import say
+from edgescope.cli.terminal import Terminal
+from edgescope.description import is_taken, lost_description
+from edgescope.errors import InputError, RecordError
+from edgescope.printable import shell_quoted
 
 if TYPE_CHECKING:
-    from edgescope.studies.study import StudyResult
+    from edgescope.studies.study import Study, StudyResult
 
 
 @dataclass(frozen=True)
 class Run(Command):
-    """Carry out a study: its runs, its verdicts claim by claim, and its report.
+    """Run a study: train its runs, test each of its claims, and write the report.
 
-    Ctrl-C leaves what can be resumed. The exit code is 0 when the study was completed, whatever its verdicts.
+    After Ctrl-C the study can be continued with --resume. The exit code is 0 when the study was completed, whatever
+    its verdicts.
 
     Examples:
       edgescope run edge
       edgescope run edge --preset full --jobs 4 --out runs/edge
       edgescope run edge --preset full --jobs 4 --out runs/edge --resume
       edgescope run edge --preset full --cluster tcp://127.0.0.1:8786
+      edgescope run edge --preset paper --dry-run
+      edgescope run edge --preset paper --device cuda --jobs 1
     """
 
     study: Positional[str]
-    """the name of the study; 'edgescope list studies' shows them"""
-    preset: Literal["quick", "full"] = "quick"
-    """quick takes minutes, full is what the claims deserve"""
+    """name of the study (see 'edgescope list studies')"""
+    preset: Literal["quick", "full", "paper"] = "quick"
+    """quick: a few minutes; full: the settings for publication; paper: networks and data of the paper, many hours"""
     seed: int = 0
-    """of all that is drawn at random"""
+    """random seed"""
+    device: Annotated[str | None, NoDefault] = None
+    """where to train and to measure: cpu, cuda, cuda:1, mps; by default the CPU. Simulations compute on the CPU"""
+    dry_run: Annotated[bool, NoDefault] = False
+    """print the runs with their steps, gradients, memory and estimated time; nothing is run, written or downloaded"""
+    json: Annotated[bool, NoDefault] = False
+    """with --dry-run: print JSON"""
     jobs: Annotated[int | None, NoDefault] = None
-    """runs side by side; by default as many as there are cores"""
+    """number of runs at the same time; by default the number of cores"""
     cluster: Annotated[str | None, NoDefault] = None
-    """address of a running Dask scheduler, whose workers carry out the runs instead"""
+    """address of a running Dask scheduler; its workers then do the runs"""
     out: Annotated[Path | None, NoDefault] = None
-    """folder for runs and report; by default runs/STUDY-PRESET"""
+    """output folder for runs and report; by default runs/STUDY-PRESET"""
     resume: Annotated[bool, NoDefault] = False
-    """continue what an earlier call left in that folder"""
+    """continue an earlier call with this output folder"""
     module: Modules = ()
 
     def run(self) -> int:
@@ -54,56 +66,92 @@ class Run(Command):
         from edgescope.allocator import keep_freed_memory
         from edgescope.cli.progress import ProgressLine
         from edgescope.studies import STUDIES
-        from edgescope.studies.study import describe, run_study
+        from edgescope.studies.study import run_study
+        from edgescope.sweep.owner import owned
 
         study = STUDIES.build(self.study)
         name = self.study.partition(":")[0]
         out = self.out or Path("runs") / f"{name}-{self.preset}"
         jobs = cpu_count() if self.jobs is None else self.jobs
+        if self.dry_run:
+            return self._plan(study, jobs)
+        if self.json:
+            raise InputError("--json without --dry-run", hint="--dry-run")
         if out.exists() and not out.is_dir():
             raise RecordError(f"{out} is a file", expected="a folder", hint="another --out")
-        if out.exists() and any(out.iterdir()):
-            if not self.resume:
-                raise RecordError(f"{out} is not empty", hint="--resume to continue there, or another --out")
-            if describe(out) is None:
-                raise RecordError(f"{out} holds no study that could be resumed", hint="another --out")
         keep_freed_memory()
         try:
-            with ProgressLine(name) as line:
+            with owned(out) as owner, ProgressLine(name) as line:
+                self._check_folder(out)
                 result = run_study(
                     study,
                     out,
                     preset=self.preset,
                     seed=self.seed,
+                    device=self.device,
                     jobs=jobs,
                     resume=self.resume,
                     progress=line,
                     modules=self.module,
                     cluster=self.cluster,
+                    owner=owner,
                 )
         except KeyboardInterrupt:
-            print(f"interrupted; what was measured is kept. To continue:\n  {self._again(out, jobs)}", file=sys.stderr)
+            say(
+                "interrupted; all measurements so far are kept. To continue:",
+                f"  {self._again(out, jobs)}",
+                file=sys.stderr,
+            )
             return INTERRUPTED
         return _tell(result, self._again(out, jobs))
+
+    def _plan(self, study: Study, jobs: int) -> int:
+        from edgescope.cli.plan import plan_as_dict, print_plan
+        from edgescope.cli.progress import ProgressLine
+        from edgescope.studies.dry_run import plan_study
+        from edgescope.sweep import check_jobs
+
+        check_jobs(jobs)
+        with ProgressLine("dry run") as line:
+            plan = plan_study(study, preset=self.preset, seed=self.seed, device=self.device, progress=line)
+        if self.json:
+            say(json.dumps(plan_as_dict(plan, jobs)))
+        else:
+            print_plan(plan, jobs, Terminal())
+        return 0
+
+    def _check_folder(self, out: Path) -> None:
+        from edgescope.studies.study import describe
+
+        if is_taken(out):
+            if not self.resume:
+                raise RecordError(f"{out} is not empty", hint="--resume to continue there, or another --out")
+            if describe(out) is None and not lost_description(out):
+                raise RecordError(f"{out} holds no study that could be resumed", hint="another --out")
 
     def _again(self, out: Path, jobs: int) -> str:
         where = {"jobs": jobs} if self.cluster is None else {"cluster": self.cluster}
         options: dict[str, object] = {"preset": self.preset, "seed": self.seed, **where, "out": out}
         words = ["edgescope", "run", self.study]
+        if self.device is not None:
+            options["device"] = self.device
         words += [word for name, value in options.items() for word in (f"--{name}", str(value))]
         words += [word for name in self.module for word in ("--module", name)]
-        return shlex.join([*words, "--resume"])
+        return shell_quoted([*words, "--resume"])
 
 
 def _tell(result: StudyResult, again: str) -> int:
     from edgescope.report import verdict_table
 
-    Console(highlight=False).print(verdict_table(result.findings))
-    print(f"report: {result.report}")
+    Terminal().print(verdict_table(result.findings))
+    say(f"report: {result.report}")
     failed = [outcome for outcome in result.outcomes if outcome.status == "failed"]
     for outcome in failed:
-        print(f"edgescope: run '{outcome.name}' failed ({outcome.error}); see {outcome.folder}", file=sys.stderr)
+        say(f"edgescope: run '{outcome.name}' failed ({outcome.error}); see {outcome.folder}", file=sys.stderr)
     if failed:
-        print(f"the verdicts lack {len(failed)} of {len(result.outcomes)} runs. To try them again:", file=sys.stderr)
-        print(f"  {again}", file=sys.stderr)
+        say(
+            f"{len(failed)} of {len(result.outcomes)} runs failed and are missing from the verdicts. To retry them:",
+            file=sys.stderr,
+        )
+        say(f"  {again}", file=sys.stderr)
     return FAILED if failed else 0

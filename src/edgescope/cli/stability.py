@@ -15,8 +15,11 @@ from edgescope.optim import OPTIMIZERS, Threshold, UpdateRule, rule_for
 
 
 @dataclass(frozen=True)
-class Contender:
-    """An optimizer to be judged, with its threshold and metric (None: Euclidean), or ``unknown``, why there is none."""
+class CandidateOptimizer:
+    """An optimizer whose stability is checked, with threshold and metric (None: Euclidean).
+
+    ``unknown`` says why there is no threshold, and is empty where there is one.
+    """
 
     spec: str
     lr: float | None
@@ -28,7 +31,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Stability:
-    """The verdict, with the figures that it rests on; ``error`` is that of the sharpness."""
+    """The verdict with the numbers behind it; ``error`` is an estimated bound on the error of ``sharpness``."""
 
     optimizer: str
     lr: float | None
@@ -41,11 +44,11 @@ class Stability:
     converged: bool | None = None
 
 
-def contender(objective: Objective, spec: str, lr: float | None, saved: dict[str, Any] | None) -> Contender:
+def candidate(objective: Objective, spec: str, lr: float | None, saved: dict[str, Any] | None) -> CandidateOptimizer:
     """The optimizer that ``spec`` names, on the objective's parameters, with the state ``saved`` in the checkpoint.
 
-    Without ``lr`` the saved one is taken. A preconditioner is read from the saved state or not known, never guessed.
-    Raises InputError for names, rates and states that cannot be used.
+    ``lr`` defaults to the saved learning rate. A preconditioner is only ever read from the saved state.
+    Raises :class:`InputError` for names, learning rates and states that cannot be used.
     """
     named = OPTIMIZERS.build(spec)
     if lr is None and saved is not None:
@@ -56,19 +59,19 @@ def contender(objective: Objective, spec: str, lr: float | None, saved: dict[str
     optimizer = named.build(objective.tensors, lr=1.0 if rate is None else rate)
     try:
         rule = rule_for(optimizer, objective.tensors)
-        return Contender(spec, rate, rule, rule.threshold(), _metric(rule, saved))
+        return CandidateOptimizer(spec, rate, rule, rule.threshold(), _metric(rule, saved))
     except NotKnownError as error:
-        return Contender(spec, rate, unknown=str(error))
+        return CandidateOptimizer(spec, rate, unknown=str(error))
 
 
 def stability(
     objective: Objective,
-    judged: Contender,
+    judged: CandidateOptimizer,
     pairs: Eigenpairs,
     seed: int,
     progress: Callable[[int, float], None] | None = None,
 ) -> Stability:
-    """The verdict on ``judged``. ``pairs`` are the Hessian's own: all that a plain optimizer needs.
+    """The verdict on ``judged``. ``pairs`` are eigenpairs of the Hessian, which suffice for a Euclidean metric.
 
     Cost: none beyond ``pairs`` for a Euclidean metric without weight decay; one more eigenpair otherwise.
     """
@@ -101,8 +104,8 @@ def _metric(rule: UpdateRule, saved: dict[str, Any] | None) -> Metric | None:
     except NotKnownError:
         if saved is None:
             raise NotKnownError(
-                f"the checkpoint holds no optimizer state, without which the preconditioner of"
-                f" {type(rule.optimizer).__name__} is not known",
+                f"the checkpoint holds no optimizer state, so the preconditioner of {type(rule.optimizer).__name__} is"
+                " not known",
                 hint="a checkpoint with the optimizer's state_dict under 'optimizer'",
             ) from None
     _restore(rule, saved)

@@ -1,46 +1,49 @@
-"""``edgescope sweep``: one model at many learning rates, and what they trade."""
+"""``edgescope sweep``: the norm-sharpness trade-off of one model across learning rates."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from edgescope.atomic import write_file
 from edgescope.cli.command import Command, Modules, NoDefault
 from edgescope.cli.failure import FAILED, INTERRUPTED
+from edgescope.cli.say import say
+from edgescope.description import SWEEP, is_taken, lost_description, read_description
 from edgescope.errors import InputError, RecordError
+from edgescope.printable import shell_quoted
 
 if TYPE_CHECKING:
+    from edgescope.store.lock import RunLock
     from edgescope.sweep import Outcome
     from edgescope.training import RunConfig
 
-DESCRIPTION = "sweep.json"
 FLOW = "flow"
 
 AROUND = "15log"
-"""Rates from a tenth to ten times the critical one."""
+"""Number and spacing of the learning rates from 0.1 to 10 times the critical one."""
 
 
 @dataclass(frozen=True)
 class Sweep(Command):
-    """Train one model at many learning rates, down to the same training loss, and show what the rate trades.
+    """Show the norm-sharpness trade-off across learning rates: train one model at many, to the same training loss.
 
-    Gradient flow from the same initialisation gives the critical rate, 2 over its largest sharpness: below it descent
-    follows the flow, above it sharpness settles at 2/rate, the norm grows, and the test loss often has its least. A
-    rate that diverges is a point on the picture, one that does not reach the loss is marked. Ctrl-C leaves what can be
-    resumed.
+    Gradient flow from the same initialization gives the critical learning rate, 2 over its largest sharpness. Below it
+    gradient descent follows the flow. Above it the sharpness settles at 2/lr, the norm grows, and the test loss often
+    has its minimum. Runs that diverge or do not reach the training loss are marked in the figures. After Ctrl-C the
+    sweep can be continued with --resume.
 
-    FUNCTION is module:function of your own. It takes no arguments and returns (model, loss_fn, data),
-    (model, loss_fn, data, test), or a dict with these names and stop_loss: the model as it is initialised, a function
-    loss_fn(model, batch) that gives the mean loss of a batch, and data as edgescope.Objective takes them. Without it,
-    data, model and loss are names, as 'edgescope list' shows them.
+    FUNCTION is a Python function of yours, as module:function, without arguments. It returns (model, loss_fn, data),
+    (model, loss_fn, data, test), or a dict with these keys and optionally stop_loss: the initialized model, a function
+    loss_fn(model, batch) that returns the mean loss of a batch, and the data as edgescope.Objective accepts them.
+    Without FUNCTION, data, model and loss are given by name (see 'edgescope list').
 
     Examples:
       edgescope sweep mymodule:make_run --lr 1e-3:1:25log
@@ -48,88 +51,100 @@ class Sweep(Command):
     """
 
     function: Annotated[Positional[str | None], arg(metavar="[FUNCTION]"), NoDefault] = None
-    """module:function that makes model, loss function and data; by default those named below"""
+    """module:function that returns model, loss function and data; by default those given by name below"""
     lr: Annotated[str | None, NoDefault] = None
-    """rates, such as 0.01,0.1 or 1e-3:1:25log; by default 15 from a tenth to ten times the critical rate"""
+    """learning rates, such as 0.01,0.1 or 1e-3:1:25log; by default 15 from 0.1 to 10 times the critical one"""
     stop_loss: Annotated[float | None, NoDefault] = None
-    """training loss at which a run stops; by default the function's, or a tenth of the loss at the start"""
+    """training loss at which a run stops; by default that of FUNCTION, or a tenth of the initial loss"""
     steps: int = 10_000
-    """steps at most"""
+    """maximum number of steps of each run"""
     batch: Annotated[int | None, NoDefault] = None
-    """samples in a mini-batch; by default all, at every step"""
+    """mini-batch size; by default the full batch"""
     data: str = "fashion-5k"
     """data set by name"""
     model: str = "mlp"
     """model by name"""
     loss: str = "mse"
     """loss by name"""
+    mode: Literal["auto", "eval", "train", "batch-statistics"] = "auto"
+    """how the model computes while it is measured; auto uses batch statistics if training does, without dropout"""
     train: Annotated[int | None, NoDefault] = None
-    """training samples to use; by default all"""
+    """number of training samples; by default all"""
     test: Annotated[int | None, NoDefault] = None
-    """test samples to use; by default all"""
+    """number of test samples; by default all"""
     seed: int = 0
-    """of the initial parameters, which all runs share, and of mini-batches"""
+    """random seed of the initial parameters, which all runs share, and of the mini-batches"""
     dtype: str = "float32"
-    """float32 or float64; a model of your own keeps its own"""
+    """float32 or float64; a model returned by FUNCTION keeps its own"""
     threads: Annotated[int | None, NoDefault] = None
-    """threads of each run; by default timed"""
+    """number of CPU threads of each run; by default the fastest, found by timing"""
     path: Annotated[str | None, NoDefault] = None
-    """how Hessian products are computed; by default timed"""
+    """method for Hessian products; by default the fastest, found by timing"""
+    device: Annotated[str | None, NoDefault] = None
+    """where to train and to measure: cpu, cuda, cuda:1, mps; by default the CPU, or where FUNCTION puts the model"""
     jobs: Annotated[int | None, NoDefault] = None
-    """runs side by side; by default as many as there are cores"""
+    """number of runs at the same time; by default the number of cores"""
     cluster: Annotated[str | None, NoDefault] = None
-    """address of a running Dask scheduler, whose workers carry out the runs instead"""
+    """address of a running Dask scheduler; its workers then do the runs"""
     out: Annotated[Path | None, NoDefault] = None
-    """folder for runs and report; by default runs/sweep-FUNCTION or runs/sweep-DATA-MODEL"""
+    """output folder for runs and report; by default runs/sweep-FUNCTION or runs/sweep-DATA-MODEL"""
     resume: Annotated[bool, NoDefault] = False
-    """continue what an earlier call with the same options left in that folder"""
+    """continue an earlier call with the same options and output folder"""
     module: Modules = ()
 
     def run(self) -> int:
         from edgescope.allocator import keep_freed_memory
         from edgescope.cli.sweep_report import report_sweep
-        from edgescope.training import descent_at, flow_of
+        from edgescope.sweep.owner import owned
 
         keep_freed_memory()
         base = self._base()
         chosen = self._rates()
         out = self.out or Path("runs") / f"sweep-{self._name()}"
         described: dict[str, object] = {"base": base.as_dict(), "lr": self.lr}
-        self._claim(out, described)
-        try:
-            outcomes: list[Outcome] = []
-            if not chosen:
-                outcomes = self._carry_out({FLOW: flow_of(base)}, out)
-                chosen = _around_critical(out, outcomes[0])
-            runs = {FLOW: flow_of(base)} | {f"lr{lr:g}": descent_at(base, lr) for lr in chosen}
-            outcomes = self._carry_out(runs, out, resume=self.resume or bool(outcomes))
-        except KeyboardInterrupt:
-            print(f"interrupted; what was measured is kept. To continue:\n  {self._again(out)}", file=sys.stderr)
-            return INTERRUPTED
-        failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-        if {outcome.name for outcome in outcomes} - {outcome.name for outcome in failed} - {FLOW}:
-            report_sweep(out)
+        if out.exists() and not out.is_dir():
+            raise RecordError(f"{out} is a file", expected="a folder", hint="another --out")
+        with owned(out) as owner:
+            self._claim(out, described)
+            try:
+                outcomes = self._runs(base, chosen, out, owner)
+            except KeyboardInterrupt:
+                say(
+                    "interrupted; all measurements so far are kept. To continue:",
+                    f"  {self._again(out)}",
+                    file=sys.stderr,
+                )
+                return INTERRUPTED
+            failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+            if {outcome.name for outcome in outcomes} - {outcome.name for outcome in failed} - {FLOW}:
+                report_sweep(out)
         _tell_of(failed)
         if failed:
-            print(f"To try {len(failed)} of {len(outcomes)} again:\n  {self._again(out)}", file=sys.stderr)
+            say(
+                f"{len(failed)} of {len(outcomes)} runs failed. To retry them:",
+                f"  {self._again(out)}",
+                file=sys.stderr,
+            )
         return FAILED if failed else 0
 
     def _base(self) -> RunConfig:
         """What all runs have in common, its threshold found; InputError for what cannot be used."""
-        from edgescope.training import Parts, RunConfig
-        from edgescope.user_code import told
+        from edgescope.training import Parts, RunConfig, flow_of
+        from edgescope.training.gradients import has_dropout
+        from edgescope.user_code import wrap_user_errors
 
         own = {field.name for field in dataclasses.fields(RunConfig)} & {f.name for f in dataclasses.fields(self)}
         options = {name: getattr(self, name) for name in own - {"lr", "stop_loss"}}
         every = max(10, self.steps // 200)
         base = RunConfig(**options, every=every, checkpoint_every=max(500, self.steps // 10))
-        parts = Parts(base)
-        with told("the training loss at the start"):
+        # The device of a cluster's workers need not be on this machine.
+        parts = Parts(base if self.cluster is None else dataclasses.replace(base, device=None))
+        with wrap_user_errors("the initial training loss"):
             objective = parts.objective(parts.samples, parts.mode, threads=self.threads or 1)
             slope, start = objective.gradient(), float(objective.loss())
         if not (math.isfinite(start) and bool(slope.isfinite().all())):
             raise InputError(
-                f"the training loss at the start is {start:g}, or its gradient not finite",
+                f"the initial training loss is {start:g} or its gradient is not finite",
                 expected="data and parameters without NaN and infinity",
             )
         stop = self.stop_loss if self.stop_loss is not None else parts.stop_loss
@@ -137,10 +152,14 @@ class Sweep(Command):
             stop = float(f"{start / 10:.4g}")
         if start <= stop:
             raise InputError(
-                f"the training loss at the start, {start:.4g}, is not above the threshold {stop:g}",
+                f"the initial training loss, {start:.4g}, is not above the loss {stop:g} at which runs stop",
                 hint="a lower --stop-loss",
             )
-        return dataclasses.replace(base, stop_loss=stop)
+        base = dataclasses.replace(base, stop_loss=stop)
+        Parts(flow_of(base), like=parts)  # a fault there is told before anything runs
+        if has_dropout(parts.model):
+            say("edgescope: dropout is switched off in gradient flow and in all measurements", file=sys.stderr)
+        return base
 
     def _rates(self) -> list[float]:
         from edgescope.sweep import rates
@@ -153,25 +172,34 @@ class Sweep(Command):
         return "-".join(spec.partition(":")[0] for spec in (self.data, self.model))
 
     def _claim(self, out: Path, described: dict[str, object]) -> None:
-        from edgescope.store.database import faults
         from edgescope.sweep import check_cluster, check_jobs
 
         if self.jobs is not None:
             check_jobs(self.jobs)
-        if out.exists() and not out.is_dir():
-            raise RecordError(f"{out} is a file", expected="a folder", hint="another --out")
-        if out.exists() and any(out.iterdir()):
+        if is_taken(out):
             if not self.resume:
                 raise RecordError(f"{out} is not empty", hint="--resume to continue there, or another --out")
-            if sweep_in(out) != json.loads(json.dumps(described)):
-                raise RecordError(f"{out} holds no sweep with these options", hint="the same options, or another --out")
+            if not lost_description(out) and sweep_in(out) != json.loads(json.dumps(described)):
+                raise RecordError(
+                    f"{out} does not hold a sweep with these options", hint="the same options, or another --out"
+                )
         if self.cluster is not None:
             check_cluster(self.cluster)
-        with faults(out):
-            out.mkdir(parents=True, exist_ok=True)
-            (out / DESCRIPTION).write_text(json.dumps(described), encoding="utf-8")
+        if sweep_in(out) is None:
+            write_file(out / SWEEP, json.dumps(described))
 
-    def _carry_out(self, runs: dict[str, RunConfig], out: Path, resume: bool = False) -> list[Outcome]:
+    def _runs(self, base: RunConfig, rates: list[float], out: Path, owner: RunLock) -> list[Outcome]:
+        """Carry out flow, which says what rates are to be tried where none are given, and descent at each."""
+        from edgescope.training import descent_at, flow_of
+
+        outcomes: list[Outcome] = []
+        if not rates:
+            outcomes = self._run_all({FLOW: flow_of(base)}, out, owner)
+            rates = _around_critical(out, outcomes[0])
+        runs = {FLOW: flow_of(base)} | {f"lr{lr:g}": descent_at(base, lr) for lr in rates}
+        return self._run_all(runs, out, owner, resume=self.resume or bool(outcomes))
+
+    def _run_all(self, runs: dict[str, RunConfig], out: Path, owner: RunLock, resume: bool = False) -> list[Outcome]:
         from joblib import cpu_count
 
         from edgescope.cli.progress import ProgressLine
@@ -186,6 +214,7 @@ class Sweep(Command):
                 resume=resume or self.resume,
                 progress=line,
                 modules=self.module,
+                owner=owner,
             )
         return list(outcomes.values())
 
@@ -196,7 +225,7 @@ class Sweep(Command):
             if option.name not in ("function", "out", "resume", "module") and value != option.default:
                 words += [f"--{option.name.replace('_', '-')}", str(value)]
         words += [word for name in self.module for word in ("--module", name)]
-        return shlex.join([*words, "--out", str(out), "--resume"])
+        return shell_quoted([*words, "--out", str(out), "--resume"])
 
 
 def _tell_of(failed: list[Outcome]) -> None:
@@ -206,16 +235,12 @@ def _tell_of(failed: list[Outcome]) -> None:
         reasons.setdefault(outcome.error, []).append(outcome)
     for error, runs in reasons.items():
         others = f", and {len(runs) - 1} more for the same reason" if len(runs) > 1 else ""
-        print(f"edgescope: run '{runs[0].name}' failed ({error}){others}; see {runs[0].folder}", file=sys.stderr)
+        say(f"edgescope: run '{runs[0].name}' failed ({error}){others}; see {runs[0].folder}", file=sys.stderr)
 
 
 def sweep_in(folder: Path) -> dict[str, object] | None:
-    """What a folder says of the sweep in it; None where there is none."""
-    try:
-        found = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+    """What a folder says of the sweep in it; None where there is none, RecordError where that is damaged."""
+    return read_description(folder / SWEEP)
 
 
 def _around_critical(out: Path, outcome: Outcome) -> list[float]:
@@ -224,7 +249,9 @@ def _around_critical(out: Path, outcome: Outcome) -> list[float]:
     from edgescope.training import FlowEnd
 
     if outcome.status == "failed":
-        raise InputError(f"gradient flow gave no critical rate ({outcome.error})", hint="--lr with rates of your own")
+        raise InputError(
+            f"gradient flow gave no critical learning rate ({outcome.error})", hint="choosing learning rates with --lr"
+        )
     with Record.open(out / "runs" / FLOW) as record:
         critical = FlowEnd.of(record).critical_lr
     return rates(f"{critical / 10:.3g}:{critical * 10:.3g}:{AROUND}")

@@ -9,15 +9,20 @@ from typing import Any
 
 import polars as pl
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from edgescope.cli.say import say
+from edgescope.cli.terminal import Terminal
 from edgescope.errors import InputError, RecordError
 from edgescope.figures import Figure, tradeoff_panels
+from edgescope.printable import printable_names
 from edgescope.report import write_report
 from edgescope.report.numbers import number
+from edgescope.report.run_report import run_figures
+from edgescope.report.run_report.pages import gather
+from edgescope.report.run_report.rows import total_cost, versions_of
+from edgescope.report.run_report.scalars import followed
 from edgescope.store import Record
-from edgescope.studies.study import run_row, total_cost, versions_of
 from edgescope.training import End, FlowEnd, tradeoff_table
 
 FLOW = "flow"
@@ -29,16 +34,15 @@ SAME_START = 1e-3
 """Relative difference of the losses at the start that rounding over threads and devices explains."""
 
 
-def report_sweep(folder: Path) -> Path:
-    """Print what the sweep in ``folder`` found and write its report there, from its records alone; the report's path.
+def report_sweep(folder: Path, out: Path | None = None) -> Path:
+    """Print what the sweep in ``folder`` found and write its report there, or into ``out``, from its records alone.
 
     Raises :class:`RecordError` where no rate left a record.
     """
     with ExitStack() as stack:
-        records = {
-            path.parent.name: stack.enter_context(Record.open(path.parent))
-            for path in sorted((folder / "runs").glob("*/record.sqlite"))
-        }
+        paths = sorted(path.parent for path in (folder / "runs").glob("*/record.sqlite"))
+        names = printable_names(path.name for path in paths)
+        records = {name: stack.enter_context(Record.open(path)) for name, path in zip(names, paths, strict=True)}
         ended = {name: r for name, r in records.items() if r.status in ("finished", "diverged")}
         descents = {name: record for name, record in ended.items() if name != FLOW}
         if not descents:
@@ -49,23 +53,26 @@ def report_sweep(folder: Path) -> Path:
         cut_off = [f"* {missed} of {table.height} rates did not come down to the threshold in their number of steps."]
         found, doubts = _findings(table, flow, why), _doubts(ended, flow)
         words = [*(cut_off if missed else []), *_task(descents), *found, *doubts, *_together(ended)]
-        console = Console(highlight=False)
+        console = Terminal()
         console.print(rate_table(table, flow))
         for line in words:
-            console.print(line, markup=False, soft_wrap=True)
+            say(line)
+        gathered = gather({name: record.folder for name, record in records.items()})
+        drawn = {name: records[name] for name in gathered.drawn}
         report = write_report(
-            folder,
+            out or folder,
             title="What the learning rate trades",
             abstract=" ".join(line[:1].upper() + line[1:] for line in words),
             paper="Matveev, Fojtik, Chou, Kutyniok, Maly (2025), arXiv 2505.21423",
             findings=None,
-            figures=_pictures(table, flow),
-            runs=[run_row(name, record) for name, record in records.items()],
-            cost=total_cost(records.values()),
+            figures=[*_pictures(table, flow), *run_figures(drawn, followed(gathered.table), arrays=False)],
+            runs=gathered.rows,
+            cost=total_cost(gathered.rows),
             versions=versions_of(next(iter(records.values()))),
             command=next(iter(descents.values())).info.get("command") or f"edgescope report {shlex.quote(str(folder))}",
+            notes=gathered.notes,
         )
-    print(f"report: {report}")
+    say(f"report: {report}")
     return report
 
 
@@ -122,7 +129,7 @@ def _flow(record: Record | None) -> tuple[FlowEnd | None, str]:
 
 def _together(records: dict[str, Record]) -> list[str]:
     """Which runs were trained in one batched program, and what that saved."""
-    found = [info for record in records.values() if (info := record.info.get("together"))]
+    found = [info for record in records.values() if (info := record.info.get("batched"))]
     if not found:
         return []
     faster = found[0]["faster"]

@@ -1,9 +1,8 @@
-"""``edgescope train``: one training run, measured on the way."""
+"""``edgescope train``: one training run with measurements."""
 
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,8 @@ from tyro.conf import arg
 
 from edgescope.cli.command import Command, Modules, NoDefault, given
 from edgescope.cli.failure import INTERRUPTED
+from edgescope.cli.say import say
+from edgescope.printable import shell_quoted
 from edgescope.training import SETUPS, RunConfig, train
 
 if TYPE_CHECKING:
@@ -22,11 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train(Command):
-    """Train any model on any data with any optimizer, and measure how close it is to the edge of stability.
+    """Train one model and measure during training how close it is to the edge of stability.
 
-    Data, model, loss, optimizer and measures are names with options, as 'edgescope list' shows them; --setup takes all
-    of them from a run that is known by name, and every option given beside it replaces its own. A run that diverges is
-    a result: it is recorded as such at its step. Ctrl-C leaves what can be resumed.
+    Data, model, loss, optimizer and measures are given by name with options (see 'edgescope list'). --setup selects a
+    predefined run; options given as well override those of the setup. Divergence is recorded as a result and is not an
+    error. After Ctrl-C the run can be continued with --resume.
 
     Examples:
       edgescope train --model mlp:widths=200x200 --lr 0.02 --steps 2000 --out runs/a
@@ -35,12 +36,12 @@ class Train(Command):
     """
 
     setup: Annotated[str | None, NoDefault] = None
-    """a run by name ('edgescope list setups'), whose options are then the defaults of those below"""
+    """predefined run (see 'edgescope list setups') that sets the defaults of the options below"""
     config: Annotated[RunConfig, arg(name="")] = field(default_factory=RunConfig)
     out: Annotated[Path | None, NoDefault] = None
-    """folder for record and checkpoints; by default runs/SETUP or runs/DATA-MODEL-OPTIMIZER-LR"""
+    """output folder for record and checkpoints; by default runs/SETUP or runs/DATA-MODEL-OPTIMIZER-LR"""
     resume: Annotated[bool, NoDefault] = False
-    """continue what an earlier call with the same options left in that folder"""
+    """continue an earlier call with the same options and output folder"""
     module: Modules = ()
 
     @classmethod
@@ -66,7 +67,7 @@ class Train(Command):
             _tell(record)
         if result.status == "interrupted":
             return self._interrupted(out)
-        print(f"record: {out} (edgescope report {shlex.quote(str(out))} draws it)")
+        say(f"record: {out} (for figures: edgescope report {shell_quoted([str(out)])})")
         return 0
 
     def _interrupted(self, out: Path) -> int:
@@ -74,12 +75,12 @@ class Train(Command):
         usual = SETUPS.build(self.setup) if self.setup else RunConfig()
         words = ["edgescope", "train", *setup, *flags(self.config, usual), "--out", str(out), "--resume"]
         words += [word for name in self.module for word in ("--module", name)]
-        print(f"interrupted; what was measured is kept. To continue:\n  {shlex.join(words)}", file=sys.stderr)
+        say("interrupted; all measurements so far are kept. To continue:", f"  {shell_quoted(words)}", file=sys.stderr)
         return INTERRUPTED
 
 
 def flags(config: RunConfig, usual: RunConfig) -> list[str]:
-    """The options that differ from those of ``usual``, as they are typed."""
+    """The command-line options that differ from those of ``usual``."""
     words: list[str] = []
     for option in dataclasses.fields(config):
         value = getattr(config, option.name)
@@ -91,10 +92,10 @@ def flags(config: RunConfig, usual: RunConfig) -> list[str]:
 
 def _tell(record: Record) -> None:
     table = record.table()
-    print(f"{record.status} after {record.info.get('steps', record.last_step)} steps")
+    say(f"{record.status} after {record.info.get('steps', record.last_step)} steps")
     for kind in ("diverged", "stopped"):
         for step, text in record.events().filter(kind=kind).select("step", "text").iter_rows():
-            print(f"{kind} at step {step}: {text}")
+            say(f"{kind} at step {step}: {text}")
     for measure, part, title in (
         ("loss", "train", "training loss"),
         ("loss", "test", "test loss"),
@@ -108,4 +109,4 @@ def _tell(record: Record) -> None:
         values = table.filter(measure=measure, part=part).drop_nulls("value")
         if not values.is_empty():
             last = values.row(-1, named=True)
-            print(f"{title:<32} {last['value']:.5g} at step {last['step']}")
+            say(f"{title:<32} {last['value']:.5g} at step {last['step']}")

@@ -7,14 +7,15 @@ from torch import nn
 
 from edgescope.cli.weights import Weights, put_weights
 from edgescope.errors import InputError
-from edgescope.objective import Objective
-from edgescope.user_code import function_named, told
+from edgescope.objective import Objective, in_mode
+from edgescope.objective.modes import Mode
+from edgescope.user_code import function_named, wrap_user_errors
 
 
-def loaded_objective(name: str, weights: Weights, dtype: torch.dtype | None) -> Objective:
-    """What ``module:function`` returns, an Objective or (model, loss_fn, data), at ``weights``."""
+def loaded_objective(name: str, weights: Weights, dtype: torch.dtype | None, mode: Mode | None = None) -> Objective:
+    """What ``module:function`` returns, an Objective or (model, loss_fn, data), at ``weights`` and in ``mode``."""
     function = function_named(name, "--objective", "an edgescope.Objective, or (model, loss_fn, data)")
-    with told(f"objective function '{name}'"):
+    with wrap_user_errors(f"objective function '{name}'"):
         made = function()
     if isinstance(made, Objective):
         if dtype not in (None, made.dtype):
@@ -24,7 +25,7 @@ def loaded_objective(name: str, weights: Weights, dtype: torch.dtype | None) -> 
                 hint=f"Objective(..., dtype={dtype}) there",
             )
         put_weights(weights, made.model)
-        return made
+        return made if mode is None else in_mode(made, mode)
     if not (isinstance(made, tuple | list) and len(made) == 3 and isinstance(made[0], nn.Module) and callable(made[1])):
         raise InputError(
             f"objective function '{name}' returned a {type(made).__name__}",
@@ -32,5 +33,5 @@ def loaded_objective(name: str, weights: Weights, dtype: torch.dtype | None) -> 
         )
     model, loss_fn, data = made
     put_weights(weights, model)
-    with told(f"the model or loss that '{name}' returns"):
-        return Objective(model, loss_fn, data, dtype=dtype)
+    with wrap_user_errors(f"the model or loss that '{name}' returns"):
+        return Objective(model, loss_fn, data, dtype=dtype, mode=mode or "auto")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from edgescope.errors import InputError
+from edgescope.memory import require
 from edgescope.store import Checkpoint, latest_checkpoint, load_checkpoint, unpack_state
 
 WEIGHTS: Final = ("model", "state_dict", "model_state_dict", "model_state")
@@ -43,9 +45,12 @@ def read_weights(path: Path) -> Weights:
         if newest is None:
             raise InputError(f"{path} holds no checkpoint", expected="a checkpoint file, or the folder of a run")
         return _own(newest)
+    if path.exists() and not path.is_file():  # a pipe would be waited for, a device never ends
+        raise InputError(f"{path} is not a regular file", expected="a checkpoint file, or the folder of a run")
     try:
         with path.open("rb") as file:
             start = file.read(9)
+        require(path.stat().st_size, f"the checkpoint {path}", hint="a machine with more memory")
     except OSError as error:
         raise InputError(f"cannot read the checkpoint {path}: {error.strerror}") from error
     return _safetensors(path) if start[8:9] == b"{" else _torch(path)
@@ -99,6 +104,12 @@ def _own(checkpoint: Checkpoint) -> Weights:
 
 def _torch(path: Path) -> Weights:
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                # torch.save stores; what is compressed could grow a thousandfold.
+                grown = [part.filename for part in archive.infolist() if part.file_size != part.compress_size]
+            if grown:
+                raise pickle.UnpicklingError
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, zipfile and pickle each raise their own for a damaged file
         if refused := re.search(r"GLOBAL ([\w.]+)", str(error)):

@@ -11,7 +11,7 @@ from edgescope.data.images import ImageSource
 from edgescope.data.licence import Licence
 from edgescope.data.mnist import MNIST, FashionMNIST
 from edgescope.data.modular_addition import ModularAddition
-from edgescope.data.source import DataSource
+from edgescope.data.source import DataShape, DataSource
 from edgescope.data.teacher import Teacher, TeacherNetwork
 from edgescope.data.text import Text
 from edgescope.data.xor import XOR
@@ -32,4 +32,4 @@ DATA.add("teacher-network", TeacherNetwork)
 DATA.add("modular-addition", ModularAddition)
 DATA.add("licence", Licence)
 
-__all__ = ["DATA", "DataSource", "Dataset", "ImageSource"]
+__all__ = ["DATA", "DataShape", "DataSource", "Dataset", "ImageSource"]

@@ -29,8 +29,8 @@ class Ball(Synthetic):
     def sample(
         self, count: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "count dim"], Float[Tensor, "count 1"]]:
-        directions = torch.randn(count, self.dim, generator=generator)
-        lengths = math.sqrt(self.dim) * torch.rand(count, 1, generator=generator) ** (1 / self.dim)
+        directions = torch.randn(count, self.dim, generator=generator, device="cpu")
+        lengths = math.sqrt(self.dim) * torch.rand(count, 1, generator=generator, device="cpu") ** (1 / self.dim)
         inputs = lengths * directions / directions.norm(dim=1, keepdim=True)
         return inputs, self.target(inputs)
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-import tarfile
-import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Integer, UInt8
 
+from edgescope.bounded import BoundedFile, read_bounded
 from edgescope.data.download import fetch
 from edgescope.data.images import FromFolder, ImageSource, RawImages
 from edgescope.data.safe_pickle import load_arrays
+from edgescope.data.source import DataShape
+from edgescope.data.tar import tar_members
 from edgescope.errors import InputError
+from edgescope.memory import require
+
+LARGEST_BATCH: Final = 2**28
+"""Bytes of one batch at most; a published one has 31 million."""
+
+LARGEST_ARCHIVE: Final = 2**30
+"""Bytes of an archive at most, decompressed; the published ones have 186 million."""
+
+_COPIES = 3  # of a batch while it is read: the file, its pickled text, its array
 
 _BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
 _ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz")
@@ -22,7 +33,7 @@ _FOLDERS = ("", "cifar-10-batches-bin", "cifar-10-batches-py")
 _SHAPE = (3, 32, 32)
 _PIXELS = 3 * 32 * 32
 
-Batch = tuple[UInt8[np.ndarray, "n 3 32 32"], Int[np.ndarray, " n"]]
+Batch = tuple[UInt8[np.ndarray, "n 3 32 32"], Integer[np.ndarray, " n"]]
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class CIFAR10(ImageSource, FromFolder):
     licence: ClassVar[str] = "none stated by its authors"
     # The binary version, because it needs no pickles; MD5 as published on the authors' page.
     url: ClassVar[str] = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+    published: ClassVar[DataShape | None] = DataShape(50_000, 10_000, _SHAPE, 10)
     md5: ClassVar[str] = "c32a1d4ab5d03f1284b67883e8d87530"
 
     def images(self) -> RawImages:
@@ -74,7 +86,7 @@ def _find(path: Path) -> list[tuple[str, bytes]]:
         for ending in (".bin", ""):
             found = {b + ending: path / folder / (b + ending) for b in _BATCHES}
             if any(file.is_file() for file in found.values()):
-                return _complete({n: f.read_bytes() for n, f in found.items() if f.is_file()}, path / folder)
+                return _complete(_from_files({n: f for n, f in found.items() if f.is_file()}), path / folder)
     for archive in _ARCHIVES:
         if (path / archive).is_file():
             return _complete(_from_archive(path / archive), path / archive)
@@ -83,30 +95,41 @@ def _find(path: Path) -> list[tuple[str, bytes]]:
     )
 
 
-def _complete(found: dict[str, bytes], path: Path) -> list[tuple[str, bytes]]:
+def _complete(found: Mapping[str, bytes | bytearray], path: Path) -> list[tuple[str, bytes]]:
     ending = ".bin" if any(name.endswith(".bin") for name in found) else ""
     for batch in _BATCHES:
         if batch + ending not in found:
             raise InputError(f"no '{batch + ending}' in '{path}'", expected="five training batches and a test batch")
-    return [(batch + ending, found[batch + ending]) for batch in _BATCHES]
+    return [(batch + ending, bytes(found[batch + ending])) for batch in _BATCHES]
 
 
-def _from_archive(path: Path) -> dict[str, bytes]:
-    # Members are read, never unpacked to disk, so their paths do not matter.
-    wanted = {batch + ending for batch in _BATCHES for ending in ("", ".bin")}
+def _from_files(files: Mapping[str, Path]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
-    try:
-        with tarfile.open(path) as archive:
-            for member in archive:
-                name = member.name.rsplit("/", 1)[-1]
-                content = archive.extractfile(member) if name in wanted and member.isfile() else None
-                if content is not None:
-                    found[name] = content.read()
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise InputError(
-            f"archive '{path}' cannot be read ({error})", hint="copying or downloading it again"
-        ) from error
+    for name, file in files.items():
+        _require(file.stat().st_size, str(file))
+        found[name] = read_bounded(file, LARGEST_BATCH)
     return found
+
+
+def _from_archive(path: Path) -> dict[str, bytearray]:
+    wanted = {batch + ending for batch in _BATCHES for ending in ("", ".bin")}
+    found: dict[str, bytearray] = {}
+    with BoundedFile(path, LARGEST_ARCHIVE) as file:
+        for member, read in tar_members(file):
+            name = member.name.rsplit("/", 1)[-1]
+            if name not in wanted or not member.isreg():
+                continue
+            if member.size > LARGEST_BATCH:
+                raise InputError(
+                    f"'{name}' in '{path}' is of {member.size:,} bytes", expected=f"at most {LARGEST_BATCH:,}"
+                )
+            _require(member.size, f"{name} in {path}")
+            found[name] = read()
+    return found
+
+
+def _require(size: int, what: str) -> None:
+    require(_COPIES * size, f"'{what}'", hint="closing other programs")
 
 
 def _read_binary(data: bytes, name: str) -> Batch:
@@ -119,17 +142,24 @@ def _read_binary(data: bytes, name: str) -> Batch:
 
 def _read_python(data: bytes, name: str) -> Batch:
     batch = load_arrays(data, name)
-    images = batch.get("data") if isinstance(batch, dict) else None
-    labels = np.asarray(batch.get("labels")) if isinstance(batch, dict) else None
+    images: Any = batch.get("data") if type(batch) is dict else None
+    labels: Any = batch.get("labels") if type(batch) is dict else None
     if (
-        not isinstance(images, np.ndarray)
+        type(images) is not np.ndarray
         or images.dtype != np.uint8
-        or images.shape[1:] != (_PIXELS,)
-        or labels is None
-        or labels.dtype.kind not in "iu"
-        or labels.shape != images.shape[:1]
-        or not len(labels)
+        or images.ndim != 2
+        or images.shape[1] != _PIXELS
+        or type(labels) not in (list, np.ndarray)
+        or len(labels) != len(images)
     ):
+        labels = None
+    elif type(labels) is list:
+        # Whole numbers themselves, before numpy looks at them: a list may hold itself, or lists that double.
+        whole = all(type(label) is int and 0 <= label < 2**31 for label in labels)
+        labels = np.array(labels, np.int64) if whole else None
+    elif labels.dtype.kind not in "iu" or labels.ndim != 1:
+        labels = None
+    if labels is None:
         raise InputError(
             f"'{name}' is not a CIFAR-10 batch", expected=f"'data' of bytes (n, {_PIXELS}) and n whole 'labels'"
         )

@@ -100,9 +100,9 @@ class Dataset:
             count = len(targets)
         if not 1 <= count <= len(targets):
             raise InputError(
-                f"{count:,} {part} samples asked of data set '{self.name}'", expected=f"1 to {len(targets):,}"
+                f"{count:,} {part} samples requested from data set '{self.name}'", expected=f"1 to {len(targets):,}"
             )
-        return torch.arange(count) if targets.ndim > 1 else stratified(targets, count)
+        return torch.arange(count, device="cpu") if targets.ndim > 1 else stratified(targets, count)
 
     def _check_part(self, part: str, inputs: Tensor, targets: Tensor) -> None:
         where = f"of data set '{self.name}'"
@@ -128,14 +128,14 @@ class Dataset:
         for what, values in (("inputs", inputs), ("targets", targets)):
             if not bool(torch.isfinite(values).all()):
                 bad = int((~torch.isfinite(values)).sum())
-                raise InputError(f"{part} {what} {where} hold {bad:,} values that are NaN or infinite")
+                raise InputError(f"{part} {what} {where} contain {bad:,} values that are NaN or infinite")
         for what, indices in (("inputs", inputs), ("targets", targets)):
             if indices.is_floating_point():
                 continue
             low, high = int(indices.min()), int(indices.max())
             if low < 0 or high >= self.classes:
                 raise InputError(
-                    f"{part} {what} {where} hold the index {low if low < 0 else high}",
+                    f"{part} {what} {where} contain the index {low if low < 0 else high}",
                     expected=f"0 to {self.classes - 1}",
                 )
 
@@ -154,5 +154,5 @@ def stratified(targets: Int[Tensor, " N"], count: int) -> Int[Tensor, " count"]:
     # rank: how many samples of the same class come before.
     order = torch.argsort(targets, stable=True)
     rank = torch.empty_like(targets)
-    rank[order] = torch.arange(len(targets)) - (sizes.cumsum(0) - sizes)[targets[order]]
+    rank[order] = torch.arange(len(targets), device="cpu") - (sizes.cumsum(0) - sizes)[targets[order]]
     return torch.nonzero(rank < quota[targets]).flatten()

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from edgescope.data.images import ImageSource, RawImages
+from edgescope.extras import load
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,7 @@ class Digits(ImageSource):
     largest: ClassVar[int] = 16
 
     def images(self) -> RawImages:
-        from sklearn.datasets import load_digits  # here, because scikit-learn is slow to import
-
-        images, labels = load_digits(return_X_y=True)
+        images, labels = load("sklearn.datasets").load_digits(return_X_y=True)
         images = images.astype(np.uint8).reshape(-1, 1, 8, 8)
         test = np.zeros(len(labels), dtype=bool)
         for label in range(self.classes):

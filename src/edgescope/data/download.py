@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgescope.errors import InputError
+from edgescope.extras import load
 
 
 def fetch(url: str, md5: str, into: Path | None = None) -> Path:
@@ -12,8 +13,7 @@ def fetch(url: str, md5: str, into: Path | None = None) -> Path:
 
     Raises :class:`InputError` if there is no connection or the file is not the published one.
     """
-    import pooch  # here, because it is slow to import and seldom needed
-
+    pooch = load("pooch")
     try:
         found = pooch.retrieve(
             url,
@@ -25,6 +25,6 @@ def fetch(url: str, md5: str, into: Path | None = None) -> Path:
     except (OSError, ValueError) as error:  # requests' errors are OSErrors; a wrong hash is a ValueError
         why = "not the published file" if isinstance(error, ValueError) else type(error).__name__
         raise InputError(
-            f"could not download {url} ({why})", hint="option folder= with the published files on this machine"
+            f"could not download {url} ({why})", hint="folder= with the published files on this machine"
         ) from error
     return Path(found)

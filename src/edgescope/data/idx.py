@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from jaxtyping import UInt8
 
+from edgescope.bounded import BoundedFile
 from edgescope.errors import InputError
+from edgescope.memory import require
+
+LARGEST: Final = 2**32
+"""Bytes in a file at most, decompressed: the largest published one, of EMNIST, has an eighth of them."""
 
 # The file names that both data sets are published under; the same without .gz is accepted.
 IDX_FILES = (
@@ -34,32 +38,37 @@ def find_idx(folder: Path, name: str) -> Path:
 def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, " ..."]:
     """The array in an IDX file of unsigned bytes with this many dimensions, gzip-compressed or plain.
 
-    Raises :class:`InputError` for a file that cannot be read, is of another kind, or is cut short or too long.
+    Raises :class:`InputError` for a file that cannot be read, is of another kind, or is cut short or too long, before
+    any memory is taken for what a header promises and the file cannot hold.
     Source of the format: LeCun, Cortes and Burges, "The MNIST database of handwritten digits".
     """
-    data = _read(path)
     header = 4 + 4 * dimensions
     expected = f"an IDX file of bytes with {dimensions} dimensions"
     magic = bytes((0, 0, 8, dimensions))
-    if data[:4] != magic:
-        raise InputError(
-            f"'{path}' starts with {data[:4].hex(' ') or 'nothing'}", expected=f"{magic.hex(' ')}, {expected}"
-        )
-    if len(data) < header:
-        raise InputError(f"'{path}' is cut short in its header", expected=expected)
-    shape = struct.unpack(f">{dimensions}I", data[4:header])
-    if len(data) - header != math.prod(shape):
-        raise InputError(
-            f"'{path}' holds {len(data) - header:,} bytes of data",
-            expected=f"{math.prod(shape):,}, as its header says ({' x '.join(map(str, shape))})",
-            hint="copying or downloading it again",
-        )
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"'{path}' cannot be read ({error})", hint="copying or downloading it again") from error
+    with BoundedFile(path, LARGEST) as file:
+        start = file.read(header)
+        if start[:4] != magic:
+            raise InputError(
+                f"'{path}' starts with {start[:4].hex(' ') or 'nothing'}", expected=f"{magic.hex(' ')}, {expected}"
+            )
+        if len(start) < header:
+            raise InputError(f"'{path}' is cut short in its header", expected=expected)
+        shape = struct.unpack(f">{dimensions}I", start[4:])
+        count, sizes = math.prod(shape), " x ".join(map(str, shape))
+        if not count:
+            raise InputError(f"'{path}' holds no data, its header says ({sizes})", expected="sizes of at least 1")
+        room = file.most - header
+        if count <= room:
+            require(count, f"'{path}' of {sizes} bytes", hint="a smaller file")
+        # One byte more, to see the end; none where the file cannot hold what its header says.
+        data = file.read(count + 1) if count <= room else bytearray()
+        if len(data) != count:
+            held = f"{len(data):,}" if len(data) < count else f"more than {count:,}"
+            if file.plain or count > room:
+                held = f"{'' if file.plain else 'at most '}{room:,}"
+            raise InputError(
+                f"'{path}' holds {held} bytes of data",
+                expected=f"{count:,}, as its header says ({sizes})",
+                hint="copying or downloading it again",
+            )
+    return np.frombuffer(data, np.uint8).reshape(shape)

@@ -10,12 +10,14 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int, UInt8
+from jaxtyping import Float64, Integer, UInt8
 from torch import Tensor
 
 from edgescope.data.dataset import Dataset
-from edgescope.data.source import DataSource
+from edgescope.data.source import DataShape, DataSource, existing
 from edgescope.errors import InputError
+from edgescope.memory import require
+from edgescope.options import check_fields, integer, optional, text
 
 # Pixels at the border are almost always zero: in Fashion-MNIST the smallest standard deviation is 0.0004 of the full
 # range, and without a floor one image has 30 times the mean squared norm of all, so that a handful of images with a
@@ -24,6 +26,8 @@ from edgescope.errors import InputError
 _SMALLEST_DEVIATION = 0.1
 
 _CHUNK = 4096
+_BYTES = 8  # for each pixel: it, standardised, and once more where a part is taken
+_CHUNK_BYTES = 24  # for each pixel of a chunk, in float64
 
 
 @dataclass(frozen=True)
@@ -31,9 +35,9 @@ class RawImages:
     """Images as they are published, pixels as whole numbers, training and test part."""
 
     train: UInt8[np.ndarray, "N C H W"]
-    train_labels: Int[np.ndarray, " N"]
+    train_labels: Integer[np.ndarray, " N"]
     test: UInt8[np.ndarray, "M C H W"]
-    test_labels: Int[np.ndarray, " M"]
+    test_labels: Integer[np.ndarray, " M"]
 
     def __post_init__(self) -> None:
         for part, images, labels in (
@@ -45,6 +49,14 @@ class RawImages:
                     f"{len(images):,} {part} images with {len(labels):,} labels",
                     expected="as many labels as images, at least one",
                 )
+        if self.train.shape[1:] != self.test.shape[1:]:
+            raise InputError(
+                f"test images of {_sides(self.test)}", expected=f"{_sides(self.train)}, as the training images are"
+            )
+
+
+def _sides(images: UInt8[np.ndarray, "N C H W"]) -> str:
+    return " x ".join(map(str, images.shape[1:]))
 
 
 @dataclass(frozen=True)
@@ -56,12 +68,7 @@ class FromFolder:
     @property
     def path(self) -> Path | None:
         """The folder, which must exist; None if none was named."""
-        if self.folder is None:
-            return None
-        path = Path(self.folder).expanduser()
-        if not path.exists():
-            raise InputError(f"no folder '{self.folder}'", expected="the folder that holds the published files")
-        return path
+        return None if self.folder is None else existing(self.folder, "the folder that holds the published files")
 
 
 @dataclass(frozen=True)
@@ -83,13 +90,34 @@ class ImageSource(DataSource):
     largest: ClassVar[int] = 255
     first: ClassVar[int | None] = None
     classes: ClassVar[int] = 10
+    published: ClassVar[DataShape | None] = None
+
+    def __post_init__(self) -> None:
+        count, folder = optional(integer(1)), {"folder": optional(text(empty=False))}
+        named = folder if isinstance(self, FromFolder) else {}
+        check_fields(self, f"data set '{self.name}'", train=count, test=count, pool=integer(1), **named)
 
     @abstractmethod
     def images(self) -> RawImages:
         """The images and labels in their published order."""
 
+    def published_shape(self) -> DataShape | None:
+        whole = self.published
+        if whole is None or (isinstance(self, FromFolder) and self.folder is not None):
+            return None
+        channels, *sides = whole.input_shape
+        return DataShape(
+            train=min(self.train or whole.train, self.first or whole.train, whole.train),
+            test=min(self.test or whole.test, whole.test),
+            input_shape=(channels, *(side // self.pool for side in sides)),
+            classes=whole.classes,
+        )
+
     def load(self) -> Dataset:
         raw = self.images()
+        values = raw.train.size + raw.test.size
+        chunk = min(_CHUNK, len(raw.train)) * raw.train[0].size
+        require(_BYTES * values + _CHUNK_BYTES * chunk, f"data set '{self.name}'", hint="fewer images")
         train, test = self._pooled(raw.train), self._pooled(raw.test)
         scale = float(self.largest * self.pool**2)
         mean, deviation = _statistics(train, scale)
@@ -111,10 +139,10 @@ class ImageSource(DataSource):
         )
         return dataset.subset(self.train, self.test)
 
-    def _pooled(self, images: UInt8[np.ndarray, "N C H W"]) -> Int[np.ndarray, "N C h w"]:
+    def _pooled(self, images: UInt8[np.ndarray, "N C H W"]) -> Integer[np.ndarray, "N C h w"]:
         # Sums, not averages: they are exact, and `scale` holds the divisor.
         count, channels, height, width = images.shape
-        if self.pool < 1 or height % self.pool or width % self.pool:
+        if height % self.pool or width % self.pool:
             raise InputError(
                 f"pool={self.pool} for images of {height} x {width} pixels", expected="a number that divides both sides"
             )
@@ -134,7 +162,7 @@ class ImageSource(DataSource):
         )
 
 
-def _chunks(images: Int[np.ndarray, "N C H W"]) -> Iterator[tuple[slice, Int[np.ndarray, "n C H W"]]]:
+def _chunks(images: Integer[np.ndarray, "N C H W"]) -> Iterator[tuple[slice, Integer[np.ndarray, "n C H W"]]]:
     # Chunks keep the float64 copies small beside the images themselves.
     for start in range(0, len(images), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -142,7 +170,7 @@ def _chunks(images: Int[np.ndarray, "N C H W"]) -> Iterator[tuple[slice, Int[np.
 
 
 def _statistics(
-    images: Int[np.ndarray, "N C H W"], scale: float
+    images: Integer[np.ndarray, "N C H W"], scale: float
 ) -> tuple[Float64[np.ndarray, "C H W"], Float64[np.ndarray, "C H W"]]:
     count = len(images)
     mean = images.sum(0, dtype=np.int64) / (count * scale)
@@ -151,7 +179,7 @@ def _statistics(
 
 
 def _standardised(
-    images: Int[np.ndarray, "N C H W"],
+    images: Integer[np.ndarray, "N C H W"],
     scale: float,
     mean: Float64[np.ndarray, "C H W"],
     deviation: Float64[np.ndarray, "C H W"],

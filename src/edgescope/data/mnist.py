@@ -8,6 +8,7 @@ from typing import ClassVar
 from edgescope.data.download import fetch
 from edgescope.data.idx import IDX_FILES, find_idx, read_idx
 from edgescope.data.images import FromFolder, ImageSource, RawImages
+from edgescope.data.source import DataShape
 
 
 # Fields of the last base come first, so that "mnist:FOLDER" names the folder.
@@ -19,6 +20,7 @@ class MNIST(ImageSource, FromFolder):
     source: ClassVar[str] = "LeCun, Cortes and Burges, The MNIST database of handwritten digits (1998)"
     licence: ClassVar[str] = "none stated in the published files; commonly redistributed as CC BY-SA 3.0"
     url: ClassVar[str] = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+    published: ClassVar[DataShape | None] = DataShape(60_000, 10_000, (1, 28, 28), 10)
     hashes: ClassVar[tuple[str, ...]] = (  # MD5, in the order of IDX_FILES, as torchvision has them too
         "f68b3c2dcbeaaa9fbdd348bbdeb94873",
         "d53e105ee54ea40749a09fcbcd1e9432",

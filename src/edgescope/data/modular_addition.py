@@ -9,6 +9,10 @@ import torch
 from edgescope.data.dataset import Dataset
 from edgescope.data.source import DataSource
 from edgescope.errors import InputError
+from edgescope.memory import require
+from edgescope.options import check_fields, integer, optional, real
+
+_OWNER = "data set 'modular-addition'"
 
 
 @dataclass(frozen=True)
@@ -28,21 +32,24 @@ class ModularAddition(DataSource):
     train: int | None = None
     test: int | None = None
 
-    def load(self) -> Dataset:
-        p = self.modulus
-        if p < 2:
-            raise InputError(f"modulus={p} of modular-addition", expected="a whole number of at least 2")
-        total = p * p if self.mirrored else p * (p + 1) // 2
-        count = round(self.share * total) if 0 < self.share < 1 else 0  # a share that is NaN, too
-        if not 1 <= count < total:
+    def __post_init__(self) -> None:
+        count = optional(integer(1))
+        share = real(above=0, below=1)
+        check_fields(self, _OWNER, modulus=integer(2), share=share, train=count, test=count)
+        if not 1 <= self._training() < self._pairs():
             raise InputError(
-                f"share={self.share} of the {total:,} pairs of modular-addition",
+                f"{_OWNER} with share={self.share:g} of the {self._pairs():,} pairs",
                 expected="a share that leaves pairs to train on and pairs to test",
             )
-        pairs = torch.cartesian_prod(torch.arange(p), torch.arange(p))
+
+    def load(self) -> Dataset:
+        p, total, count = self.modulus, self._pairs(), self._training()
+        # The inputs twice, as drawn and as taken; the pairs, their order and their places.
+        require(16 * p * total + 64 * p * p, f"{_OWNER} with modulus={p:,}", hint="a smaller modulus")
+        pairs = torch.cartesian_prod(torch.arange(p, device="cpu"), torch.arange(p, device="cpu"))
         pairs = pairs if self.mirrored else pairs[pairs[:, 0] <= pairs[:, 1]]
-        pairs = pairs[torch.randperm(total, generator=torch.Generator().manual_seed(self.seed))]
-        inputs = torch.nn.functional.one_hot(pairs, p).flatten(1).float()
+        pairs = pairs[torch.randperm(total, generator=torch.Generator().manual_seed(self.seed), device="cpu")]
+        inputs = torch.zeros(total, 2 * p, device="cpu").scatter_(1, pairs + torch.tensor([0, p], device="cpu"), 1.0)
         targets = pairs.sum(1) % p
         return Dataset(
             name="modular-addition",
@@ -56,3 +63,9 @@ class ModularAddition(DataSource):
             source="computed: Power et al., arXiv 2201.02177 (2022)",
             licence="none needed: computed",
         ).subset(self.train, self.test)
+
+    def _pairs(self) -> int:
+        return self.modulus**2 if self.mirrored else self.modulus * (self.modulus + 1) // 2
+
+    def _training(self) -> int:
+        return round(self.share * self._pairs())

@@ -11,12 +11,17 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from edgescope.data.dataset import Dataset
 from edgescope.data.source import DataSource
 from edgescope.errors import InputError
+from edgescope.memory import require
+from edgescope.options import Check, check_fields, check_int, check_seed, integer
+
+_COPIES = 4
+"""Of the inputs in float32, while they are drawn."""
 
 _CHUNK = 10_000
 """Inputs that a model is given at once."""
@@ -54,12 +59,26 @@ class Synthetic(DataSource):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for option, least in (("dim", self.smallest), ("train", 1), ("test", 1), ("seed", 0)):
-            value = getattr(self, option)
-            if value < least:
-                raise InputError(
-                    f"option '{option}' of data set '{self.name}' is {value}", expected=f"at least {least}"
-                )
+        self._check()
+
+    def _check(self, **checks: Check) -> None:
+        """Check the options that all have, and by ``checks`` those of one alone."""
+        check_fields(self, self.owner, dim=integer(self.smallest), train=integer(1), test=integer(1), **checks)
+
+    @property
+    def owner(self) -> str:
+        """What the options belong to, for error messages."""
+        return f"data set '{self.name}'"
+
+    def numbers(self) -> int:
+        """How many numbers are held for each sample while it is drawn, at most."""
+        return _COPIES * self.dim
+
+    def require_memory(self, count: int) -> None:
+        """Raise :class:`MemoryBudgetError` where so many samples do not fit, before they are drawn."""
+        require(
+            4 * count * self.numbers(), f"{self.owner} of {count:,} samples", hint="fewer samples, or a smaller dim="
+        )
 
     @abstractmethod
     def sample(
@@ -68,7 +87,9 @@ class Synthetic(DataSource):
         """``count`` independent inputs and their targets, float32, on the CPU."""
 
     @abstractmethod
-    def errors(self, outputs: Float[Tensor, "N K"], targets: Float[Tensor, "N K"]) -> Float[Tensor, "N 1"]:
+    def errors(
+        self, outputs: Float[Tensor, "N K"], targets: Float[Tensor, "N K"]
+    ) -> Num[Tensor, "N 1"] | Bool[Tensor, "N 1"]:
         """The error of each output, of which the population error is the mean."""
 
     def everything(self, most: int) -> Float[Tensor, "N dim"] | None:
@@ -76,6 +97,7 @@ class Synthetic(DataSource):
         return None
 
     def load(self) -> Dataset:
+        self.require_memory(self.train + self.test)
         inputs, targets = self.sample(self.train, generator_of(self.seed, "train"))
         test_inputs, test_targets = self.sample(self.test, generator_of(self.seed, "test"))
         return Dataset(
@@ -97,8 +119,8 @@ class Synthetic(DataSource):
         are those of no data set. Raises :class:`InputError` for a model without exactly one output, or no samples.
         Cost: ``samples`` evaluations of the model at most.
         """
-        if samples < 1:
-            raise InputError(f"a population error from {samples} samples", expected="at least 1")
+        samples, seed = check_int("a population error", "samples", samples, least=1), check_seed(self.owner, seed)
+        self.require_memory(samples)
         inputs = self.everything(samples)
         exact = inputs is not None
         if inputs is None:

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from edgescope.data.synthetic import Synthetic, generator_of
 from edgescope.errors import InputError
+from edgescope.memory import require
+from edgescope.options import SHOWN, as_text, integer
 
 
 class _Taught(Synthetic):
@@ -26,7 +28,7 @@ class _Taught(Synthetic):
     def sample(
         self, count: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "count dim"], Float[Tensor, "count K"]]:
-        inputs = torch.randn(count, self.dim, generator=generator)
+        inputs = torch.randn(count, self.dim, generator=generator, device="cpu")
         return inputs, self.target(inputs)
 
     def errors(self, outputs: Float[Tensor, "N K"], targets: Float[Tensor, "N K"]) -> Float[Tensor, "N 1"]:
@@ -49,10 +51,10 @@ class Teacher(_Taught):
     signals: tuple[float, ...] = (0.9, 0.8)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        self._check()
         if not 1 <= len(self.signals) <= self.dim or not all(abs(s) <= 1 for s in self.signals):
             raise InputError(
-                f"signals={'x'.join(f'{s:g}' for s in self.signals)} of data set 'teacher' with dim={self.dim}",
+                f"{self.owner} with signals={as_text(self.signals)[:SHOWN]} and dim={self.dim}",
                 expected="correlations from -1 to 1, at most one for each input",
             )
 
@@ -60,11 +62,11 @@ class Teacher(_Taught):
         self, count: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "count dim"], Float[Tensor, "count K"]]:
         inputs, known = super().sample(count, generator)
-        noise = torch.randn(known.shape, generator=generator)
-        return inputs, known + (1 - torch.tensor(self.signals).square()).sqrt() * noise
+        noise = torch.randn(known.shape, generator=generator, device="cpu")
+        return inputs, known + (1 - torch.tensor(self.signals, device="cpu").square()).sqrt() * noise
 
     def target(self, inputs: Float[Tensor, "N dim"]) -> Float[Tensor, "N K"]:
-        return inputs[:, : len(self.signals)] * torch.tensor(self.signals).to(inputs)
+        return inputs[:, : len(self.signals)] * torch.tensor(self.signals, device="cpu").to(inputs)
 
 
 @dataclass(frozen=True)
@@ -83,15 +85,21 @@ class TeacherNetwork(_Taught):
     outputs: int = 5
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for option in ("width", "outputs"):
-            if getattr(self, option) < 1:
-                raise InputError(
-                    f"option '{option}' of data set 'teacher-network' is {getattr(self, option)}", expected="at least 1"
-                )
+        self._check(width=integer(1), outputs=integer(1))
+
+    def numbers(self) -> int:
+        return super().numbers() + 2 * self.width + 2 * self.outputs
+
+    def require_memory(self, count: int) -> None:
+        super().require_memory(count)
+        require(
+            4 * self.width * (self.dim + self.outputs),
+            f"the teacher of {self.owner} with width={self.width:,}",
+            hint="a smaller width=",
+        )
 
     def target(self, inputs: Float[Tensor, "N dim"]) -> Float[Tensor, "N K"]:
         generator = generator_of(self.seed, "teacher")
-        first = torch.randn(self.dim, self.width, generator=generator) / self.dim**0.5
-        second = torch.randn(self.width, self.outputs, generator=generator) / self.width**0.5
+        first = torch.randn(self.dim, self.width, generator=generator, device="cpu") / self.dim**0.5
+        second = torch.randn(self.width, self.outputs, generator=generator, device="cpu") / self.width**0.5
         return (inputs @ first.to(inputs)).tanh() @ second.to(inputs)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from edgescope.bounded import read_bounded
 from edgescope.data.dataset import Dataset
-from edgescope.data.source import DataSource
+from edgescope.data.source import DataSource, existing
 from edgescope.errors import InputError
+from edgescope.memory import require
+from edgescope.options import check_fields, integer, optional, text
 
+_BYTES = 48  # held for each byte of a file while it is read, at most
 _TRAIN_SHARE = 0.9
 
 
@@ -31,20 +34,29 @@ class Text(DataSource):
     train: int | None = None
     test: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.path == "":
+            raise InputError(f"{self.owner} without a file", expected="text:PATH")
+        count = optional(integer(1))
+        check_fields(self, self.owner, path=text(empty=False), length=integer(1), train=count, test=count)
+
+    @property
+    def owner(self) -> str:
+        """What the options belong to, for error messages."""
+        return f"data set '{type(self).__name__.lower()}'"
+
     def load(self) -> Dataset:
-        if not self.path:
-            raise InputError("data set 'text' without a file", expected="text:PATH")
-        if self.length < 1:
-            raise InputError(f"windows of {self.length} characters", expected="length of at least 1")
-        path = Path(self.path).expanduser()
+        path = existing(self.path, "a text file")
+        if not path.is_file():
+            raise InputError(f"'{self.path}' is not a file", expected="a text file")
+        size = path.stat().st_size
+        require(_BYTES * size, f"{self.owner} of '{self.path}'", hint="a shorter file")
+        data = read_bounded(path, size)  # no more than that, should it grow
         try:
-            data = path.read_bytes()
-            text = data.decode("utf-8")
+            characters = data.decode("utf-8")
         except UnicodeDecodeError as error:
             raise InputError(f"'{self.path}' is not text in UTF-8 (byte {error.start:,})") from error
-        except OSError as error:
-            raise InputError(f"'{self.path}' cannot be read ({error.strerror})", expected="a text file") from error
-        points, codes = np.unique(np.frombuffer(text.encode("utf-32-le"), np.uint32), return_inverse=True)
+        points, codes = np.unique(np.frombuffer(characters.encode("utf-32-le"), np.uint32), return_inverse=True)
         cut = int(_TRAIN_SHARE * len(codes))
         inputs, targets = self._windows(codes[:cut], len(codes))
         test_inputs, test_targets = self._windows(codes[cut:], len(codes))

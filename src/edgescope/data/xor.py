@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgescope.data.synthetic import Synthetic
@@ -28,17 +28,17 @@ class XOR(Synthetic):
     def sample(
         self, count: int, generator: torch.Generator
     ) -> tuple[Float[Tensor, "count dim"], Float[Tensor, "count 1"]]:
-        inputs = 2.0 * torch.randint(2, (count, self.dim), generator=generator) - 1
+        inputs = 2.0 * torch.randint(2, (count, self.dim), generator=generator, device="cpu") - 1
         return inputs, self.target(inputs)
 
     def target(self, inputs: Float[Tensor, "N dim"]) -> Float[Tensor, "N 1"]:
         return inputs[:, :1] * inputs[:, 1:2]
 
-    def errors(self, outputs: Float[Tensor, "N 1"], targets: Float[Tensor, "N 1"]) -> Float[Tensor, "N 1"]:
+    def errors(self, outputs: Float[Tensor, "N 1"], targets: Float[Tensor, "N 1"]) -> Bool[Tensor, "N 1"]:
         return ~(outputs * targets > 0)
 
     def everything(self, most: int) -> Float[Tensor, "N dim"] | None:
         if 2**self.dim > most:
             return None
-        numbers = torch.arange(2**self.dim)[:, None]
-        return 2.0 * ((numbers >> torch.arange(self.dim)) & 1) - 1
+        numbers = torch.arange(2**self.dim, device="cpu")[:, None]
+        return 2.0 * ((numbers >> torch.arange(self.dim, device="cpu")) & 1) - 1

@@ -1,10 +1,11 @@
-"""The dimension of an optimizer's attractor: from one-step exponents, along a trajectory, and by counting boxes."""
+"""The dimension of an optimizer's attractor: from one-step exponents, from Lyapunov exponents, and by box counting."""
 
 from edgescope.dimension.bound import GeneralizationBound, dimension_bound, stability_bound
 from edgescope.dimension.boxes import BoxDimension, box_dimension
 from edgescope.dimension.formula import DeadZone
 from edgescope.dimension.kaplan_yorke import kaplan_yorke
 from edgescope.dimension.lyapunov import LyapunovExponents, LyapunovTracker, lyapunov_exponents, trajectory
+from edgescope.dimension.options import DimensionOptions
 from edgescope.dimension.random_attractor import Attractor, RandomAttractor
 from edgescope.dimension.sharpness_dimension import SharpnessDimension, sharpness_dimension
 
@@ -12,6 +13,7 @@ __all__ = [
     "Attractor",
     "BoxDimension",
     "DeadZone",
+    "DimensionOptions",
     "GeneralizationBound",
     "LyapunovExponents",
     "LyapunovTracker",

@@ -1,20 +1,20 @@
-"""The generalization bound that the sharpness dimension enters, term by term."""
+"""The generalization bound in terms of the sharpness dimension, term by term."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-from edgescope.errors import InputError
+from edgescope.options import Check, checked, integer, real
 
 SOURCE = "Tuci et al. 2026, arXiv 2604.19740"
 
 
 @dataclass(frozen=True)
 class GeneralizationBound:
-    """``value`` bounds the worst gap between risk and empirical risk over the attractor; it is the sum of ``terms``.
+    """``value``, the sum of ``terms``, bounds the largest gap between risk and empirical risk over the attractor.
 
-    All in the unit of the loss. ``vacuous`` where it says no more than that the loss lies in [0, B].
+    All are in the unit of the loss. ``vacuous``: the bound says no more than that the loss lies in [0, B].
     """
 
     value: float
@@ -24,6 +24,16 @@ class GeneralizationBound:
     source: str = SOURCE
 
 
+_SHARED: dict[str, Check] = {
+    "dimension": real(least=0),
+    "n": integer(1),
+    "delta": real(above=0, below=1),
+    "lipschitz": real(least=0),
+    "bound": real(above=0),
+}
+
+
+@checked(**_SHARED, information=real(least=0), zeta=real(above=0, below=1), constant=real(least=0))
 def dimension_bound(
     dimension: float,
     n: int,
@@ -40,14 +50,11 @@ def dimension_bound(
     2 K delta + 2 B sqrt(4 dim ln(1/delta) / n) + (I + ln(1/zeta)) / sqrt(n) + C B^2 / sqrt(n), with ``dimension`` the
     sharpness dimension, ``n`` samples, a loss in [0, B = ``bound``] that is K = ``lipschitz``, the total mutual
     information I = ``information`` between attractor and data (nats), and C = ``constant``. Neither C nor
-    delta(n, gamma) is given by the paper, so the value is for comparing, term by term, not a certificate.
+    delta(n, gamma) is given in the paper, so that the value serves for comparisons, term by term, not as a certificate.
 
     Raises :class:`InputError` for arguments outside their range.
     """
-    complexity = _complexity(dimension, n, delta=delta, lipschitz=lipschitz, bound=bound)
-    _check("information", information, information >= 0, "at least 0")
-    _check("zeta", zeta, 0 < zeta < 1, "between 0 and 1")
-    _check("constant", constant, constant >= 0, "at least 0")
+    complexity = math.sqrt(4 * dimension * math.log(1 / delta))
     terms = {
         "covering": 2 * lipschitz * delta,
         "dimension": 2 * bound * complexity / math.sqrt(n),
@@ -58,15 +65,15 @@ def dimension_bound(
     return _bound(terms, bound, "2Kδ + 2B√(4 dim ln(1/δ)/n) + (I + ln(1/ζ))/√n + CB²/√n")
 
 
+@checked(**_SHARED, stability=real(least=0))
 def stability_bound(
     dimension: float, n: int, *, delta: float, lipschitz: float, bound: float, stability: float
 ) -> GeneralizationBound:
-    """The paper's bound in expectation, where random-set stability beta_n = ``stability`` stands for the information.
+    """The paper's bound in expectation, with random-set stability beta_n = ``stability`` in place of the information.
 
-    2 [B/n + delta K + beta^(1/3) (1 + B sqrt(4 dim ln(1/delta)))]; the rest as in :func:`dimension_bound`.
+    2 [B/n + delta K + beta^(1/3) (1 + B sqrt(4 dim ln(1/delta)))], with the symbols of :func:`dimension_bound`.
     """
-    complexity = _complexity(dimension, n, delta=delta, lipschitz=lipschitz, bound=bound)
-    _check("stability", stability, stability >= 0, "at least 0")
+    complexity = math.sqrt(4 * dimension * math.log(1 / delta))
     root = stability ** (1 / 3)
     terms = {
         "samples": 2 * bound / n,
@@ -75,20 +82,6 @@ def stability_bound(
         "dimension": 2 * root * bound * complexity,
     }
     return _bound(terms, bound, "2[B/n + δK + β^(1/3)(1 + B√(4 dim ln(1/δ)))]")
-
-
-def _complexity(dimension: float, n: int, *, delta: float, lipschitz: float, bound: float) -> float:
-    _check("dimension", dimension, dimension >= 0, "at least 0")
-    _check("n", n, n >= 1, "at least 1 sample")
-    _check("delta", delta, 0 < delta < 1, "between 0 and 1")
-    _check("lipschitz", lipschitz, lipschitz >= 0, "at least 0")
-    _check("bound", bound, bound > 0, "more than 0")
-    return math.sqrt(4 * dimension * math.log(1 / delta))
-
-
-def _check(name: str, value: float, fits: bool, expected: str) -> None:
-    if not (math.isfinite(value) and fits):
-        raise InputError(f"{name}={value}", expected=f"a finite number, {expected}")
 
 
 def _bound(terms: dict[str, float], bound: float, formula: str) -> GeneralizationBound:

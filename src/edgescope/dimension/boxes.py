@@ -8,16 +8,18 @@ import numpy as np
 from jaxtyping import Float
 
 from edgescope.errors import InputError
+from edgescope.options import checked, integer, real, type_of
 
 
 @dataclass(frozen=True)
 class BoxDimension:
-    """The slope of ln(occupied boxes) against ln(1 / side), and what it was fitted to.
+    """The slope of ln(occupied boxes) against ln(1 / side), with the data of the fit.
 
-    ``sides`` (unit of the points) and ``counts`` are of all box sizes; ``fitted`` marks those of the line: counts from
-    16 boxes up to a share of the number of points, where boxes are still well filled. ``error`` is half the range of
-    the slopes between neighbouring fitted sizes: it shows how far from a straight line they are. ``dimension`` is 0,
-    and the error 0, where all points are one.
+    ``sides`` (in the unit of the points) and ``counts`` are those of all box sizes. ``fitted`` is True for the sizes
+    that the line was fitted to: counts of at least 16 boxes, up to a fraction of the number of points for which boxes
+    are still well filled. ``error`` is half the range of the slopes between neighbouring fitted sizes. It measures the
+    deviation from a straight line; it is neither a standard error nor a bound on the bias of finitely many points.
+    Dimension and error are 0 where all points coincide.
     """
 
     dimension: float
@@ -28,24 +30,25 @@ class BoxDimension:
     points: int
 
 
+@checked(levels=integer(2), per_box=real(least=1))
 def box_dimension(points: Float[np.ndarray, "N d"], *, levels: int = 16, per_box: float = 20.0) -> BoxDimension:
     """The box-counting dimension of N ``points`` in d dimensions, over ``levels`` halvings of the box.
 
-    Boxes that hold fewer than ``per_box`` points on average are left out of the fit: with finitely many points counts
-    saturate there and the slope falls to 0. Cost: ``levels`` sorts of N integers. Raises :class:`InputError` for fewer
-    than 1,000 points or points that are not finite.
+    Box sizes with fewer than ``per_box`` points in a box on average are not fitted, since the counts of finitely many
+    points saturate there and the slope falls to 0. Cost: ``levels`` sorts of N integers. Raises :class:`InputError` for
+    fewer than 1,000 points, and for points that are not finite.
     Source: Falconer, Fractal Geometry, 2014, section 2.1.
     """
-    cloud = np.asarray(points, dtype=np.float64)
+    try:
+        cloud = np.asarray(points, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"points given as {type_of(points)}", expected="at least 1,000 points as rows") from error
     if cloud.ndim != 2 or cloud.shape[0] < 1000 or cloud.shape[1] < 1:
         raise InputError(f"points of shape {cloud.shape}", expected="at least 1,000 points as rows")
     if not np.isfinite(cloud).all():
         raise InputError("points that are NaN or infinite", expected="finite ones")
-    if not (levels >= 2 and levels * cloud.shape[1] <= 62) or not per_box >= 1:
-        raise InputError(
-            f"levels={levels}, per_box={per_box:g} in {cloud.shape[1]} dimensions",
-            expected=f"2 to {62 // cloud.shape[1]} levels and at least 1 point a box",
-        )
+    if levels * cloud.shape[1] > 62:
+        raise InputError(f"{levels} levels in {cloud.shape[1]} dimensions", expected=f"2 to {62 // cloud.shape[1]}")
     origin = cloud.min(axis=0)
     extent = float((cloud.max(axis=0) - origin).max())
     sides = extent / 2.0 ** np.arange(1, levels + 1)
@@ -73,7 +76,7 @@ def box_dimension(points: Float[np.ndarray, "N d"], *, levels: int = 16, per_box
 
 
 def _occupied(cells: np.ndarray, level: int) -> int:
-    """How many different cells there are, coordinates below 2^level packed into one integer."""
+    """The number of different cells; their coordinates, below 2^level, are packed into one integer."""
     key = cells[:, 0].copy()
     for column in cells.T[1:]:
         key = (key << level) | column

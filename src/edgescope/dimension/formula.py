@@ -1,4 +1,4 @@
-"""From the nodes of several mini-batches to one dimension: the order of averaging, the dead zone, the jackknife."""
+"""The dimension from the nodes of several mini-batches: order of averaging, dead zones, and jackknife errors."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from torch import Tensor
 
 from edgescope.dimension.estimators import Estimator, Exponent, default_bandwidth, exponents_of
 from edgescope.dimension.kaplan_yorke import crossing
-from edgescope.dimension.steps import Measure
+from edgescope.linalg.nodes import Nodes
+from edgescope.linalg.spectral_density import student_factor
 
 Averaging = Literal["sorted", "pooled", "each"]
-Unit = list[Measure]
-"""What is averaged over, and what the jackknife leaves out: a mini-batch with its probes, or one probe of the whole."""
+Unit = list[Nodes]
+"""A sample that averages and the jackknife are over: a mini-batch with its probes, or one probe of all data."""
 
-_GROUPS = 20  # of units, at most, that the jackknife leaves out in turn
+_GROUPS = 20  # the largest number of groups of units that the jackknife leaves out in turn
 
 
 @dataclass(frozen=True)
 class DeadZone:
-    """The dimension when all directions within ``width`` of neutral get the exponent 0; ``neutral`` counts them."""
+    """The dimension when the exponents of all directions within ``width`` of neutral are set to 0.
+
+    The distance from neutral is |lr * eigenvalue| for gradient descent. ``neutral`` is the number of these directions.
+    """
 
     width: float
     neutral: float
@@ -33,7 +37,7 @@ class DeadZone:
 
 @dataclass(frozen=True)
 class Formula:
-    """How nodes become exponents (``exponent``, ``estimator``), and exponents of ``size`` directions a dimension."""
+    """How a dimension is computed from nodes: by their ``exponent``, and the ``estimator`` for ``size`` directions."""
 
     exponent: Exponent
     estimator: Estimator
@@ -42,6 +46,7 @@ class Formula:
     quantiles: int | None
 
     def dimension(self, units: Sequence[Unit], averaging: Averaging) -> float:
+        """The dimension of these units, with this order of averaging."""
         if averaging == "each":
             return sum(self.dimension([unit], "pooled") for unit in units) / len(units)
         return crossing(*self.parts(units, averaging))
@@ -49,36 +54,36 @@ class Formula:
     def parts(self, units: Sequence[Unit], averaging: Averaging) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """Exponents in descending order, and how many directions have each.
 
-        "sorted" averages order by order over units that hold every direction once; "pooled" puts all nodes together.
+        "sorted" averages rank by rank, over units that have every direction once; "pooled" combines all nodes.
         """
         if averaging == "sorted":
-            each = [self.exponent(nodes).sort(descending=True).values for unit in units for nodes, _ in unit]
+            each = [self.exponent(nodes.values).sort(descending=True).values for unit in units for nodes in unit]
             mean = torch.stack(each).mean(0)
             return mean, torch.ones_like(mean)
-        nodes, shares = pooled(units)
+        nodes = pooled(units)
         exponents, directions = exponents_of(
-            nodes, shares, self.size, self.exponent, self.estimator, self.bandwidth, self.quantiles
+            nodes.values, nodes.weights, self.size, self.exponent, self.estimator, self.bandwidth, self.quantiles
         )
         ordered, order = exponents.sort(descending=True)
         return ordered, directions[order]
 
     def drift(self, units: Sequence[Unit], coarse: Sequence[Unit] | None, averaging: Averaging) -> float:
-        """How far the dimension is from the one of half the depth; infinite where the depth was one step."""
+        """The difference from the dimension at half the depth; infinite where the depth is a single step."""
         if coarse is None:
             return 0.0
-        if self.size > 1 and all(len(nodes) == 1 for unit in units for nodes, _ in unit):
+        if self.size > 1 and all(len(nodes.values) == 1 for unit in units for nodes in unit):
             return math.inf
         return self.dimension(units, averaging) - self.dimension(coarse, averaging)
 
     def contraction(self, units: Sequence[Unit]) -> float:
-        """The sum of all exponents, from the nodes themselves."""
-        nodes, shares = pooled(units)
-        return self.size * float(shares @ self.exponent(nodes))
+        """The sum of all exponents, from the nodes without smoothing."""
+        nodes = pooled(units)
+        return self.size * float(nodes.weights @ self.exponent(nodes.values))
 
     def in_dead_zone(self, zone: float, units: Sequence[Unit], averaging: Averaging) -> DeadZone:
-        """The dimension when nodes nearer than ``zone`` to neutral have the exponent 0."""
-        nodes, shares = pooled(units)
-        neutral = self.size * float(shares[nodes.abs() < zone].sum())
+        """The dimension when the exponents of nodes closer than ``zone`` to neutral are set to 0."""
+        nodes = pooled(units)
+        neutral = self.size * float(nodes.weights[nodes.values.abs() < zone].sum())
         flat = replace(self, exponent=lambda x: torch.where(x.abs() < zone, 0.0, self.exponent(x)))
         return DeadZone(zone, neutral, flat.dimension(units, averaging))
 
@@ -91,26 +96,27 @@ def fitted(
     bandwidth: float | None,
     quantiles: int | None,
 ) -> Formula:
-    """The formula with a bandwidth that suits these units, unless one is given."""
-    width = default_bandwidth(*pooled(units), exponent, estimator) if bandwidth is None else bandwidth
+    """The formula with ``bandwidth``, or with the default bandwidth for these units where it is None."""
+    nodes = pooled(units)
+    width = default_bandwidth(nodes.values, nodes.weights, exponent, estimator) if bandwidth is None else bandwidth
     return Formula(exponent, estimator, size, width, quantiles)
 
 
-def pooled(units: Sequence[Unit]) -> Measure:
-    """All nodes of all units, every unit with the same weight; the shares sum to 1."""
-    nodes = [nodes for unit in units for nodes, _ in unit]
-    shares = [shares / (len(unit) * len(units)) for unit in units for _, shares in unit]
-    return torch.cat(nodes), torch.cat(shares)
+def pooled(units: Sequence[Unit]) -> Nodes:
+    """All nodes of all units, every unit with the same weight; the weights sum to 1."""
+    every = [nodes._replace(weights=nodes.weights / (len(unit) * len(units))) for unit in units for nodes in unit]
+    return Nodes(*(torch.cat(pieces) for pieces in zip(*every, strict=True)))
 
 
 def jackknife(figure: Callable[[Sequence[Unit]], float], units: Sequence[Unit]) -> float:
-    """The standard error of a figure over units, leaving out one (or a group of them) in turn; infinite for one unit.
+    """The jackknife standard error of a quantity over units, left out singly or in groups; infinite for one unit.
 
+    Times Student's t, so that it covers 68.3% for few units, too.
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, eq. 11.5.
     """
     groups = min(len(units), _GROUPS)
     if groups < 2:
         return math.inf
     without = [figure([unit for i, unit in enumerate(units) if i % groups != group]) for group in range(groups)]
-    values = torch.tensor(without, dtype=torch.float64)
-    return float(((groups - 1) / groups * (values - values.mean()).square().sum()).sqrt())
+    values = torch.tensor(without, dtype=torch.float64, device="cpu")
+    return student_factor(groups) * float(((groups - 1) / groups * (values - values.mean()).square().sum()).sqrt())

@@ -1,4 +1,4 @@
-"""The Kaplan-Yorke dimension: how many directions together still do not shrink volume."""
+"""The Kaplan-Yorke dimension: the largest dimension in which volumes do not shrink."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.errors import InputError
+from edgescope.options import check_bool, checked
 
 
+@checked(allow_singular=check_bool)
 def kaplan_yorke(exponents: Any, weights: Any = None, *, allow_singular: bool = False) -> float:
     """The Kaplan-Yorke dimension of ``exponents`` (d,), in any order: a number between 0 and d.
 
     With the exponents sorted, lambda_1 >= ... >= lambda_d, and S_j the sum of the first j: 0 where lambda_1 < 0; d
-    where S_d >= 0; else j + S_j / |lambda_(j+1)| for the last j with S_j >= 0. S is concave, so it is the place where
-    S, drawn as a line through its values, comes down to 0.
+    where S_d >= 0; else j + S_j / |lambda_(j+1)| for the last j with S_j >= 0. It is the point at which S, linearly
+    interpolated, falls to 0.
 
-    ``exponents`` and ``weights`` are a tensor, an array or numbers. ``weights`` (d,) count how many directions share
-    an exponent (1 each by default, fractions allowed), as quantiles and densities have it; d is then their sum.
+    ``exponents`` and ``weights`` are tensors, arrays or sequences of numbers. ``weights`` (d,) are the numbers of
+    directions that share each exponent (by default 1; fractions are allowed, as for quantiles and densities); d is then
+    their sum.
 
-    Raises :class:`InputError` for no exponents, NaN, infinity, or weights that are negative or do not fit. An exponent
-    of minus infinity (a singular Jacobian, log 0) is refused unless ``allow_singular``: it then contributes its limit,
-    no fraction of a dimension.
+    Raises :class:`InputError` for no exponents, for NaN and infinity, and for weights that are negative or not as many.
+    An exponent of minus infinity (a singular Jacobian) is refused unless ``allow_singular``; it then adds no fraction
+    of a dimension, which is its limit.
 
     Source: Kaplan and Yorke 1979; Tuci et al. 2026, arXiv 2604.19740, definition of the sharpness dimension.
     """
@@ -44,16 +47,22 @@ def kaplan_yorke(exponents: Any, weights: Any = None, *, allow_singular: bool = 
     return crossing(ordered, counts[order])
 
 
-def crossing(exponents: Float[Tensor, " n"], weights: Float[Tensor, " n"]) -> float:
-    """Kaplan-Yorke of exponents in descending order, with weights: where their running sum comes down to 0."""
+def crossing(exponents: Float[Tensor, " n"], weights: Float[Tensor, " n"], level: float = 0.0) -> float:
+    """The point at which the running sum of descending exponents, with weights, falls to ``level``.
+
+    Where the sum never reaches the level, the point of its maximum.
+    """
     present = weights > 0
     exponents, weights = exponents[present], weights[present]
     sums = (exponents * weights).cumsum(0)
-    kept = int((sums >= 0).sum())
+    rising = int((exponents > 0).sum())
+    if level > 0 and (not rising or float(sums[rising - 1]) <= level):
+        return float(weights[:rising].sum())
+    kept = rising + int((sums[rising:] >= level).sum())
     if kept == len(sums):
         return float(weights.sum())
     whole, left = (float(weights[:kept].sum()), float(sums[kept - 1])) if kept else (0.0, 0.0)
-    return whole + left / abs(float(exponents[kept]))
+    return whole + (left - level) / abs(float(exponents[kept]))
 
 
 def refuse_exponents(values: Float[Tensor, " n"]) -> None:
@@ -71,9 +80,9 @@ def refuse_exponents(values: Float[Tensor, " n"]) -> None:
 
 
 def numbers(given: Any, what: str) -> Float[Tensor, " n"]:
-    """What was given as a float64 vector; :class:`InputError` where it is none, or empty."""
+    """``given`` as a float64 vector. Raises :class:`InputError` where it is not a vector of numbers, or empty."""
     try:
-        values = torch.as_tensor(given, dtype=torch.float64).detach().cpu()
+        values = torch.as_tensor(given, dtype=torch.float64, device="cpu").detach().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{what} of type {type(given).__name__}", expected="a vector of real numbers") from error
     if values.ndim != 1:

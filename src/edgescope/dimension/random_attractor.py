@@ -1,34 +1,36 @@
-"""The paper's toy: particles in a corrugated bowl that take gradient steps and share their noise."""
+"""A toy model: particles that take gradient steps in a corrugated bowl, all with the same noise."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from jaxtyping import Float
 
 from edgescope.dimension.boxes import BoxDimension, box_dimension
 from edgescope.dimension.kaplan_yorke import kaplan_yorke
 from edgescope.errors import InputError
+from edgescope.extras import compiled
+from edgescope.memory import require
+from edgescope.options import check_fields, checked, integer, optional, real
 
 
 @dataclass(frozen=True)
 class Attractor:
-    """Where the particles are after the last step, and the exponents along their way.
+    """The particles after the last step, and the exponents along their trajectories.
 
     ``boxes`` is the box-counting dimension of ``points`` (N, d). ``exponents`` (d,) are the RDS sharpness of order 1 to
-    d: the mean over steps, after the warmup, of the supremum over all particles of ln sigma_k; ``dimension`` is their
-    Kaplan-Yorke dimension, the paper's dim_S, which bounds the box dimension from above. ``mean_exponents`` and
-    ``mean_dimension`` have the mean over particles in place of the supremum, as estimators at one checkpoint do.
-    ``errors`` are standard errors of ``exponents`` over steps.
+    d, per step: the mean over steps after the warmup of the supremum over particles of ln sigma_k. ``error`` (d,) is
+    their standard error over steps. ``dimension`` is their Kaplan-Yorke dimension, the paper's dim_S, an upper bound of
+    the box dimension. ``mean_exponents`` and ``mean_dimension`` use the mean over particles instead of the supremum, as
+    estimators at one checkpoint do.
     """
 
     points: Float[np.ndarray, "N d"]
     boxes: BoxDimension
     exponents: Float[np.ndarray, " d"]
-    errors: Float[np.ndarray, " d"]
+    error: Float[np.ndarray, " d"]
     dimension: float
     mean_exponents: Float[np.ndarray, " d"]
     mean_dimension: float
@@ -36,11 +38,11 @@ class Attractor:
 
 @dataclass(frozen=True)
 class RandomAttractor:
-    """L(x) = ||x||^2 / 2 - A prod_i cos(k x_i); x' = x - lr grad L(x) + noise xi, one Gaussian xi a step for all.
+    """x' = x - lr grad L(x) + noise xi on L(x) = ||x||^2 / 2 - A prod_i cos(k x_i), in two dimensions.
 
-    The defaults are the paper's (d = 2, A = 2, k = 4, lr = 0.15, noise 0.1, 250 steps, 600,000 particles). All
-    particles of a run see the same noise, so what they are drawn to is the pullback attractor of that noise.
-    Source: Tuci et al. 2026, arXiv 2604.19740.
+    Every step has one Gaussian xi for all particles, so that they converge to the pullback attractor of the noise.
+    ``amplitude`` is A and ``frequency`` is k. The defaults are the paper's (A = 2, k = 4, lr = 0.15, noise 0.1, 250
+    steps, 600,000 particles). Source: Tuci et al. 2026, arXiv 2604.19740.
     """
 
     amplitude: float = 2.0
@@ -49,24 +51,21 @@ class RandomAttractor:
     noise: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise InputError(f"a learning rate of {self.lr}", expected="a positive finite number")
-        for name in ("amplitude", "frequency", "noise"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise InputError(f"{name}={getattr(self, name)}", expected="a finite number of at least 0")
+        size = real(least=0)
+        check_fields(self, "RandomAttractor", lr=real(above=0), amplitude=size, frequency=size, noise=size)
 
+    @checked(particles=integer(1000), steps=integer(1), warmup=optional(integer(0)))
     def run(self, particles: int = 600_000, steps: int = 250, *, warmup: int | None = None, seed: int = 0) -> Attractor:
-        """Follow ``particles`` from the square [-2, 2]^2 for ``steps``; exponents after ``warmup`` (half) of them.
+        """Simulate ``particles``, initially uniform in the square [-2, 2]^2, for ``steps`` steps.
 
-        Cost: some 0.06 s a step for 600,000 particles on one core. Raises :class:`InputError` for
-        counts that cannot be used, or particles that diverge (lr of 2 or more).
+        Exponents are averaged over the steps after ``warmup`` (by default half of them). Cost: about 0.06 s a step for
+        600,000 particles on one core. Raises :class:`InputError` for numbers that cannot be used, and for particles
+        that diverge (lr of 2 or more).
         """
         first = steps // 2 if warmup is None else warmup
-        if not (particles >= 1000 and steps >= 1 and 0 <= first < steps):
-            raise InputError(
-                f"particles={particles}, steps={steps}, warmup={first}",
-                expected="at least 1,000 particles and more steps than the warmup",
-            )
+        if first >= steps:
+            raise InputError(f"{steps} steps with a warmup of {first}", expected="more steps than the warmup")
+        require(2 * 8 * particles, f"a random attractor of {particles:,} particles", hint="fewer particles")
         rng = np.random.default_rng(seed)
         x = rng.uniform(-2.0, 2.0, (particles, 2))
         highest, means = [], []
@@ -84,20 +83,20 @@ class RandomAttractor:
             points=x,
             boxes=box_dimension(x),
             exponents=exponents,
-            errors=spread / math.sqrt(len(highest)),
+            error=spread / math.sqrt(len(highest)),
             dimension=kaplan_yorke(exponents),
             mean_exponents=mean_exponents,
             mean_dimension=kaplan_yorke(mean_exponents, allow_singular=True),
         )
 
 
-@numba.njit(cache=True, error_model="numpy")  # type: ignore[untyped-decorator]
+@compiled(cache=True, error_model="numpy")
 def advance(
     x: Float[np.ndarray, "N 2"], shift: Float[np.ndarray, " 2"], amplitude: float, frequency: float, lr: float
 ) -> tuple[float, float, float, float]:
-    """One step of all particles in place; the largest sigma_1 and sigma_2 before it, and the mean of their logarithms.
+    """One step of all particles, in place; the largest sigma_1 and sigma_2 before it, and their mean logarithms.
 
-    The Hessian has 1 + a on its diagonal and b beside it (the names below), so sigma are |1 - lr (1 + a -+ |b|)|.
+    The Hessian has 1 + a on its diagonal and b off it, so that the sigma are |1 - lr (1 + a -+ |b|)|.
     """
     highest_1, highest_2, total_1, total_2 = 0.0, 0.0, 0.0, 0.0
     pull, curve = amplitude * frequency, amplitude * frequency**2

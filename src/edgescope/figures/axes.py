@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import altair as alt
 
@@ -16,17 +16,32 @@ datum.value != 0 && (abs(datum.value) >= 1e5 || abs(datum.value) < 1e-3)
 """.strip()
 """Labels as 0.05, 200, 10,000, 3.8e5: plain as long as they are short."""
 
+FEW_STEPS = 8
+"""Steps that all have a tick of their own."""
+
 X_TITLES: dict[str, str] = {"step": "step", "time": "time η · step"}
 
 
-def x_axis(x: str, values: Sequence[float], rows: int = 1, titled: bool = True) -> tuple[alt.Scale, alt.Axis]:
-    """Scale and axis for steps or times; up to ``rows`` measurements share a point, and its title says so."""
+def x_axis(
+    x: str, values: Sequence[float], rows: int = 1, titled: bool = True, gaps: bool = False
+) -> tuple[alt.Scale, alt.Axis]:
+    """Scale and axis for steps or times.
+
+    Up to ``rows`` measurements share a point, or with ``gaps`` circles mark where there is no value: its title says so.
+    """
     low, high = min(values), max(values)
     # A little beyond the last step, so that a run of steps 0 to 399 shows the label 400.
     domain = [0.0 if 0 <= low <= 0.05 * high else low, high + 0.01 * (high - low) if high > low else low + 1]
     note = [] if rows == 1 else [f"mean and range of up to {rows} points"]
+    note += ["circles on the axis: no finite value there"] if gaps else []
     title = [X_TITLES.get(x, x), *note] if titled else None
-    return alt.Scale(domain=domain, nice=False, zero=False), alt.Axis(title=title, tickCount=6, labelExpr=PLAIN)
+    ticks: dict[str, Any] = {"tickCount": 6}
+    if low == high:  # in the middle, since a point on the edge is hardly seen
+        domain, ticks = [low - 1, low + 1], {"values": [low]}
+    elif x == "step" and high - low <= FEW_STEPS:  # whole numbers, without halves between them
+        ticks = {"values": [float(step) for step in range(math.ceil(domain[0]), math.floor(high) + 1)]}
+    axis = alt.Axis(title=title, labelExpr=PLAIN, **ticks)
+    return alt.Scale(domain=domain, nice=False, zero=False), axis
 
 
 def log_ticks(low: float, high: float, most: int = 7) -> list[float]:

@@ -9,9 +9,9 @@ import altair as alt
 import polars as pl
 
 from edgescope.figures import look
-from edgescope.figures.axes import X, linear_axis, short
+from edgescope.figures.axes import X, linear_axis, log_axis, short
 from edgescope.figures.lines import Chart, Lines, inline, run_scales
-from edgescope.figures.thin import check_table
+from edgescope.figures.thin import check_table, thin_to_extremes
 
 
 def eigenvalue_curves(
@@ -23,13 +23,15 @@ def eigenvalue_curves(
     columns: int = 2,
     diverged: Collection[str] = (),
     title: str = "sharpness λ (units of 1/η)",
+    logarithmic: bool = False,
 ) -> Chart:
     """Eigenvalues in one panel a run, each with its own axis (``"apart"``), or all in one (``"together"``).
 
-    ``table`` has the columns ``run``, ``step`` (or ``time``), ``value`` and, where there are several eigenvalues,
-    ``k`` (1 is the largest); the further ones are drawn fainter. ``thresholds`` has ``run``, ``threshold`` and, where
-    it moves along the run, ``step`` (or ``time``). Runs that ``diverged`` names, and those whose last value is not
-    finite, are crossed where they leave the picture. Raises :class:`InputError` for tables without rows or columns.
+    ``table`` has the columns ``run``, ``step`` (or ``time``), ``value`` and, where there are several eigenvalues, ``k``
+    (1 is the largest); the further ones are drawn fainter. ``thresholds`` has ``run``, ``threshold`` and, where it
+    moves along the run, ``step`` (or ``time``). With ``logarithmic`` only positive values are drawn. Runs that
+    ``diverged`` names, and those whose last value is not finite, are crossed where they leave the picture. Raises
+    :class:`InputError` for tables without rows or columns.
     """
     what = "eigenvalue curves"
     wanted = {"run": "name", x: "number", "value": "number"}
@@ -37,10 +39,10 @@ def eigenvalue_curves(
         table = table.with_columns(pl.col("k").cast(pl.Int64))
         wanted["k"] = "name"
     by = ["run", "k"] if "k" in wanted else ["run"]
-    lines = Lines.of(check_table(table, wanted, what), x, "value", by, what, diverged=diverged)
+    lines = Lines.of(check_table(table, wanted, what), x, "value", by, what, diverged=diverged, positive=logarithmic)
     edges = _edges(lines, thresholds, x)
     if layout == "together":
-        return _panel(lines, edges, title)
+        return _panel(lines, edges, title, logarithmic=logarithmic)
     panels = []
     for place, run in enumerate(lines.runs):
         panel = _panel(
@@ -50,6 +52,7 @@ def eigenvalue_curves(
             x_titled=place + columns >= len(lines.runs),
             legend=False,
             worded=False,
+            logarithmic=logarithmic,
         )
         heading = alt.TitleParams(_heading(run, lines, edges), fontSize=12, fontWeight="normal", offset=6)
         panels.append(panel.properties(title=heading, width=look.PANEL_WIDTH, height=look.PANEL_HEIGHT))
@@ -66,18 +69,26 @@ def _heading(run: str, lines: Lines, edges: pl.DataFrame) -> str:
 
 
 def _edges(lines: Lines, thresholds: pl.DataFrame | None, x: str) -> pl.DataFrame:
-    """The thresholds as lines: run, x, threshold; a constant one spans the whole of its run."""
+    """The thresholds as lines: run, x, threshold; one without further points spans the whole of its run."""
     if thresholds is None:
         return pl.DataFrame(schema={"run": pl.String, x: pl.Float64, "threshold": pl.Float64})
     moving = x in thresholds.columns
     wanted = {"run": "name", "threshold": "number"} | ({x: "number"} if moving else {})
     edges = check_table(thresholds, wanted, "thresholds").filter(pl.col("threshold").is_finite())
-    if not moving:
-        span = lines.points.group_by("run", maintain_order=True).agg(
-            pl.concat_list(pl.col(x).min(), pl.col(x).max()).alias(x)
-        )
-        edges = edges.join(span, on="run", maintain_order="left").explode(x)
-    return edges.select("run", x, "threshold").filter(pl.col("run").is_in(lines.runs))
+    first, last = pl.col(x).min().alias("first"), pl.col(x).max().alias("last")
+    spans = lines.points.group_by("run", maintain_order=True).agg(first, last)
+    alone = (pl.col("first") == pl.col("last")).cast(pl.Int64)  # a single step, with the axis around it
+    spans = spans.with_columns(first=pl.col("first") - alone, last=pl.col("last") + alone)
+    if moving:
+        edges = edges.join(spans, on="run", maintain_order="left").filter(pl.col(x).is_between("first", "last"))
+        single = edges.filter(pl.len().over("run") == 1)
+        ends = [single.with_columns(pl.col(end).alias(x)) for end in ("first", "last")]
+        edges = pl.concat([edges, *ends]).sort(x, maintain_order=True)
+    else:
+        both = spans.select("run", pl.concat_list("first", "last").alias(x))
+        edges = edges.join(both, on="run", maintain_order="left").explode(x)
+    drawn = edges.select("run", x, "threshold").filter(pl.col("run").is_in(lines.runs))
+    return thin_to_extremes(drawn, x, "threshold", ["run"])
 
 
 def _panel(
@@ -87,8 +98,10 @@ def _panel(
     x_titled: bool = True,
     legend: bool = True,
     worded: bool = True,
+    logarithmic: bool = False,
 ) -> Chart:
-    scale, axis = linear_axis(title, [*lines.limits(), *edges["threshold"]])
+    heights = [*lines.limits(), *edges["threshold"].drop_nulls()]
+    scale, axis = log_axis(title or "", [h for h in heights if h > 0]) if logarithmic else linear_axis(title, heights)
     fade: dict[str, Any] = {}
     marked = None
     if "k" in lines.by:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,11 @@ from pathlib import Path
 import altair as alt
 import vl_convert
 
+from edgescope.atomic import write_file
 from edgescope.errors import InputError
 from edgescope.figures import look
 from edgescope.figures.lines import Chart
+from edgescope.printable import printable
 
 PNG_SCALE = 2
 VEGA_LITE = ".".join(alt.SCHEMA_VERSION.split(".")[:2])
@@ -42,9 +43,9 @@ class Figure:
         return self._drawn(self.chart, background="transparent")
 
     def save(self, folder: Path | str) -> dict[str, Path]:
-        """Write ``<name>.svg``, ``.png`` (two pixels a point) and ``.pdf`` into ``folder``, each written aside first.
+        """Write ``<name>.svg``, ``.png`` (two pixels a point) and ``.pdf`` into ``folder``, each whole or not at all.
 
-        Returns the three paths by format. Raises :class:`InputError` where the folder cannot be written.
+        Returns the three paths by format. Raises :class:`RecordError` where the folder cannot be written.
         """
         svg = self._drawn(self.chart.properties(title=self.title), background="white")
         images: dict[str, str | bytes] = {
@@ -52,24 +53,10 @@ class Figure:
             "png": vl_convert.svg_to_png(svg, scale=PNG_SCALE),
             "pdf": vl_convert.svg_to_pdf(svg),
         }
-        return {kind: write_aside(Path(folder) / f"{self.name}.{kind}", image) for kind, image in images.items()}
+        return {kind: write_file(Path(folder) / f"{self.name}.{kind}", image) for kind, image in images.items()}
 
     def _drawn(self, chart: Chart, background: str) -> str:
         # Altair has checked every part when it was made; checking the whole again would cost more than drawing it.
         specification = chart.configure(**look.CONFIG, background=background).to_dict(validate=False)
-        return vl_convert.vegalite_to_svg(specification, vl_version=VEGA_LITE)
-
-
-def write_aside(path: Path, content: str | bytes) -> Path:
-    """Write ``content`` beside ``path`` and rename it into place, so that no reader ever sees half a file."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            aside.write_bytes(content.encode() if isinstance(content, str) else content)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}", hint="another folder, or freeing space") from error
-    return path
+        # Names from records may hold characters that no XML can: with them the pictures could not be made.
+        return printable(vl_convert.vegalite_to_svg(specification, vl_version=VEGA_LITE), keep="\n\t")

@@ -13,7 +13,7 @@ import polars as pl
 from edgescope.errors import InputError
 from edgescope.figures import look
 from edgescope.figures.axes import x_axis
-from edgescope.figures.thin import not_finite_at_last, thin
+from edgescope.figures.thin import not_finite_at_last, thin_with_gaps
 
 SHAPES_A_LINE = 7
 """Enough to tell lines apart without hiding them."""
@@ -44,8 +44,9 @@ def run_scales(runs: list[str]) -> tuple[alt.Scale, alt.Scale]:
 class Lines:
     """The series of a table ready to draw.
 
-    ``points`` are what :func:`edgescope.figures.thin.thin` gives; ``runs`` keep the order of the table; ``diverged``
-    are those of them that did; ``x`` is the column of steps or times, ``by`` are those that tell series apart.
+    ``points`` are the rows with a value that :func:`edgescope.figures.thin.thin_with_gaps` gives; ``runs`` keep the
+    order of the table; ``diverged`` are those of them that did; ``x`` is the column of steps or times, ``by`` are those
+    that tell series apart. ``gaps`` are the rows between the first and the last value of a series that lack values.
     """
 
     points: pl.DataFrame
@@ -53,6 +54,7 @@ class Lines:
     diverged: list[str]
     x: str
     by: list[str]
+    gaps: pl.DataFrame
 
     @classmethod
     def of(
@@ -68,16 +70,26 @@ class Lines:
     ) -> Lines:
         """Series of ``y`` against ``x``, one for each combination of ``by``, the first of which is the run.
 
-        A run has diverged where ``diverged`` names it or its last value is not finite. ``positive`` drops what a
-        logarithmic axis cannot show. Raises :class:`InputError` where nothing is left.
+        A run has diverged where ``diverged`` names it or its last value is not finite. A series is interrupted where a
+        value is null or not finite, and with ``positive`` where a logarithmic axis cannot show it. Raises
+        :class:`InputError` where nothing is left.
         """
-        lost = {*diverged, *not_finite_at_last(table, x, y)}
-        points = thin(table.filter(pl.col(y) > 0) if positive else table, x, y, by)
+        lost = {
+            *diverged,
+            *not_finite_at_last(table.drop_nulls(y), x, y),
+        }  # null: there is no value, not an infinite one
+        shown = table.with_columns(pl.when(pl.col(y) > 0).then(pl.col(y)).alias(y)) if positive else table
+        thinned = thin_with_gaps(shown, x, y, by)
+        points = thinned.filter(pl.col("rows") > 0)
         if points.is_empty():
             kind = "positive, finite" if positive else "finite"
             raise InputError(f"the table for {what} has no {kind} value", expected=f"a {kind} number in column {y}")
-        runs = points["run"].unique(maintain_order=True).to_list()
-        return cls(points, runs, [run for run in runs if run in lost], x, by)
+        present = set(points["run"])
+        runs = [run for run in table["run"].unique(maintain_order=True) if run in present]
+        ends = points.group_by(by).agg(first=pl.col(x).min(), last=pl.col(x).max())
+        gaps = thinned.filter(pl.col("lost") > 0).join(ends, on=by, maintain_order="left")
+        gaps = gaps.filter(pl.col(x).is_between("first", "last")).select("run", x)
+        return cls(points, runs, [run for run in runs if run in lost], x, by, gaps)
 
     @property
     def rows(self) -> int:
@@ -87,7 +99,8 @@ class Lines:
     def only(self, run: str) -> Lines:
         """The same for one run."""
         diverged = [name for name in self.diverged if name == run]
-        return replace(self, points=self.points.filter(pl.col("run") == run), runs=[run], diverged=diverged)
+        points, gaps = (table.filter(pl.col("run") == run) for table in (self.points, self.gaps))
+        return replace(self, points=points, runs=[run], diverged=diverged, gaps=gaps)
 
     def limits(self) -> list[float]:
         """The lowest and the highest value that the chart shows.
@@ -117,17 +130,27 @@ class Lines:
         colour_scale, shape_scale = run_scales(self.runs)
         legend = legend and (len(self.runs) > 1 or bool(self.diverged))
         key = alt.Legend(labelExpr=self._legend_label()) if legend else None
-        across, across_axis = x_axis(self.x, self.points[self.x].to_list(), self.rows, x_titled)
+        across, across_axis = x_axis(
+            self.x, self.points[self.x].to_list(), self.rows, x_titled, gaps=not self.gaps.is_empty()
+        )
         x = alt.X(self.x, type="quantitative", axis=across_axis, scale=across)
         y = alt.Y("mean", type="quantitative", scale=y_scale, axis=y_axis)
         colour = alt.Color("run", type="nominal", scale=colour_scale, legend=key)
         chart = alt.Chart(inline(self.points)).encode(x=x, color=colour)
+        detail = [alt.Detail(column, type="nominal") for column in (*self.by, "segment")]
         layers = []
         if self.rows > 1:
             low = alt.Y("low", type="quantitative", scale=y_scale, axis=y_axis)
             band = chart.mark_area(opacity=0.22, clip=True).encode(y=low, y2=alt.Y2("high"))
-            layers.append(band.encode(detail=[alt.Detail(column, type="nominal") for column in self.by]))
-        layers.append(chart.mark_line(strokeWidth=1.7, clip=True).encode(y=y, **(line or {})))
+            layers.append(band.encode(detail=detail))
+        layers.append(chart.mark_line(strokeWidth=1.7, clip=True).encode(y=y, detail=detail, **(line or {})))
+        single = self.points.filter(pl.len().over([*self.by, "segment"]) == 1)
+        if not single.is_empty():  # which a line does not show
+            dots = alt.Chart(inline(single)).mark_circle(size=34, opacity=1, clip=True)
+            layers.append(dots.encode(x=x, y=y, color=colour))
+        if not self.gaps.is_empty():
+            below = alt.Chart(inline(self.gaps)).mark_point(size=20, strokeWidth=1.2, opacity=1)
+            layers.append(below.encode(x=x, y=alt.datum(y_scale["domain"][0], scale=y_scale), color=colour))
         if legend:
             shape = alt.Shape("run", type="nominal", scale=shape_scale, legend=key)
             shapes = alt.Chart(inline(self._marks(marked))).mark_point(size=42, filled=True, opacity=1, clip=True)

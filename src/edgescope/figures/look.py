@@ -76,6 +76,7 @@ CONFIG: dict[str, Any] = {
         "rowPadding": 5,
         "labelLimit": 260,
         "symbolSize": 70,
+        "symbolLimit": len(PALETTE) * len(SHAPES),
         "symbolOpacity": 1,
         "symbolStrokeWidth": 2,
     },

@@ -9,7 +9,7 @@ import altair as alt
 import polars as pl
 
 from edgescope.figures import look
-from edgescope.figures.axes import X, linear_axis
+from edgescope.figures.axes import X, linear_axis, log_axis
 from edgescope.figures.lines import Chart, Lines, inline
 from edgescope.figures.thin import check_table
 
@@ -18,18 +18,26 @@ NEAR = 0.1
 
 
 def ratio_curves(
-    table: pl.DataFrame, *, x: X = "step", diverged: Collection[str] = (), title: str = "sharpness / threshold"
+    table: pl.DataFrame,
+    *,
+    x: X = "step",
+    diverged: Collection[str] = (),
+    title: str = "sharpness / threshold",
+    logarithmic: bool = False,
 ) -> Chart:
     """Ratio of effective sharpness to threshold, several runs, a line at 1 and a band of 10% around it.
 
-    ``table`` has the columns ``run``, ``step`` (or ``time``) and ``ratio``. Runs that ``diverged`` names, and those
-    whose last ratio is not finite, are crossed where they leave the picture. Raises :class:`InputError` for a table
-    without rows, columns or finite values.
+    ``table`` has the columns ``run``, ``step`` (or ``time``) and ``ratio``; with ``logarithmic`` those above 0 are
+    drawn. Runs that ``diverged`` names, and those whose last ratio is not finite, are crossed where they leave the
+    picture. Raises :class:`InputError` for a table without rows, columns or finite values.
     """
     what = "ratio curves"
     table = check_table(table, {"run": "name", x: "number", "ratio": "number"}, what)
-    lines = Lines.of(table, x, "ratio", ["run"], what, diverged=diverged)
-    scale, axis = linear_axis(title, [*lines.limits(), 1 + 2 * NEAR])
+    lines = Lines.of(table, x, "ratio", ["run"], what, diverged=diverged, positive=logarithmic)
+    if logarithmic:
+        scale, axis = log_axis(title, [*lines.limits(), 1 - 2 * NEAR, 1 + 2 * NEAR])
+    else:
+        scale, axis = linear_axis(title, [*lines.limits(), 1 + 2 * NEAR])
     edge = alt.Chart(inline(pl.DataFrame({"low": [1 - NEAR], "mean": [1.0], "high": [1 + NEAR]})))
     height: dict[str, Any] = {"type": "quantitative", "scale": scale, "axis": axis}
     band = edge.mark_rect(**look.NEAR).encode(y=alt.Y("low", **height), y2=alt.Y2("high"))

@@ -50,6 +50,42 @@ def thin(table: pl.DataFrame, x: str, y: str, by: list[str], bins: int = BINS) -
     return finite.with_columns(stretch).group_by([*by, "stretch"], maintain_order=True).agg(summary).drop("stretch")
 
 
+def thin_with_gaps(table: pl.DataFrame, x: str, y: str, by: list[str], bins: int = BINS) -> pl.DataFrame:
+    """As :func:`thin`, and where a series has no value: further columns ``segment`` and ``lost``.
+
+    Rows of one ``segment`` are connected; between two segments there is nothing that could be drawn. ``lost`` counts
+    the measurements in a row that are null or not finite, and rows that have no other are kept, with null values. The
+    stretches of a long series count all of its measurements.
+    """
+    ordered = table.filter(pl.col(x).is_finite()).sort(x, maintain_order=True)
+    place, count = pl.int_range(pl.len()).over(by), pl.len().over(by)
+    stretch = pl.when(count <= 2 * bins).then(place).otherwise(place * bins // count).alias("stretch")
+    value = pl.when(pl.col(y).is_finite()).then(pl.col(y))
+    summary = [
+        pl.coalesce(pl.col(x).filter(value.is_not_null()).mean(), pl.col(x).mean()).alias(x),
+        value.min().alias("low"),
+        value.mean().clip(value.min(), value.max()).alias("mean"),
+        value.max().alias("high"),
+        value.count().alias("rows"),
+        value.is_null().sum().alias("lost"),
+    ]
+    points = ordered.with_columns(stretch).group_by([*by, "stretch"], maintain_order=True).agg(summary).drop("stretch")
+    return points.with_columns((pl.col("rows") == 0).cum_sum().over(by).alias("segment"))
+
+
+def thin_to_extremes(table: pl.DataFrame, x: str, y: str, by: list[str], bins: int = BINS) -> pl.DataFrame:
+    """At most ``2 bins`` rows a series, sorted by ``x``: those with the lowest and the highest ``y`` of each stretch.
+
+    As :func:`thin`, for a line without a band; rows are kept as they are. Rows that are not finite are dropped.
+    """
+    finite = table.filter(pl.col(x).is_finite() & pl.col(y).is_finite()).sort(x, maintain_order=True)
+    place, count = pl.int_range(pl.len()).over(by), pl.len().over(by)
+    stretch = finite.with_columns(stretch=place * bins // count, all=count <= 2 * bins)
+    ends = [pl.col(y).arg_min().over([*by, "stretch"]), pl.col(y).arg_max().over([*by, "stretch"])]
+    within = pl.int_range(pl.len()).over([*by, "stretch"])
+    return stretch.filter(pl.col("all") | (within == ends[0]) | (within == ends[1])).drop("stretch", "all")
+
+
 def not_finite_at_last(table: pl.DataFrame, x: str, y: str) -> list[str]:
     """The runs of which some series ends in a value that is not finite."""
     series = [c for c in table.columns if c not in (x, y)]

@@ -1,7 +1,6 @@
-"""Norms on parameter space, by name, and the directional smoothness of a step."""
+"""Norms on parameter space, by name."""
 
 from edgescope.geometry.blocks import Blocks
-from edgescope.geometry.bracket import GeneralizedSharpness
 from edgescope.geometry.diagonal import Diagonal
 from edgescope.geometry.euclidean import Euclidean
 from edgescope.geometry.geometry import GEOMETRIES, Geometry, as_geometry
@@ -9,8 +8,6 @@ from edgescope.geometry.linf import Linf
 from edgescope.geometry.of_tensors import OfTensors
 from edgescope.geometry.product import Mixed, Part, Product
 from edgescope.geometry.scaled import Scaled
-from edgescope.geometry.sharpness import generalized_sharpness
-from edgescope.geometry.smoothness import Smoothness, directional_smoothness
 from edgescope.geometry.spectral import Spectral
 
 GEOMETRIES.add("euclidean", Euclidean)
@@ -25,7 +22,6 @@ __all__ = [
     "Blocks",
     "Diagonal",
     "Euclidean",
-    "GeneralizedSharpness",
     "Geometry",
     "Linf",
     "Mixed",
@@ -33,9 +29,6 @@ __all__ = [
     "Part",
     "Product",
     "Scaled",
-    "Smoothness",
     "Spectral",
     "as_geometry",
-    "directional_smoothness",
-    "generalized_sharpness",
 ]

@@ -1,4 +1,4 @@
-"""The sum of the Euclidean norms of the parameter tensors: the geometry of greedy block descent."""
+"""The sum of the Euclidean norms of the parameter tensors: the geometry of greedy block coordinate descent."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.geometry.of_tensors import OfTensors
+from edgescope.linalg.scaling import lengths_of
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Blocks(OfTensors):
         pieces = self.split(gradients)
         return torch.cat([torch.where(chosen == number, piece / scale, 0.0) for number, piece in enumerate(pieces)])
 
-    def longest_square(self, size: int) -> float:
+    def squared_radius(self, size: int) -> float:
         return 1.0
 
     def _lengths(self, vectors: Tensor) -> Tensor:
-        return torch.stack([torch.linalg.vector_norm(piece, dim=0) for piece in self.split(vectors)])
+        return torch.stack([lengths_of(piece, dim=0) for piece in self.split(vectors)])

@@ -1,4 +1,4 @@
-"""The norm of a fixed positive preconditioner, one number a parameter: the geometry of preconditioned descent."""
+"""The norm of a fixed diagonal preconditioner: the geometry of preconditioned gradient descent."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgescope.errors import InputError, UnknownNameError
+from edgescope.errors import InputError
 from edgescope.geometry.geometry import Shapes
 from edgescope.geometry.of_tensors import OfTensors
 from edgescope.linalg import metric
+from edgescope.linalg.scaling import lengths_of
+from edgescope.options import check_choice, check_fields, real
 
 
 @dataclass(frozen=True, eq=False)
 class Diagonal(OfTensors):
-    """sqrt(sum_i p_i d_i^2) with p > 0, dual sqrt(sum_i g_i^2 / p_i), so that descent is w - lr g/p.
+    """sqrt(sum_i p_i d_i^2) with p > 0, dual sqrt(sum_i g_i^2 / p_i), so that steepest descent is w - lr g/p.
 
     ``preconditioner`` is p itself, a tensor (P,), or a rule: ``"fan-in"`` (the entries of a weight that feed one
     output; 1 for vectors and scalars) or ``"log-uniform"`` (drawn between 1/spread and spread, as ``seed`` says).
@@ -33,14 +35,12 @@ class Diagonal(OfTensors):
     entries: Tensor | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        owner = "geometry 'diagonal'"
+        check_fields(self, owner, spread=real(above=0))
         if isinstance(self.preconditioner, Tensor):
-            object.__setattr__(self, "entries", metric.Diagonal(self.preconditioner.detach()).entries)
-        elif self.preconditioner not in RULES:
-            raise UnknownNameError(
-                f"unknown preconditioner '{self.preconditioner}'", expected=f"a tensor, or one of {', '.join(RULES)}"
-            )
-        if not (math.isfinite(self.spread) and self.spread > 0):
-            raise InputError(f"a preconditioner of spread {self.spread:g}", expected="a positive finite number")
+            object.__setattr__(self, "entries", metric.DiagonalMetric(self.preconditioner.detach()).entries)
+        else:
+            check_choice(owner, "preconditioner", self.preconditioner, known=tuple(RULES))
 
     def __eq__(self, other: object) -> bool:
         if self is other or not isinstance(other, Diagonal):
@@ -63,15 +63,15 @@ class Diagonal(OfTensors):
             )
         return bound
 
-    def metric(self) -> metric.Diagonal:
+    def metric(self) -> metric.DiagonalMetric:
         """The preconditioner as a metric: the sharpness in this geometry is the largest eigenvalue in it."""
-        return metric.Diagonal(self._known_entries())
+        return metric.DiagonalMetric(self._known_entries())
 
     def norm(self, vectors: Float[Tensor, " P *k"]) -> Float[Tensor, "*k"]:
-        return torch.linalg.vector_norm(self._entries_for(vectors).sqrt() * vectors, dim=0)
+        return lengths_of(self._entries_for(vectors).sqrt() * vectors, dim=0)
 
     def dual_norm(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, "*k"]:
-        return torch.linalg.vector_norm(gradients / self._entries_for(gradients).sqrt(), dim=0)
+        return lengths_of(gradients / self._entries_for(gradients).sqrt(), dim=0)
 
     def steepest(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, " P *k"]:
         return self.to_sphere(self.descent(gradients))
@@ -79,7 +79,7 @@ class Diagonal(OfTensors):
     def descent(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, " P *k"]:
         return gradients / self._entries_for(gradients)
 
-    def longest_square(self, size: int) -> float:
+    def squared_radius(self, size: int) -> float:
         return 1 / float(self._known_entries().min())
 
     def _known_entries(self) -> Tensor:
@@ -99,7 +99,7 @@ class Diagonal(OfTensors):
 
 
 def _fan_in(geometry: Diagonal, shapes: Shapes) -> Tensor:
-    return torch.cat([torch.full((math.prod(s),), math.prod(s[1:]), dtype=torch.float64) for s in shapes])
+    return torch.cat([torch.full((math.prod(s),), math.prod(s[1:]), dtype=torch.float64, device="cpu") for s in shapes])
 
 
 def _log_uniform(geometry: Diagonal, shapes: Shapes) -> Tensor:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.geometry.geometry import Geometry
+from edgescope.linalg.scaling import lengths_of
 
 
 @dataclass(frozen=True)
 class Euclidean(Geometry):
-    """||d||_2, its own dual; the steepest direction is g/||g||_2, so descent is w - lr g."""
+    """||d||_2, its own dual; the steepest direction is g/||g||_2, so steepest descent is w - lr g."""
 
     any_order: ClassVar[bool] = True
 
     def norm(self, vectors: Float[Tensor, " P *k"]) -> Float[Tensor, "*k"]:
-        return torch.linalg.vector_norm(vectors, dim=0)
+        return lengths_of(vectors, dim=0)
 
     def dual_norm(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, "*k"]:
         return self.norm(gradients)
@@ -30,5 +30,5 @@ class Euclidean(Geometry):
     def descent(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, " P *k"]:
         return gradients
 
-    def longest_square(self, size: int) -> float:
+    def squared_radius(self, size: int) -> float:
         return 1.0

@@ -21,7 +21,7 @@ class Geometry(ABC):
     """A norm on flat parameter vectors. A new one is a file with a dataclass, and one line in ``geometry/__init__``.
 
     Every method takes one vector ``(P,)`` or a block ``(P, k)`` whose columns are vectors, and works on each column.
-    What is not finite comes out not finite; nothing raises for it.
+    Values that are not finite give results that are not finite, and no error.
 
     A norm that depends on the tensors in the vector acts once it is bound to their shapes, which measures and
     optimizers do: ``geometry.bind(operator.shapes)``. ``any_order`` says that the norm stays the same when the tensors
@@ -49,11 +49,11 @@ class Geometry(ABC):
     def steepest(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, " P *k"]:
         """A direction of norm 1 where that maximum is reached (the linear maximisation oracle); 0 for a zero gradient.
 
-        Descent in this geometry is w - lr * dual_norm(g) * steepest(g).
+        Steepest descent in this geometry is w - lr * dual_norm(g) * steepest(g).
         """
 
     def descent(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, " P *k"]:
-        """dual_norm(g) * steepest(g), what a descent step of learning rate 1 subtracts, with one oracle call."""
+        """dual_norm(g) * steepest(g), the step of steepest descent with learning rate 1; one call of the oracle."""
         directions = self.steepest(gradients)
         return (gradients * directions).sum(0) * directions
 
@@ -62,10 +62,10 @@ class Geometry(ABC):
         norm = self.norm(vectors)
         return vectors / torch.where(norm == 0, 1.0, norm)
 
-    def longest_square(self, size: int) -> float:
+    def squared_radius(self, size: int) -> float:
         """The largest ||d||_2^2 in the unit ball of vectors of this length, with which S <= lambda_max * it.
 
-        Infinite where a geometry does not say.
+        Infinite where it is not known.
         """
         return math.inf
 
@@ -73,13 +73,13 @@ class Geometry(ABC):
 GEOMETRIES: Registry[Geometry] = Registry("geometry")
 
 
-def as_geometry(thing: Geometry | str) -> Geometry:
+def as_geometry(geometry: Geometry | str) -> Geometry:
     """A geometry, or the one that a name with options such as ``"spectral:polar=newton-schulz"`` stands for."""
-    if isinstance(thing, str):
-        return GEOMETRIES.build(thing)
-    if isinstance(thing, Geometry):
-        return thing
+    if isinstance(geometry, str):
+        return GEOMETRIES.build(geometry)
+    if isinstance(geometry, Geometry):
+        return geometry
     raise InputError(
-        f"a geometry given as a {type(thing).__name__}",
+        f"a geometry given as a {type(geometry).__name__}",
         expected=f"a Geometry, or one of {', '.join(GEOMETRIES.names())}",
     )

@@ -1,4 +1,4 @@
-"""The maximum norm: the geometry of sign descent."""
+"""The maximum norm: the geometry of sign gradient descent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from edgescope.geometry.geometry import Geometry
 class Linf(Geometry):
     """max_i |d_i|, with dual sum_i |g_i|; the steepest direction is sign(g), 0 where g is 0.
 
-    Where g_i = 0 every d_i in [-1, 1] is as steep, and 0 is the one that moves nothing. Normalized descent is signSGD.
+    Where g_i = 0 every d_i in [-1, 1] is as steep, and 0 leaves the parameter unchanged. Normalized steepest descent is
+    signSGD.
     """
 
     any_order: ClassVar[bool] = True
@@ -30,5 +31,5 @@ class Linf(Geometry):
     def steepest(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, " P *k"]:
         return gradients.sign()
 
-    def longest_square(self, size: int) -> float:
+    def squared_radius(self, size: int) -> float:
         return float(size)

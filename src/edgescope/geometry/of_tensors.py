@@ -1,4 +1,4 @@
-"""Norms that are made of the norms of the parameter tensors, and know their shapes."""
+"""Norms that are composed of norms of the parameter tensors, whose shapes they know."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edgescope.geometry.geometry import Geometry, Shapes
 
 @dataclass(frozen=True)
 class OfTensors(Geometry):
-    """A geometry that takes vectors apart into tensors: ``shapes`` is None until it is bound to them."""
+    """A geometry that splits vectors into tensors: ``shapes`` is None until it is bound to them."""
 
     shapes: tuple[tuple[int, ...], ...] | None = field(default=None, init=False)
 

@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgescope.errors import InputError
+from edgescope.linalg.scaling import lengths_of
 
 Method = Literal["svd", "newton-schulz", "polar-express"]
 Quintic = tuple[float, float, float]
 
 JORDAN: Quintic = (3.4445, -4.7750, 2.0315)
+MAX_STEPS = 99  # of an iteration, as in torch.optim.Muon; it converges in far fewer
 SMALLEST = 1e-3  # singular values, as a share of the Frobenius norm, down to which an iteration states its error
 
 
@@ -30,7 +31,7 @@ def polar_factor(matrices: Float[Tensor, "*k m n"], method: Method = "svd", step
     finite = torch.isfinite(matrices).all(dim=-1, keepdim=True).all(dim=-2, keepdim=True)
     sound = torch.where(finite, matrices, 0.0)
     if min(matrices.shape[-2:]) == 1:
-        factor = sound / _or_one(torch.linalg.vector_norm(sound, dim=(-2, -1), keepdim=True))
+        factor = sound / _or_one(lengths_of(sound, dim=(-2, -1), keepdim=True))
     elif method == "svd":
         wide = matrices.shape[-2] < matrices.shape[-1]
         U, s, Vh = torch.linalg.svd(sound.mT if wide else sound, full_matrices=False)  # wide ones take twice as long
@@ -38,7 +39,7 @@ def polar_factor(matrices: Float[Tensor, "*k m n"], method: Method = "svd", step
         factor = (U * (s > cut).to(s.dtype)[..., None, :]) @ Vh
         factor = factor.mT if wide else factor
     else:
-        scaled = sound / _or_one(torch.linalg.vector_norm(sound, dim=(-2, -1), keepdim=True))
+        scaled = sound / _or_one(lengths_of(sound, dim=(-2, -1), keepdim=True))
         factor = iterate(scaled, quintics(method, steps)) / _range(method, steps)[1]
     return torch.where(finite, factor, torch.nan)
 
@@ -46,7 +47,7 @@ def polar_factor(matrices: Float[Tensor, "*k m n"], method: Method = "svd", step
 def singular_values(matrices: Float[Tensor, "*k m n"]) -> Float[Tensor, "*k r"]:
     """The r = min(m, n) singular values of each matrix, the largest first; not finite where the matrix is not."""
     if min(matrices.shape[-2:]) == 1:
-        return torch.linalg.vector_norm(matrices, dim=(-2, -1))[..., None]
+        return lengths_of(matrices, dim=(-2, -1))[..., None]
     finite = torch.isfinite(matrices).all(dim=-1).all(dim=-1)[..., None]
     sound = torch.where(finite[..., None], matrices, 0.0)
     wide = matrices.shape[-2] < matrices.shape[-1]
@@ -110,14 +111,6 @@ def _nearest_to_one(low: float, high: float) -> tuple[Quintic, float]:
         if np.allclose(inner, before, rtol=1e-13, atol=0):
             break
     return (float(a), float(b), float(c)), abs(float(error))
-
-
-def check_polar(method: str, steps: int) -> None:
-    """Refuse an unknown method or a number of steps below one, in one line."""
-    if method not in ("svd", "newton-schulz", "polar-express"):
-        raise InputError(f"polar factors by '{method}'", expected="one of svd, newton-schulz, polar-express")
-    if steps < 1:
-        raise InputError(f"polar factors in {steps} steps", expected="at least 1")
 
 
 def _or_one(norm: Tensor) -> Tensor:

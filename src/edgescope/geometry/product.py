@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.errors import InputError
-from edgescope.geometry.geometry import Geometry, Shapes, as_geometry
+from edgescope.geometry.geometry import GEOMETRIES, Geometry, Shapes, as_geometry
 from edgescope.geometry.of_tensors import OfTensors
+from edgescope.options import check_fields, text
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Part:
 class Product(OfTensors):
     """max_j ||d_j||_j over parts, with dual sum_j ||g_j||_j*; the steepest direction is that of every part.
 
-    Of the ways to join norms this is the one in which parts do not compete for a step: each moves as far as it would
-    alone. Every tensor must be in exactly one part.
+    In this product of norms the parts do not compete for a step: each moves as far as it would alone. Every tensor must
+    be in exactly one part.
     """
 
     parts: tuple[Part, ...]
@@ -46,24 +47,24 @@ class Product(OfTensors):
         return bound
 
     def norm(self, vectors: Float[Tensor, " P *k"]) -> Float[Tensor, "*k"]:
-        return torch.stack([part.geometry.norm(own) for part, own in self._taken_apart(vectors)]).amax(0)
+        return torch.stack([part.geometry.norm(own) for part, own in self._split_parts(vectors)]).amax(0)
 
     def dual_norm(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, "*k"]:
-        return torch.stack([part.geometry.dual_norm(own) for part, own in self._taken_apart(gradients)]).sum(0)
+        return torch.stack([part.geometry.dual_norm(own) for part, own in self._split_parts(gradients)]).sum(0)
 
     def steepest(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, " P *k"]:
         sizes = self.sizes()
         pieces: dict[int, Tensor] = {}
-        for part, own in self._taken_apart(gradients):
+        for part, own in self._split_parts(gradients):
             moved = part.geometry.steepest(own).split([sizes[i] for i in part.tensors])
             pieces |= dict(zip(part.tensors, moved, strict=True))
         return torch.cat([pieces[i] for i in range(len(sizes))])
 
-    def longest_square(self, size: int) -> float:
+    def squared_radius(self, size: int) -> float:
         sizes = self.sizes()
-        return sum(part.geometry.longest_square(sum(sizes[i] for i in part.tensors)) for part in self.parts)
+        return sum(part.geometry.squared_radius(sum(sizes[i] for i in part.tensors)) for part in self.parts)
 
-    def _taken_apart(self, vectors: Tensor) -> list[tuple[Part, Tensor]]:
+    def _split_parts(self, vectors: Tensor) -> list[tuple[Part, Tensor]]:
         pieces = self.split(vectors)
         return [(part, torch.cat([pieces[i] for i in part.tensors])) for part in self.parts]
 
@@ -82,7 +83,11 @@ class Mixed(Product):
     any_order: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        as_geometry(self.matrices), as_geometry(self.vectors)
+        check_fields(self, "geometry 'mixed'", matrices=text(empty=False), vectors=text(empty=False))
+        for name in (self.matrices, self.vectors):
+            if issubclass(GEOMETRIES[name.partition(":")[0].strip()], Mixed):
+                raise InputError(f"geometry 'mixed' of '{name}'", expected="a geometry that is not mixed itself")
+            as_geometry(name)
 
     def bind(self, shapes: Shapes) -> Self:
         of_matrices = tuple(i for i, shape in enumerate(shapes) if len(shape) >= 2)

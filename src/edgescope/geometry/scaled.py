@@ -17,10 +17,10 @@ from edgescope.geometry.of_tensors import OfTensors
 
 @dataclass(frozen=True)
 class Scaled(OfTensors):
-    """||d|| = inner(d / c) with one factor c > 0 a tensor; dual inner*(c g), steepest c inner.steepest(c g).
+    """||d|| = inner(d / c) with one factor c > 0 for each tensor; dual inner*(c g), steepest c inner.steepest(c g).
 
-    Its sharpness is that of C H C in the inner geometry. Descent of rate 1 with c = sqrt(lr) is descent of the inner
-    geometry with a learning rate a tensor: for the Euclidean norm exactly w - lr g.
+    Its sharpness is that of C H C in the inner geometry. Steepest descent with learning rate 1 and c = sqrt(lr) is that
+    of the inner geometry with one learning rate for each tensor: for the Euclidean norm exactly w - lr g.
     """
 
     inner: Geometry
@@ -30,7 +30,7 @@ class Scaled(OfTensors):
         bound = super().bind(shapes)
         if len(bound.known_shapes()) != len(self.factors):
             raise InputError(
-                f"{len(self.factors)} factors for {len(bound.known_shapes())} tensors", expected="one a tensor"
+                f"{len(self.factors)} factors for {len(bound.known_shapes())} tensors", expected="one for each tensor"
             )
         if not all(math.isfinite(factor) and factor > 0 for factor in self.factors):
             raise InputError(f"factors {self.factors} of a geometry", expected="positive finite numbers")
@@ -55,6 +55,6 @@ class Scaled(OfTensors):
     def descent(self, gradients: Float[Tensor, " P *k"]) -> Float[Tensor, " P *k"]:
         return self.scale(self.inner.descent(self.scale(gradients)))
 
-    def longest_square(self, size: int) -> float:
+    def squared_radius(self, size: int) -> float:
         """An upper bound here: the largest factor squared times that of the inner geometry."""
-        return max(self.factors) ** 2 * self.inner.longest_square(size)
+        return max(self.factors) ** 2 * self.inner.squared_radius(size)

@@ -1,4 +1,4 @@
-"""The largest operator norm of the parameter tensors: the geometry of orthogonalised descent (Muon)."""
+"""The largest operator norm of the parameter tensors: the geometry of orthogonalised gradient descent (Muon)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.geometry.of_tensors import OfTensors
-from edgescope.geometry.polar import Method, check_polar, polar_factor, polar_share, singular_values
+from edgescope.geometry.polar import MAX_STEPS, Method, polar_factor, polar_share, singular_values
+from edgescope.options import check_fields, integer
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Spectral(OfTensors):
     any_order: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_polar(self.polar, self.steps)
+        check_fields(self, "geometry 'spectral'", steps=integer(1, MAX_STEPS))
 
     @property
     def share(self) -> float:
@@ -58,5 +59,5 @@ class Spectral(OfTensors):
         factors = [polar_factor(matrix, self.polar, self.steps) for matrix in self.matrices(gradients)]
         return torch.cat([torch.movedim(factor, (-2, -1), (0, 1)).flatten(0, 1) for factor in factors])
 
-    def longest_square(self, size: int) -> float:
+    def squared_radius(self, size: int) -> float:
         return float(sum(min(side) for side in self.sides()))

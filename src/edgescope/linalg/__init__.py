@@ -3,21 +3,24 @@
 from edgescope.linalg.bound import EigenvalueBound
 from edgescope.linalg.eigenpairs import Eigenpairs, top_eigenpairs
 from edgescope.linalg.frobenius import FrobeniusEstimate, frobenius
-from edgescope.linalg.metric import Diagonal, Metric
-from edgescope.linalg.operator import Operator, as_operator, from_matrix, to_matrix
-from edgescope.linalg.quadrature import spectrum
-from edgescope.linalg.spectral import SpectralSum, Spectrum
+from edgescope.linalg.lanczos_quadrature import spectrum
+from edgescope.linalg.metric import BlockMetric, DiagonalMetric, Metric
+from edgescope.linalg.operator import HasOperator, Operator, OperatorLike, as_operator, from_matrix, to_matrix
+from edgescope.linalg.spectral_density import SpectralSum, Spectrum
 from edgescope.linalg.trace import TraceEstimate, trace
 from edgescope.linalg.tracker import EigenTracker
 
 __all__ = [
-    "Diagonal",
+    "BlockMetric",
+    "DiagonalMetric",
     "EigenTracker",
     "Eigenpairs",
     "EigenvalueBound",
     "FrobeniusEstimate",
+    "HasOperator",
     "Metric",
     "Operator",
+    "OperatorLike",
     "SpectralSum",
     "Spectrum",
     "TraceEstimate",

@@ -1,59 +1,57 @@
-"""A bound above the largest eigenvalue, which no Ritz value is: exact for a matrix, else with a stated chance."""
+"""Bounds on the largest eigenvalue from above (Ritz values bound it from below), with a stated confidence."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgescope.errors import InputError
 from edgescope.linalg.basis import Basis
-from edgescope.linalg.eigenpairs import whitened
-from edgescope.linalg.metric import Metric
-from edgescope.linalg.operator import as_operator
+from edgescope.linalg.eigenpairs import check_size, whitened
+from edgescope.linalg.metric import Metric, check_metric
+from edgescope.linalg.operator import OperatorLike, as_operator
+from edgescope.options import checked, integer, real
 
-_DENSE_SIZE = 3000  # the largest matrix at hand that is decomposed
+_DENSE_SIZE = 3000  # the largest matrix that is decomposed
 
 
 class EigenvalueBound:
-    """``lower <= largest eigenvalue``, and ``largest eigenvalue <= upper`` with a chance of at least ``confidence``.
+    """``lower <= largest eigenvalue <= upper``, the upper bound with a probability of at least ``confidence``.
 
-    Of ``thing``, or of M^(-1/2) H M^(-1/2) for a ``metric`` M. ``extend(steps)`` tightens both ends. The chance is over
-    the random start, not over operators.
+    The eigenvalue is that of ``operator``, or of M^(-1/2) H M^(-1/2) for a ``metric`` M. ``extend(steps)`` tightens
+    both bounds, up to ``max_steps`` in all. The probability, 1 - ``failure_probability``, is over the random start, not
+    over operators.
 
-    An operator that carries its matrix (up to 3,000 rows) is decomposed, at no product; rows x eps x norm allows for
-    rounding, and the confidence is 1. Any other is met by Lanczos from a Gaussian vector that nothing else was computed
-    from. If its weight on the top eigenvector is at least t, which fails with a chance below t sqrt(2 n / pi), the
-    largest eigenvalue lies no further out than where sum_j p_j(x)^2 = 1/t^2: p_j are the orthonormal polynomials of the
-    run, and their sum of squares bounds the weight of any spectrum with the same moments at x. No gap is presumed.
+    An operator that has its matrix (up to 3,000 rows) is decomposed without products; the bounds then differ by
+    2 rows eps ||H|| for rounding, and the confidence is 1. For any other operator the bound comes from a Lanczos run
+    with a Gaussian start that is used for nothing else. With a probability of at least 1 - t sqrt(2 n / pi) the squared
+    component of the normalised start along the top eigenvector is at least t^2. Then the largest eigenvalue is at most
+    the x beyond the Ritz values at which sum_j p_j(x)^2 = 1/t^2, where p_j are the orthonormal polynomials of the run:
+    1 / sum_j p_j(x)^2 is the largest weight at x of any spectrum with the same moments. No gap is assumed.
 
-    Rounding in the products is allowed for by 10 eps ||H||. Sources: van Dorsselaer, Hochstenbach and van der Vorst,
-    SIAM J. Matrix Anal. Appl. 22 (2000) 837; Kuczynski and Wozniakowski, ibid. 13 (1992) 1094. Memory: two vectors a
-    step. Raises :class:`MemoryBudgetError` where ``most`` steps would not fit.
+    Rounding of the products is included as 10 eps ||H||. Memory: two vectors for each step. Raises
+    :class:`MemoryBudgetError` where ``max_steps`` steps do not fit. Sources: van Dorsselaer, Hochstenbach and van der
+    Vorst, SIAM J. Matrix Anal. Appl. 22 (2000) 837; Kuczynski and Wozniakowski, ibid. 13 (1992) 1094.
     """
 
     lower: float
     upper: float
     confidence: float
 
+    @checked(max_steps=integer(1), failure_probability=real(above=0, below=1), metric=check_metric)
     def __init__(
         self,
-        thing: Any,
+        operator: OperatorLike,
         *,
         metric: Metric | None = None,
-        most: int = 60,
-        failure: float = 1e-3,
+        max_steps: int = 60,
+        failure_probability: float = 1e-3,
         seed: int = 0,
     ) -> None:
-        if most < 1:
-            raise InputError(f"at most {most} Lanczos steps", expected="at least 1")
-        if not 0 < failure < 1:
-            raise InputError(f"failure = {failure}", expected="a chance between 0 and 1")
-        operator = as_operator(thing)
+        operator = as_operator(operator)
         self._before, self._counter = operator.products, operator
         self._dense: tuple[Tensor, Tensor] | None = None
         if operator.matrix is not None and operator.size <= _DENSE_SIZE:
@@ -62,11 +60,12 @@ class EigenvalueBound:
             return
         white = whitened(operator, metric)
         self._epsilon = torch.finfo(white.dtype).eps
-        self.confidence = 1 - failure
+        self.confidence = 1 - failure_probability
         self.lower, self.upper = -math.inf, math.inf
-        self._basis = Basis(white, most)
-        self._weight = math.sqrt(2 * operator.size / math.pi) / failure
-        fresh = torch.randn(1, operator.size, generator=torch.Generator().manual_seed(seed), dtype=white.dtype)
+        self._basis = Basis(white, max_steps)
+        self._weight = math.sqrt(2 * operator.size / math.pi) / failure_probability
+        draw = torch.Generator().manual_seed(seed)
+        fresh = torch.randn(1, operator.size, generator=draw, dtype=white.dtype, device="cpu")
         self._basis.propose(fresh.to(operator.device))
 
     @property
@@ -75,11 +74,12 @@ class EigenvalueBound:
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing is left to extend: a decomposed matrix, a full basis, an invariant space."""
-        return self._dense is not None or not self._basis.proposed or self._basis.room == 0
+        """Whether more steps cannot tighten the bounds: a decomposed matrix, a full basis, or an invariant subspace."""
+        return self._dense is not None or not self._basis.proposed or self._basis.free_rows == 0
 
+    @checked(steps=integer(0))
     def extend(self, steps: int) -> EigenvalueBound:
-        """Up to ``steps`` further products; returns itself."""
+        """Take up to ``steps`` more Lanczos steps, one product each; returns this object."""
         if self._dense is not None:
             return self
         basis = self._basis
@@ -90,9 +90,10 @@ class EigenvalueBound:
             floor = 10 * self._epsilon * max(basis.ritz().magnitude, 1e-300)
             coupling = basis.propose(basis.images[-1:], known=basis.projection[-1:], floor=floor)
             self._last = float(coupling[0, 0]) if basis.proposed else 0.0
-        self._judge()
+        self._update_bounds()
         return self
 
+    @checked(count=integer(1))
     def vectors(self, count: int) -> Float[Tensor, "P j"]:
         """The Ritz vectors of the ``count`` largest Ritz values, largest first, in the operator's precision."""
         if self._dense is not None:
@@ -100,7 +101,7 @@ class EigenvalueBound:
         ritz = self._basis.ritz()
         return self._basis.combine(ritz.coordinates[:, :count]).T
 
-    def _judge(self) -> None:
+    def _update_bounds(self) -> None:
         ritz, projection = self._basis.ritz(), self._basis.projection
         rounding = 10 * self._epsilon * ritz.magnitude
         above = _beyond(projection.diagonal().tolist(), [*projection.diagonal(1).tolist(), self._last], self._weight)
@@ -109,6 +110,7 @@ class EigenvalueBound:
 
     def _decompose(self, matrix: Tensor, metric: Metric | None) -> None:
         if metric is not None:
+            check_size(metric, matrix.shape[0])
             matrix = metric.inverse_root(metric.inverse_root(matrix).T)
         values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
         rounding = matrix.shape[0] * torch.finfo(torch.float64).eps * float(values.abs().max())
@@ -117,9 +119,9 @@ class EigenvalueBound:
 
 
 def _beyond(diagonal: list[float], off: list[float], weight: float) -> float:
-    """Where, beyond the largest Ritz value of a Lanczos run, sum_j p_j(x)^2 reaches weight^2.
+    """The x beyond the largest Ritz value of a Lanczos run at which sum_j p_j(x)^2 reaches weight^2.
 
-    ``off[-1]`` couples to the vector that would come next; 0 if the run exhausted the space of its start.
+    ``off`` is the off-diagonal. ``off[-1]`` couples to the next vector, and is 0 where the Krylov space is exhausted.
     """
     ritz = np.linalg.eigvalsh(np.diag(diagonal) + np.diag(off[:-1], 1) + np.diag(off[:-1], -1))
     top, width = float(ritz[-1]), float(ritz[-1] - ritz[0]) + max(off)

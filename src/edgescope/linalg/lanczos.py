@@ -1,4 +1,4 @@
-"""Lanczos runs from several vectors side by side: one block of products a step, each run fully reorthogonalised."""
+"""Several Lanczos runs in parallel, each with full reorthogonalisation; one block of products for each step."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgescope.linalg.nodes import Nodes
+
+_CANCELLED = 1e4
+"""A new vector is orthogonalised once more where its norm is at most this many times the rounding error."""
+
 
 class Lanczos:
-    """R independent runs on vectors of length P; ``depth`` steps done; room for ``capacity`` steps is reserved.
+    """R independent Lanczos runs on vectors of length P, after ``depth`` steps; memory is for ``capacity`` steps.
 
-    ``multiply`` takes and returns ``(P, j)``. A run whose space is exhausted stops and costs no further product. The
-    tridiagonal matrices are float64; a new vector is orthogonalised twice against all before it, which is what keeps
-    copies of eigenvalues out.
+    ``multiply`` maps blocks (P, j) to blocks of the same shape. A run whose Krylov space is exhausted stops, and costs
+    no further products. The tridiagonal matrices are float64. Every new vector is orthogonalised twice against all
+    earlier ones, which prevents spurious copies of eigenvalues.
     """
 
     def __init__(
@@ -27,10 +32,11 @@ class Lanczos:
         self._multiply = multiply
         self._rows = torch.empty((runs, capacity + 1, size), dtype=starts.dtype, device=starts.device)
         self._rows[:, 0] = (starts / starts.norm(dim=0)).T
-        self._diagonal = torch.zeros((runs, capacity), dtype=torch.float64)
-        self._beside = torch.zeros((runs, capacity), dtype=torch.float64)
-        self._lengths = torch.zeros(runs, dtype=torch.int64)
-        self._alive = torch.ones(runs, dtype=torch.bool)
+        self._diagonal = torch.zeros((runs, capacity), dtype=torch.float64, device="cpu")
+        self._off_diagonal = torch.zeros((runs, capacity), dtype=torch.float64, device="cpu")
+        self._lengths = torch.zeros(runs, dtype=torch.int64, device="cpu")
+        self._alive = torch.ones(runs, dtype=torch.bool, device="cpu")
+        self._skew = torch.zeros(runs, dtype=torch.float64, device="cpu")  # sums of squares
         self.depth = 0
 
     @property
@@ -38,18 +44,36 @@ class Lanczos:
         return len(self._lengths)
 
     def extend(self, depth: int) -> None:
-        """Go on until ``depth`` steps are done, at one product a step and run."""
+        """Continue to ``depth`` steps, at one product for each step and run."""
         while self.depth < depth and bool(self._alive.any()):
             self._step()
         self.depth = depth
 
-    def measure(self, run: int, depth: int) -> tuple[Float[Tensor, " m"], Float[Tensor, " m"]]:
-        """Nodes and weights (their sum is 1) of the Gauss quadrature of one run after ``depth`` steps."""
+    @property
+    def skew(self) -> float:
+        """Frobenius norm of the operator's skew part on the Krylov space, root mean square over the runs.
+
+        It measures rounding: with exactly symmetric products a vector is orthogonal to the images of all vectors but
+        its two neighbours.
+        """
+        return float((self._skew.mean() / 2).sqrt())
+
+    def nodes(self, run: int, depth: int) -> Nodes:
+        """The Gauss quadrature of one run after ``depth`` steps.
+
+        The spread of a node is its residual, within which there is an eigenvalue, but at most half the distance to the
+        next node.
+        """
         length = min(depth, int(self._lengths[run]))
-        beside = self._beside[run, : length - 1]
-        matrix = torch.diag(self._diagonal[run, :length]) + torch.diag(beside, 1) + torch.diag(beside, -1)
-        nodes, coordinates = torch.linalg.eigh(matrix)
-        return nodes, coordinates[0] ** 2
+        off_diagonal = self._off_diagonal[run, : length - 1]
+        matrix = torch.diag(self._diagonal[run, :length]) + torch.diag(off_diagonal, 1) + torch.diag(off_diagonal, -1)
+        values, coordinates = torch.linalg.eigh(matrix)
+        spread = self._off_diagonal[run, length - 1] * coordinates[-1].abs()
+        if length > 1:
+            half = values.diff() / 2
+            spread[1:] = torch.minimum(spread[1:], half)
+            spread[:-1] = torch.minimum(spread[:-1], half)
+        return Nodes(values, coordinates[0] ** 2, spread, torch.zeros_like(values, dtype=torch.bool))
 
     def _step(self) -> None:
         here, alive = self.depth, self._alive
@@ -59,13 +83,23 @@ class Lanczos:
         self._diagonal[:, here] = (current.double() * images.double()).sum(1).cpu()
         self._lengths[alive] += 1
         known = self._rows[:, : here + 1]
-        for _ in range(2):
+        for again in (False, True):
             coefficients = torch.bmm(known, images[:, :, None])
+            if here and not again:
+                older = coefficients[:, :here, 0].double().cpu()
+                older[:, -1] -= self._off_diagonal[:, here - 1]
+                self._skew[alive] += older[alive].square().sum(1)
             images = images - torch.bmm(coefficients.transpose(1, 2), known)[:, 0]
         norms = images.double().norm(dim=1).cpu()
-        scale = self._diagonal.abs().amax(1) + 2 * self._beside.amax(1)  # at least the norm of what was seen
-        self._beside[:, here] = norms
-        self._alive = alive & (norms > 10 * torch.finfo(images.dtype).eps * scale)
-        self._rows[:, here + 1] = images / norms.where(self._alive, 1.0).to(images)[:, None]
+        scale = self._diagonal.abs().amax(1) + 2 * self._off_diagonal.amax(1)  # at least the norm of the projection
+        self._off_diagonal[:, here] = norms
+        epsilon = torch.finfo(images.dtype).eps
+        self._alive = alive & (norms > 10 * epsilon * scale)
+        following = images / norms.where(self._alive, 1.0).to(images)[:, None]
+        if bool((self._alive & (norms < _CANCELLED * epsilon * scale)).any()):
+            # Normalising a vector this short amplifies its rounding errors, which are not orthogonal to the others.
+            following = following - torch.bmm(torch.bmm(known, following[:, :, None]).transpose(1, 2), known)[:, 0]
+            following = following / following.norm(dim=1, keepdim=True).clamp_min(torch.finfo(images.dtype).tiny)
+        self._rows[:, here + 1] = following
         self._rows[~self._alive, here + 1] = 0
         self.depth += 1

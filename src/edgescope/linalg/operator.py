@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-import psutil
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from torch import Tensor
 
-from edgescope.errors import InputError, MemoryBudgetError
+from edgescope.arithmetic import in_plain_arithmetic
+from edgescope.errors import InputError
+from edgescope.linalg.arguments import as_tensor
+from edgescope.memory import require
+from edgescope.options import check_function, check_int, checked, integer, type_of
+from edgescope.short_errors import short_errors
 
 
+@short_errors
 class Operator:
     """A symmetric map on vectors of length ``size``.
 
-    ``apply`` takes a block ``(size, k)`` whose columns are the vectors and returns the same shape. ``products`` counts
-    the columns multiplied so far. ``shapes``, where known, are the shapes of the parameter tensors that lie one after
-    the other in a vector (geometries of matrices need them). ``matrix`` is the dense matrix where it is at hand, so
-    that what needs its entries does not pay products for them.
+    ``apply`` maps a block (size, k), whose columns are the vectors, to their products, of the same shape. ``products``
+    counts the columns multiplied so far. ``shapes``, where known, are the shapes of the parameter tensors that a vector
+    is a concatenation of (geometries of matrices need them). ``matrix`` is the dense matrix where it is available, so
+    that its entries cost no products. ``mode`` is the mode of the model whose Hessian this is ("eval",
+    "batch-statistics", "train"), and None where there is no model; results of measurements state it, too.
     """
 
     def __init__(
@@ -31,19 +38,46 @@ class Operator:
         device: torch.device | str = "cpu",
         shapes: Sequence[tuple[int, ...]] | None = None,
         matrix: Float[Tensor, "P P"] | None = None,
+        mode: str | None = None,
     ) -> None:
-        if size < 1:
-            raise InputError(f"an operator of size {size}", expected="a size of at least 1")
-        self.size = size
+        self.size = check_int("an operator", "size", size, least=1)
+        check_function("an operator", "apply", apply)
         self.dtype = dtype
         self.device = torch.device(device)
         self.shapes = None if shapes is None else [tuple(s) for s in shapes]
         self.matrix = matrix
+        self.mode = mode
         self.products = 0
         self._apply = apply
 
+    def derived(
+        self,
+        apply: Callable[[Float[Tensor, "n k"]], Float[Tensor, "n k"]],
+        *,
+        size: int | None = None,
+        matrix: Float[Tensor, "n n"] | None = None,
+    ) -> Operator:
+        """An operator that is computed from products with this one, with the same precision, device and mode.
+
+        It has the same size and shapes; with a different ``size`` it has no shapes.
+        """
+        return Operator(
+            self.size if size is None else size,
+            apply,
+            dtype=self.dtype,
+            device=self.device,
+            shapes=self.shapes if size is None else None,
+            matrix=matrix,
+            mode=self.mode,
+        )
+
     def __matmul__(self, block: Tensor) -> Tensor:
-        """Products with one vector ``(size,)`` or a block ``(size, k)``; counted, shape kept, NaN refused."""
+        """The product with a vector (size,), or with the columns of a block (size, k); counted in ``products``.
+
+        Raises :class:`InputError` for a block of another shape, and for products that are not finite.
+        """
+        if not isinstance(block, Tensor):
+            raise InputError(f"an operator times {type_of(block)}", expected="a tensor", hint="torch.as_tensor of it")
         if block.ndim not in (1, 2) or block.shape[0] != self.size:
             raise InputError(
                 f"a block of shape {tuple(block.shape)} for an operator of size {self.size}",
@@ -60,17 +94,39 @@ class Operator:
         return result[:, 0] if block.ndim == 1 else result
 
 
-def from_matrix(matrix: Float[Tensor, "P P"], shapes: Sequence[tuple[int, ...]] | None = None) -> Operator:
+@runtime_checkable
+class HasOperator(Protocol):
+    """What has an operator of its own, such as an :class:`~edgescope.Objective`, whose operator is its Hessian."""
+
+    def operator(self) -> Operator:
+        """The operator as it is now."""
+        ...
+
+
+OperatorLike: TypeAlias = Operator | HasOperator | Tensor | np.ndarray
+"""What :func:`as_operator` takes: an operator, an Objective, or a dense symmetric matrix."""
+
+
+@short_errors
+def from_matrix(
+    matrix: Num[Tensor, "P P"] | Num[np.ndarray, "P P"], shapes: Sequence[tuple[int, ...]] | None = None
+) -> Operator:
     """A dense symmetric matrix as an operator.
 
-    ``shapes`` name the tensors that a vector of length P consists of. Raises :class:`InputError` for a matrix that is
-    not square, not finite or not symmetric (largest asymmetry above 1e-6 of the largest entry; 1e-3 in float32).
+    ``shapes`` are those of the tensors that a vector of length P is a concatenation of. Raises :class:`InputError` for
+    a matrix that is not square, not finite or not symmetric (asymmetry above 1e-6 of the largest entry; 1e-3 in
+    float32).
     """
-    matrix = torch.as_tensor(matrix)
+    if isinstance(matrix, list | tuple):
+        matrix = _from_rows(matrix)
+    matrix = as_tensor("a matrix", matrix, "a symmetric matrix of real numbers")
+    assert isinstance(matrix, Tensor)
     if not matrix.is_floating_point():
         matrix = matrix.double()
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise InputError(f"a matrix of shape {tuple(matrix.shape)}", expected="a square one")
+        raise InputError(f"a matrix of shape {tuple(matrix.shape)}", expected="a square matrix")
+    if not matrix.shape[0]:
+        raise InputError("a matrix of shape (0, 0)", expected="at least one row")
     if not bool(torch.isfinite(matrix).all()):
         raise InputError("the matrix has entries that are NaN or infinite", expected="finite entries")
     slack = 1e-6 if matrix.dtype == torch.float64 else 1e-3
@@ -79,11 +135,11 @@ def from_matrix(matrix: Float[Tensor, "P P"], shapes: Sequence[tuple[int, ...]] 
         raise InputError(
             f"the matrix is not symmetric (largest |H - H^T| is {asymmetry:.3g})",
             expected="a symmetric matrix",
-            hint="(H + H.T) / 2 if the asymmetry is rounding",
+            hint="(H + H.T) / 2 if the asymmetry is due to rounding",
         )
     if shapes is not None and sum(torch.Size(s).numel() for s in shapes) != matrix.shape[0]:
         raise InputError(
-            f"shapes {list(shapes)} hold {sum(torch.Size(s).numel() for s in shapes)} numbers",
+            f"shapes {list(shapes)} have {sum(torch.Size(s).numel() for s in shapes)} entries",
             expected=f"{matrix.shape[0]}, the size of the matrix",
         )
     return Operator(
@@ -96,40 +152,57 @@ def from_matrix(matrix: Float[Tensor, "P P"], shapes: Sequence[tuple[int, ...]] 
     )
 
 
-def as_operator(thing: Any) -> Operator:
-    """An operator from an operator, a dense symmetric matrix, or anything with a method ``operator()``."""
-    if isinstance(thing, Operator):
-        return thing
-    if isinstance(thing, Tensor):
-        return from_matrix(thing)
-    make = getattr(thing, "operator", None)
-    if callable(make):
+def _from_rows(rows: Any) -> Tensor:
+    try:
+        return torch.as_tensor(rows, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise InputError(
+            "a matrix given as rows of different lengths, or with entries that are not real numbers",
+            expected="a square matrix",
+        ) from error
+
+
+@short_errors
+def as_operator(operator: OperatorLike) -> Operator:
+    """An operator from an operator, a dense symmetric matrix (tensor or array), or an object with ``operator()``."""
+    if isinstance(operator, Operator):
+        return operator
+    if isinstance(operator, Tensor | np.ndarray):
+        return from_matrix(operator)
+    make = getattr(operator, "operator", None)
+    if callable(make) and not isinstance(operator, type):
         made = make()
         if isinstance(made, Operator):
             return made
     raise InputError(
-        f"a {type(thing).__name__} is not an operator",
+        f"{type_of(operator)} is not an operator",
         expected="an Objective, an Operator or a symmetric matrix",
     )
 
 
-def to_matrix(thing: Any, block: int = 64) -> Float[Tensor, "P P"]:
+@checked(block=integer(1))
+@in_plain_arithmetic
+def to_matrix(operator: OperatorLike, block: int = 64) -> Float[Tensor, "P P"]:
     """The dense symmetric float64 matrix of an operator, from P products in blocks of ``block``, symmetrised.
 
     The products have the operator's own precision. Raises :class:`MemoryBudgetError` where P^2 numbers do not fit.
     """
-    operator = as_operator(thing)
+    matrix = products_with_units(operator, block)
+    return matrix.add_(matrix.T.clone()).div_(2)
+
+
+def products_with_units(operator: OperatorLike, block: int = 64) -> Float[Tensor, "P P"]:
+    """The products of an operator with all unit vectors, as rows in float64; symmetric up to rounding.
+
+    Raises :class:`MemoryBudgetError` where P^2 numbers do not fit.
+    """
+    operator = as_operator(operator)
     size = operator.size
-    needed, free = 2 * 8 * size**2, psutil.virtual_memory().available
-    if needed > free:
-        raise MemoryBudgetError(
-            f"a dense matrix of size {size} needs {needed / 2**30:.2f} GiB, {free / 2**30:.2f} are free",
-            hint='method="slq" or a smaller model',
-        )
-    matrix = torch.empty((size, size), dtype=torch.float64)
+    require(2 * 8 * size**2, f"a dense matrix of size {size}", hint='method="slq" or a smaller model')
+    matrix = torch.empty((size, size), dtype=torch.float64, device="cpu")
     for start in range(0, size, block):
         width = min(block, size - start)
         unit = torch.zeros((size, width), dtype=operator.dtype, device=operator.device)
-        unit[torch.arange(start, start + width), torch.arange(width)] = 1
+        unit[torch.arange(start, start + width, device="cpu"), torch.arange(width, device="cpu")] = 1
         matrix[start : start + width] = (operator @ unit).T
-    return matrix.add_(matrix.T.clone()).div_(2)
+    return matrix

@@ -1,4 +1,4 @@
-"""The search for eigenpairs in a growing basis: expand, restart, decide when settled, look for what was missed."""
+"""The search for eigenpairs in a growing basis: expand, restart, test convergence, look for missed eigenvalues."""
 
 from __future__ import annotations
 
@@ -11,64 +11,97 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from edgescope.errors import InputError
 from edgescope.linalg.basis import Basis, Ritz, inner
+from edgescope.linalg.scaling import scales_of
 
 Which = Literal["largest", "smallest", "both"]
 Progress = Callable[[int, float], None]
 
-_AUDIT_SHARE = 0.1  # of the products spent so far
-_AUDIT_LEAST = 4
-_MARGIN = 0.95  # of the limits is aimed at, so that the part of a residual that is rounding does not tip it over
-_GUARD = 0.05  # residual of a guard, as a share of its value
-_GAIN = 1e-5  # share of a value below which its gain tells no gap: rounding, in float32
+_SMALL = 16  # an operator with no more rows is decomposed: as many products as a search for one eigenpair takes
+_AUDIT_SHARE = 0.1  # products of an audit, as a fraction of those spent so far
+_AUDIT_MIN = 4  # products of an audit, at least
+_MARGIN = 0.95  # the search aims at this fraction of a limit, so that rounding does not lift the residual above it
+_GUARD_RESIDUAL = 0.05  # residual of a guard, as a fraction of its value
+_ASYMMETRY = 6  # rounding errors of values in float32 were up to six times the asymmetry of the products
+_MIN_GAIN = 1e-5  # a smaller relative gain of a value is rounding (in float32) and says nothing about the gap
 
 
 @dataclass(frozen=True)
-class Found:
-    """Where a search ended: k values in descending order, their coordinates in the basis, residual norms, errors."""
+class SearchResult:
+    """The k values in descending order, their coordinates in the basis, residual norms, and error bounds of the values.
+
+    ``products`` counts the products since the search was made.
+    """
 
     values: Float[Tensor, " k"]
     coordinates: Float[Tensor, "m k"]
     residuals: Float[Tensor, " k"]
     errors: Float[Tensor, " k"]
-    settled: Bool[Tensor, " k"]
+    converged: Bool[Tensor, " k"]
     products: int
 
 
+@dataclass(frozen=True)
+class _Iterate:
+    """The wanted Ritz pairs of the present basis, the guards included.
+
+    ``outside`` (k,) are the norms of the residuals' components outside the basis; ``excess`` (k,) is the error measure
+    over its limit. ``residuals`` (k, P) and their components ``inside`` the basis (k, m) are None in a Lanczos
+    iteration, which does not need them. ``complete`` says whether the basis has as many pairs as are wanted.
+    """
+
+    ritz: Ritz
+    values: Float[Tensor, " k"]
+    outside: Float[Tensor, " k"]
+    excess: Float[Tensor, " k"]
+    complete: bool
+    residuals: Float[Tensor, "k P"] | None = None
+    inside: Float[Tensor, "k m"] | None = None
+
+
 def select(values: Float[Tensor, " m"], which: Which, count: int) -> Int[Tensor, " k"]:
-    """Where the wanted ones lie among descending ``values``: ``count`` at one end, or at each of both."""
+    """The positions of the wanted ones among descending ``values``: ``count`` at one end, or at each end."""
     size = values.shape[0]
-    places = torch.arange(size)
-    top, bottom = places < count, places >= size - count
-    return places[{"largest": top, "smallest": bottom, "both": top | bottom}[which]]
+    positions = torch.arange(size, device="cpu")
+    top, bottom = positions < count, positions >= size - count
+    return positions[{"largest": top, "smallest": bottom, "both": top | bottom}[which]]
 
 
 def value_errors(
-    values: Float[Tensor, " k"], residuals: Float[Tensor, " k"], spectrum: Float[Tensor, " m"], crowd: float | None
+    values: Float[Tensor, " k"],
+    residuals: Float[Tensor, " k"],
+    spectrum: Float[Tensor, " m"],
+    assumed_relative_gap: float | None,
 ) -> Float[Tensor, " k"]:
     """Estimated errors of Ritz values: residual^2 / gap, and never more than the residual (Parlett 1980, ch. 11).
 
-    The gap is to the nearest other Ritz value; or, since a small basis does not know its neighbours, a fixed share
-    ``crowd`` of the value itself.
+    The gap is the distance to the nearest other Ritz value in ``spectrum``. A small basis does not resolve the
+    neighbours of a value; with ``assumed_relative_gap`` the gap is that fraction of the value instead.
     """
-    if crowd is not None:
-        gaps = crowd * values.abs()
+    if assumed_relative_gap is not None:
+        gaps = assumed_relative_gap * values.abs()
     elif spectrum.shape[0] > 1:
         gaps = (values[:, None] - spectrum).abs().sort(dim=1).values[:, 1]
     else:
         gaps = values.abs()
-    return torch.where(residuals < gaps, residuals**2 / gaps.clamp(min=1e-300), residuals)
+    return torch.where(residuals < gaps, residuals * (residuals / gaps.clamp(min=1e-300)), residuals)
 
 
 class Search:
-    """One search for the ``count`` wanted eigenpairs (at each end, for "both") of the operator of ``basis``.
+    """A search for the ``count`` wanted eigenpairs (at each end, for "both") of the operator of ``basis``.
 
-    A cold search is a (block) Lanczos iteration with full reorthogonalisation. A search from seeds expands with the
-    residuals of the worst pairs instead, since the span of inexact seeds is no Krylov space. A full basis is restarted
-    from its best Ritz vectors (Wu and Simon 2000).
+    Without seeds it is a (block) Lanczos iteration with full reorthogonalisation. With seeds the basis is expanded by
+    the residuals of the worst pairs instead, since the span of inexact seeds is not a Krylov space. A full basis is
+    restarted from its best Ritz vectors (Wu and Simon 2000).
 
-    A pair is settled when its residual is at most tolerance * |value|; with ``crowd``, when the error of its value,
-    residual^2 / (crowd * |value|), is. The limit is never below what the precision of the operator resolves.
+    Convergence is tested in one of two ways, of which exactly one tolerance is given:
+
+    - ``residual_tol``: the residual is at most residual_tol * |value|;
+    - ``value_tol``: the estimated error of the value, residual^2 / (``assumed_relative_gap`` * |value|), is at most
+      value_tol * |value|.
+
+    The limit is never below what the precision of the operator resolves. ``budget`` is the largest number of products.
     ``guards`` more pairs next to the wanted ones are found roughly, to a twentieth of their value.
     """
 
@@ -78,27 +111,32 @@ class Search:
         which: Which,
         count: int,
         *,
-        tolerance: float,
         budget: int,
         generator: torch.Generator,
-        crowd: float | None = None,
+        residual_tol: float | None = None,
+        value_tol: float | None = None,
+        assumed_relative_gap: float | None = None,
         block: int = 1,
         progress: Progress | None = None,
     ) -> None:
+        if (residual_tol is None) == (value_tol is None) or (value_tol is None) != (assumed_relative_gap is None):
+            raise TypeError("a search takes residual_tol, or value_tol with assumed_relative_gap")
         self.basis = basis
         self.which: Which = which
         self.count = count
-        self.tolerance = tolerance
-        self.crowd = crowd
+        self.assumed_relative_gap = assumed_relative_gap
         self.block = block
         self.budget = budget
         self.progress = progress
         self.guards = 0
-        self.gap = math.inf  # smallest of the gaps, over the value, that the gains of the last run tell of
+        self.observed_gap = math.inf
+        """The smallest relative gap that the gains of the values in the last run imply."""
+
+        self._tolerance = float(value_tol if residual_tol is None else residual_tol)  # type: ignore[arg-type]
         self._generator = generator
         self._before = basis.operator.products
         self._epsilon = torch.finfo(basis.operator.dtype).eps
-        self._tail = 0  # rows of the last Lanczos block; 0: expand by residuals
+        self._lanczos_rows = 0  # rows of the last Lanczos block; 0: the basis is expanded by residuals
 
     @property
     def _ends(self) -> int:
@@ -106,82 +144,107 @@ class Search:
 
     @property
     def spent(self) -> int:
+        """The number of products so far."""
         return self.basis.operator.products - self._before
 
-    def sow(self, seeds: Float[Tensor, "j P"] | None, drop: float) -> None:
-        """Begin: Rayleigh-Ritz on the seeds, or a random block for a cold start."""
-        if seeds is not None:
+    def initialise(self, seeds: Float[Tensor, "j P"] | None, drop: float) -> None:
+        """Start from the seeds by a Rayleigh-Ritz step, or from a random block; take the whole of a small operator."""
+        operator = self.basis.operator
+        if operator.size <= min(_SMALL, self.budget, self.basis.capacity):
+            self.basis.propose(torch.eye(operator.size, dtype=operator.dtype, device=operator.device))
+        elif seeds is not None:
             self.basis.propose(seeds, drop=drop)
         if not self.basis.proposed:
-            self._propose_random(min(self.block, self.basis.operator.size))
-            self._tail = self.basis.proposed
+            self._propose_random(min(self.block, operator.size))
+            self._lanczos_rows = self.basis.proposed
         self.basis.commit()
 
-    def run(self, *, audit: bool) -> Found:
-        """Expand until all wanted pairs are settled, the basis is the whole space or the budget is spent.
+    def run(self, *, audit: bool) -> SearchResult:
+        """Expand until all wanted pairs have converged, the basis is the whole space, or the budget is spent.
 
-        ``audit``: once they are settled, a Lanczos run from a fresh random direction orthogonal to the basis, for a
-        tenth of the products spent (at least 4), looks for a value that was missed; if it moves any, the search goes
-        on, and is audited again.
+        With ``audit``, a Lanczos run from a random direction orthogonal to the basis looks for missed values once the
+        pairs have converged: it takes a tenth of the products spent so far, at least 4. If it moves any value, the
+        search continues, and is audited again.
 
-        What is compared with the limits on the way is the residual's part outside of the basis: the part inside is the
-        rounding of products and sums, which no expansion lowers. The flags that are returned mean the whole residual.
+        The loop compares the limits with the residuals' components outside the basis only: the components inside are
+        rounding of products and sums, which no expansion reduces. The flags that are returned use the whole residual.
         """
-        basis, whole = self.basis, self.basis.operator.size
-        passed: list[tuple[Tensor, Tensor]] = []
+        history: list[tuple[Tensor, Tensor]] = []
         while True:
-            ritz = basis.ritz()
-            places = select(ritz.values, self.which, self.count + self.guards)
-            values, coordinates = ritz.values[places], ritz.coordinates[:, places]
-            limits = self._limits(values, ritz)
-            floor = 10 * self._epsilon * ritz.magnitude
-            complete = places.shape[0] == min(whole, self._ends * (self.count + self.guards))
-            if self._tail and basis.size < whole:
-                last = slice(basis.size - self._tail, basis.size)
-                coupling = basis.propose(basis.images[last], known=basis.projection[last], floor=floor)
-                outside = torch.linalg.vector_norm(coupling.T @ coordinates[last], dim=0)
-            else:
-                residuals = basis.residuals(values, coordinates)
-                inside = inner(residuals, basis.rows)
-                outside = (inner(residuals, residuals).diagonal() - inside.square().sum(1)).clamp(min=0).sqrt()
-            passed.append((values, outside))
-            excess = self._measure(values, outside, ritz) / (_MARGIN * limits).clamp(min=1e-300)
-            settled = excess <= 1
+            iterate = self._evaluate()
+            history.append((iterate.values, iterate.outside))
             if self.progress is not None:
-                self.progress(self.spent, float(excess.max()) * self.tolerance)
-            if basis.size == whole or (complete and bool(settled.all())):
-                if audit and basis.size < whole and self._left() > 0:
-                    audit = self._audit(ritz)
+                self.progress(self.spent, float(iterate.excess.max()) * self._tolerance)
+            if self._converged(iterate):
+                if audit and self.basis.size < self.basis.operator.size and self._left() > 0:
+                    audit = self._audit(iterate.ritz)
                     continue
-                self.gap = self._seen_gap(passed, ritz)
-                return self._found(ritz)
-            if not self._tail:
-                worst = excess.argsort(descending=True)[: min(self.block, int((~settled).sum()))]
-                basis.propose(residuals[worst.to(residuals.device)], known=inside[worst], floor=floor)
-            if not basis.proposed:
-                self._propose_random(1)
-            if basis.proposed > self._left():
-                return self._found(ritz)
-            if basis.room < basis.proposed:
-                self._restart(ritz)
-            if self._tail:
-                self._tail = basis.proposed
-            basis.commit()
+                self.observed_gap = self._observed_gap(history, iterate.ritz)
+                return self._result(iterate.ritz)
+            if not self._expand(iterate):
+                return self._result(iterate.ritz)
+
+    def _evaluate(self) -> _Iterate:
+        """The Ritz pairs of the basis and how far they are from convergence. A Lanczos run also proposes its rows."""
+        basis, whole = self.basis, self.basis.operator.size
+        ritz = basis.ritz()
+        places = select(ritz.values, self.which, self.count + self.guards)
+        values, coordinates = ritz.values[places], ritz.coordinates[:, places]
+        residuals = inside = None
+        limits, floor = self._limits(values, ritz), self._rounding(ritz)
+        if self._lanczos_rows and basis.size < whole:
+            last = slice(basis.size - self._lanczos_rows, basis.size)
+            coupling = basis.propose(basis.images[last], known=basis.projection[last], floor=floor)
+            outside = torch.linalg.vector_norm(coupling.T @ coordinates[last], dim=0)
+        else:
+            residuals = basis.residuals(values, coordinates)
+            scales = scales_of(residuals, dim=1)
+            scaled, scales = residuals / scales, scales.double().cpu()
+            inside = inner(scaled, basis.rows)
+            squares = (inner(scaled, scaled).diagonal() - inside.square().sum(1)).clamp(min=0)
+            inside, outside = scales * inside, scales[:, 0] * squares.sqrt()
+        excess = self._error_measure(values, outside, ritz) / (_MARGIN * limits).clamp(min=1e-300)
+        complete = places.shape[0] == min(whole, self._ends * (self.count + self.guards))
+        return _Iterate(ritz, values, outside, excess, complete, residuals, inside)
+
+    def _converged(self, iterate: _Iterate) -> bool:
+        """Whether the search may end: all pairs are within their limits, or the basis is the whole space."""
+        if self.basis.size == self.basis.operator.size:
+            return True
+        return iterate.complete and bool((iterate.excess <= 1).all())
+
+    def _expand(self, iterate: _Iterate) -> bool:
+        """One more block of products; False where the budget does not allow it."""
+        basis = self.basis
+        if iterate.residuals is not None and iterate.inside is not None:
+            unconverged = int((~(iterate.excess <= 1)).sum())
+            worst = iterate.excess.argsort(descending=True)[: min(self.block, unconverged)]
+            rows = iterate.residuals[worst.to(iterate.residuals.device)]
+            basis.propose(rows, known=iterate.inside[worst], floor=self._rounding(iterate.ritz))
+        if not basis.proposed:
+            self._propose_random(1)
+        if basis.proposed > self._left():
+            return False
+        if basis.free_rows < basis.proposed:
+            self._restart(iterate.ritz)
+        if self._lanczos_rows:
+            self._lanczos_rows = basis.proposed
+        basis.commit()
+        return True
 
     def _audit(self, ritz: Ritz) -> bool:
-        """Whether a fresh direction moved a wanted value (then there must be another audit)."""
+        """Look for missed values from a random direction. Returns whether any wanted value moved."""
         basis = self.basis
         values = ritz.values[select(ritz.values, self.which, self.count)]
-        steps = max(_AUDIT_LEAST, math.ceil(_AUDIT_SHARE * self.spent))
+        steps = max(_AUDIT_MIN, math.ceil(_AUDIT_SHARE * self.spent))
         spare = basis.capacity - self._ends * (self.count + self.guards)
         steps = min(steps, self._left(), basis.operator.size - basis.size, spare)
-        self._tail, basis.proposed = 0, 0
-        if basis.room < steps:
+        self._lanczos_rows, basis.proposed = 0, 0
+        if basis.free_rows < steps:
             self._restart(ritz, free=steps)
         for step in range(steps):
             if step:
-                floor = 10 * self._epsilon * ritz.magnitude
-                basis.propose(basis.images[-1:], known=basis.projection[-1:], floor=floor)
+                basis.propose(basis.images[-1:], known=basis.projection[-1:], floor=self._rounding(ritz))
             if not step or not basis.proposed:
                 self._propose_random(1)
             basis.commit()
@@ -189,21 +252,22 @@ class Search:
         moved = (now[select(now, self.which, self.count)] - values).abs()
         return bool((moved > self._limits(values, ritz)).any())
 
-    def _seen_gap(self, passed: list[tuple[Tensor, Tensor]], ritz: Ritz) -> float:
-        """Smallest residual^2 / gain over the value: what a value gained since is at least the error that it had."""
+    def _observed_gap(self, history: list[tuple[Tensor, Tensor]], ritz: Ritz) -> float:
+        """The smallest residual^2 / (gain |value|): the amount a value gained later is at least the error it had."""
         final = ritz.values[select(ritz.values, self.which, self.count + self.guards)]
         wanted = torch.isin(final, ritz.values[select(ritz.values, self.which, self.count)])
         smallest = math.inf
-        for values, residuals in passed:
+        for values, residuals in history:
             if values.shape != final.shape:
                 continue
             gain, size = (final - values).abs(), values.abs()
-            told = wanted & (gain > _GAIN * size) & (residuals < _GUARD * size)
-            if bool(told.any()):
-                smallest = min(smallest, float((residuals**2 / (gain * size))[told].min()))
+            usable = wanted & (gain > _MIN_GAIN * size) & (residuals < _GUARD_RESIDUAL * size)
+            if bool(usable.any()):
+                smallest = min(smallest, float((residuals / gain * (residuals / size))[usable].min()))
         return smallest
 
     def _restart(self, ritz: Ritz, free: int = 1) -> None:
+        """Keep the best Ritz vectors only, so that at least ``free`` rows (and those proposed) fit."""
         reach = self.count + self.guards
         spare = self.basis.capacity - self._ends * reach
         keep = reach + max(0, min(spare // 2, spare - max(free, self.basis.proposed))) // self._ends
@@ -213,29 +277,51 @@ class Search:
     def _propose_random(self, rows: int) -> None:
         operator = self.basis.operator
         while not self.basis.proposed:
-            fresh = torch.randn(rows, operator.size, generator=self._generator, dtype=operator.dtype)
+            fresh = torch.randn(rows, operator.size, generator=self._generator, dtype=operator.dtype, device="cpu")
             self.basis.propose(fresh.to(operator.device))
 
     def _limits(self, values: Tensor, ritz: Ritz) -> Tensor:
+        """The largest error measure with which each pair counts as converged."""
         scale = values.abs().clamp(min=self._epsilon ** (2 / 3) * ritz.magnitude)
-        limits = (self.tolerance * scale).clamp(min=10 * self._epsilon * ritz.magnitude)
+        limits = (self._tolerance * scale).clamp(min=self._rounding(ritz))
         if values.shape[0] > self._ends * self.count:
             places = select(ritz.values, self.which, self.count + self.guards)
             wanted = torch.isin(places, select(ritz.values, self.which, self.count))
-            limits = torch.where(wanted, limits, torch.maximum(limits, _GUARD * scale))
+            limits = torch.where(wanted, limits, torch.maximum(limits, _GUARD_RESIDUAL * scale))
         return limits
 
-    def _measure(self, values: Tensor, residuals: Tensor, ritz: Ritz) -> Tensor:
-        return residuals if self.crowd is None else value_errors(values, residuals, ritz.values, self.crowd)
+    def _error_measure(self, values: Tensor, residuals: Tensor, ritz: Ritz) -> Tensor:
+        """What the tolerance limits: the residuals, or the estimated errors of the values."""
+        if self.assumed_relative_gap is None:
+            return residuals
+        return value_errors(values, residuals, ritz.values, self.assumed_relative_gap)
+
+    def _rounding(self, ritz: Ritz) -> float:
+        """10 eps times the norm of the operator, or times the smallest normal number where that is larger.
+
+        Raises :class:`InputError` where the norm overflows the operator's precision.
+        """
+        numbers = torch.finfo(self.basis.operator.dtype)
+        if not ritz.magnitude <= numbers.max:
+            raise InputError(
+                f"an eigenvalue of {ritz.magnitude:.3g} is beyond the range of {self.basis.operator.dtype}",
+                hint="dtype=torch.float64, or a loss in another unit",
+            )
+        return 10 * numbers.eps * max(ritz.magnitude, numbers.tiny)
 
     def _left(self) -> int:
         return self.budget - self.spent
 
-    def _found(self, ritz: Ritz) -> Found:
+    def _result(self, ritz: Ritz) -> SearchResult:
         places = select(ritz.values, self.which, self.count)
         values, coordinates = ritz.values[places], ritz.coordinates[:, places]
-        residuals = torch.linalg.vector_norm(self.basis.residuals(values, coordinates), dim=1).double().cpu()
-        settled = self._measure(values, residuals, ritz) <= self._limits(values, ritz)
-        errors = value_errors(values, residuals, ritz.values, self.crowd)
-        errors = errors.clamp(min=10 * self._epsilon * ritz.magnitude)
-        return Found(values, coordinates, residuals, errors, settled, self.spent)
+        vectors = self.basis.residuals(values, coordinates)
+        scales = scales_of(vectors, dim=1)
+        scaled, scales = vectors / scales, scales[:, 0].double().cpu()
+        residuals = torch.linalg.vector_norm(scaled, dim=1).double().cpu() * scales
+        converged = self._error_measure(values, residuals, ritz) <= self._limits(values, ritz)
+        errors = value_errors(values, residuals, ritz.values, self.assumed_relative_gap)
+        # The component of a residual inside the basis measures the asymmetry of the products: the rounding of a value.
+        inside = torch.linalg.vector_norm(inner(scaled, self.basis.rows), dim=1) * scales
+        errors = torch.maximum(errors, _ASYMMETRY * inside).clamp(min=self._rounding(ritz))
+        return SearchResult(values, coordinates, residuals, errors, converged, self.spent)

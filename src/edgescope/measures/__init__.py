@@ -1,19 +1,19 @@
-"""What can be measured, by name: ``MEASURES.build("sharpness:k=3")``; one file a measure."""
+"""What can be measured, by name: ``MEASURES.build("sharpness:k=3")``; one file a measure; and one measure alone."""
 
 from __future__ import annotations
 
 from edgescope.measures.accuracy import Accuracy
 from edgescope.measures.average_sharpness import AverageSharpness
+from edgescope.measures.base import MEASURES, Measure, Moment, Previous
 from edgescope.measures.directional_smoothness import DirectionalSmoothness
 from edgescope.measures.effective_sharpness import EffectiveSharpness
-from edgescope.measures.generalized_sharpness import GeneralizedSharpness
+from edgescope.measures.generalized_sharpness import GeneralizedSharpnessMeasure
 from edgescope.measures.gradient_noise import GradientNoise
 from edgescope.measures.gradient_norm import GradientNorm
 from edgescope.measures.hessian_frobenius import HessianFrobenius
 from edgescope.measures.hessian_trace import HessianTrace
 from edgescope.measures.learning_rate import LearningRate
-from edgescope.measures.loss import Loss
-from edgescope.measures.measure import Measure, Moment, Previous, Reading
+from edgescope.measures.loss import LossMeasure
 from edgescope.measures.norms import Norms
 from edgescope.measures.oscillation import Oscillation
 from edgescope.measures.path_norm import PathNorm
@@ -21,28 +21,30 @@ from edgescope.measures.persistent_homology import PersistentHomology
 from edgescope.measures.quadratic_model import QuadraticModel
 from edgescope.measures.ratio import Ratio
 from edgescope.measures.rds_sharpness import RDSSharpness
+from edgescope.measures.reading import Reading
 from edgescope.measures.settled_norms import SettledNorms
 from edgescope.measures.sharpness import Sharpness
 from edgescope.measures.sharpness_dimension import SharpnessDimensionMeasure
+from edgescope.measures.single import measure
 from edgescope.measures.spectrum import HessianSpectrum
-from edgescope.measures.threshold import Threshold
+from edgescope.measures.step_ratio import StepRatio
+from edgescope.measures.step_taken import StepTaken
+from edgescope.measures.threshold import ThresholdMeasure
 from edgescope.measures.time import Time
 from edgescope.measures.training_loss import TrainingLoss
 from edgescope.measures.worst_case_sharpness import WorstCaseSharpness
-from edgescope.registry import Registry
 
-MEASURES: Registry[Measure] = Registry("measure")
 MEASURES.add("accuracy", Accuracy)
 MEASURES.add("average_sharpness", AverageSharpness)
 MEASURES.add("directional_smoothness", DirectionalSmoothness)
 MEASURES.add("effective_sharpness", EffectiveSharpness)
-MEASURES.add("generalized_sharpness", GeneralizedSharpness)
+MEASURES.add("generalized_sharpness", GeneralizedSharpnessMeasure)
 MEASURES.add("gradient_noise", GradientNoise)
 MEASURES.add("gradient_norm", GradientNorm)
 MEASURES.add("hessian_frobenius", HessianFrobenius)
 MEASURES.add("hessian_trace", HessianTrace)
 MEASURES.add("learning_rate", LearningRate)
-MEASURES.add("loss", Loss)
+MEASURES.add("loss", LossMeasure)
 MEASURES.add("norms", Norms)
 MEASURES.add("oscillation", Oscillation)
 MEASURES.add("path_norm", PathNorm)
@@ -54,9 +56,10 @@ MEASURES.add("settled_norms", SettledNorms)
 MEASURES.add("sharpness", Sharpness)
 MEASURES.add("sharpness_dimension", SharpnessDimensionMeasure)
 MEASURES.add("spectrum", HessianSpectrum)
-MEASURES.add("threshold", Threshold)
+MEASURES.add("step_ratio", StepRatio)
+MEASURES.add("threshold", ThresholdMeasure)
 MEASURES.add("time", Time)
 MEASURES.add("training_loss", TrainingLoss)
 MEASURES.add("worst_case_sharpness", WorstCaseSharpness)
 
-__all__ = ["MEASURES", "Measure", "Moment", "Previous", "Reading"]
+__all__ = ["MEASURES", "Measure", "Moment", "Previous", "Reading", "StepTaken", "measure"]

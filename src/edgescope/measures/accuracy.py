@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.reading import Reading
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""How far the loss rises on average when the parameters are disturbed at random."""
+"""The mean rise of the loss under random perturbations of the parameters."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgescope.errors import InputError, NotKnownError
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.cost import Cost
+from edgescope.errors import NotKnownError
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.problem_size import ProblemSize
+from edgescope.measures.reading import Reading
+from edgescope.options import check_fields, integer, real
 
 
 @dataclass
 class AverageSharpness(Measure):
     """E L(w + d) - L(w) for d normal of standard deviation ``rho`` times |w|, or ``rho`` itself with adaptive=false.
 
-    The mean over ``pairs`` of disturbances d and -d, in which the slope of the loss cancels, drawn from ``seed`` anew
-    at every step; its error is the standard error over pairs. For small rho it is rho² / 2 tr(C H C) with C = diag |w|
-    (or the identity). The adaptive one does not change when weights are rescaled and the function is not.
+    The mean over ``pairs`` of perturbations d and -d, in which the slope of the loss cancels, the same draws from
+    ``seed`` at every step; its error is the standard error over pairs. For small rho it is rho² / 2 tr(C H C) with C =
+    diag |w| (or the identity). The adaptive one does not change when weights are rescaled and the function is not.
     Cost: 2 ``pairs`` losses.
     """
 
@@ -36,30 +40,26 @@ class AverageSharpness(Measure):
     needs: ClassVar[Needs] = "other points"
 
     def __post_init__(self) -> None:
-        check_radius(self.name, self.rho)
-        if self.pairs < 2:
-            raise InputError(f"pairs={self.pairs} of average_sharpness", expected="at least 2, for a standard error")
+        check_fields(self, f"measure '{self.name}'", rho=real(above=0), pairs=integer(2))
+
+    def expected_cost(self, size: ProblemSize) -> Cost:
+        return Cost(losses=2 * self.pairs)
 
     def read(self, moment: Moment) -> Reading:
         objective, w = moment.objective, moment.parameters
         here = float(objective.loss())
-        scale = self.rho * disturbance_scale(w, self.adaptive)
+        scale = self.rho * perturbation_scale(w, self.adaptive)
         generator = torch.Generator().manual_seed(self.seed)
         rises = []
         for _ in range(self.pairs):
-            d = scale * torch.randn(len(w), generator=generator, dtype=torch.float64).to(w)
+            d = scale * torch.randn(len(w), generator=generator, dtype=torch.float64, device="cpu").to(w)
             rises.append((float(objective.loss(w + d)) + float(objective.loss(w - d))) / 2 - here)
         if not all(map(math.isfinite, rises)):
             raise NotKnownError(f"the loss is not finite within rho={self.rho:g}", hint="a smaller rho")
-        found = torch.tensor(rises, dtype=torch.float64)
+        found = torch.tensor(rises, dtype=torch.float64, device="cpu")
         return Reading(self.name, {"": float(found.mean())}, {"": float(found.std()) / self.pairs**0.5})
 
 
-def disturbance_scale(w: Float[Tensor, " P"], adaptive: bool) -> Float[Tensor, " P"]:
-    """What a disturbance of each parameter is measured by: its own size, or 1."""
+def perturbation_scale(w: Float[Tensor, " P"], adaptive: bool) -> Float[Tensor, " P"]:
+    """The unit in which a perturbation of each parameter is measured: its own size, or 1."""
     return w.abs() if adaptive else torch.ones_like(w)
-
-
-def check_radius(name: str, rho: float) -> None:
-    if not (rho > 0 and math.isfinite(rho)):
-        raise InputError(f"rho={rho} of {name}", expected="a positive finite number")

@@ -1,17 +1,19 @@
-"""The curvature that the last step actually met, and the change of loss that it predicts."""
+"""The curvature along the last step, and the change of loss that it predicts."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
-
+from edgescope.cost import Cost
 from edgescope.errors import EdgescopeError, NotKnownError
 from edgescope.geometry import Euclidean, Geometry, as_geometry
-from edgescope.geometry.smoothness import ROUNDINGS, directional_smoothness
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.measures.base import Measure, Moment, Needs
 from edgescope.measures.optimizer_geometry import geometry_of, threshold_of_steps
+from edgescope.measures.problem_size import ProblemSize
+from edgescope.measures.reading import Reading
+from edgescope.options import check_fields
+from edgescope.sharpness.smoothness import directional_smoothness, loss_rounding
 
 
 @dataclass
@@ -19,10 +21,11 @@ class DirectionalSmoothness(Measure):
     """The directional smoothness D of the last step d, and the loss change of that step.
 
     In the optimizer's geometry (the Euclidean one where it has none, as the note says), or in the one that ``geometry``
-    names. Parts: "" is D; "predicted" is <g, d> + D ||d||^2 / 2, which for descent is -lr (1 - lr D / 2) ||g||_*^2;
-    "actual" is the difference of the losses, its error their rounding. In the optimizer's own geometry, without
-    momentum and weight decay, also "dual_norm", ||g||_* where the step began; "threshold", the value of D above which
-    the step raised the loss (2/lr; for normalized methods 2 ||g||_*/lr); and "ratio", D over it.
+    names. Parts: "" is D; "predicted" is <g, d> + D ||d||^2 / 2, which for steepest descent is -lr (1 - lr D / 2)
+    ||g||_*^2; "actual" is the difference of the losses, its error their rounding. All errors are estimated bounds. In
+    the optimizer's own geometry, without momentum and weight decay, also "dual_norm", ||g||_* where the step began;
+    "threshold", the value of D above which the step raised the loss (2/lr; for normalized methods 2 ||g||_*/lr); and
+    "ratio", D over it.
 
     By differences of losses predicted and actual agree by definition; with ``method="products"`` D comes from Hessian
     products along the step alone, so that "predicted" is a prediction. The note names the method.
@@ -39,12 +42,17 @@ class DirectionalSmoothness(Measure):
     unit: ClassVar[str] = "loss / squared norm"
     source: ClassVar[str] = "Mishkin et al. 2024 (arXiv 2403.04081); Islamov et al. 2026 (arXiv 2603.05002)"
     needs: ClassVar[Needs] = "other points"
+    needs_run: ClassVar[str] = "it compares the loss before and after an optimizer step"
     needs_previous: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_fields(self, f"measure '{self.name}'")
         self.geometry = self.geometry.replace(";", ",")
         if self.geometry:
             as_geometry(self.geometry)
+
+    def expected_cost(self, size: ProblemSize) -> Cost:
+        return Cost(gradients=3, products=3) if self.method == "products" else Cost()
 
     def read(self, moment: Moment) -> Reading:
         before = moment.previous
@@ -70,7 +78,7 @@ class DirectionalSmoothness(Measure):
             "predicted": float(gradient @ step) + found.value * half,
             "actual": loss - float(before.loss),
         }
-        rounding = ROUNDINGS * torch.finfo(moment.parameters.dtype).eps * (abs(loss) + abs(float(before.loss)))
+        rounding = loss_rounding(moment.parameters.dtype, loss, float(before.loss))
         errors = {"": found.error, "predicted": found.error * half, "actual": rounding}
         threshold = None if self.geometry or moment.rule is None or remark else threshold_of_steps(moment.rule)
         if threshold is not None:

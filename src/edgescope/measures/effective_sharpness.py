@@ -1,8 +1,8 @@
-"""The sharpness that the optimizer sees: of the effective Hessian, in its own metric or geometry."""
+"""The sharpness that decides on the optimizer's stability: of the effective Hessian, in its own metric or geometry."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from jaxtyping import Float
@@ -10,10 +10,12 @@ from torch import Tensor
 
 from edgescope.errors import NotKnownError
 from edgescope.linalg import EigenTracker
-from edgescope.measures.generalized_sharpness import GeneralizedSharpness
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.generalized_sharpness import GeneralizedSharpnessMeasure
 from edgescope.measures.optimizer_geometry import is_of_geometry
+from edgescope.measures.reading import Reading
 from edgescope.measures.sharpness import Sharpness, eigenvalue_reading
+from edgescope.options import check_fields, real
 
 
 @dataclass
@@ -21,19 +23,23 @@ class EffectiveSharpness(Measure):
     """The largest eigenvalue of the effective Hessian M^(-1/2) (H + shift) M^(-1/2), to compare with the threshold.
 
     M is the optimizer's preconditioner in the step just taken (so there is none before the first), the shift its
-    coupled weight decay. Without a preconditioner it follows from the sharpness, whose reading is shared: nothing is
-    paid twice. Cost otherwise: that of one tracked eigenvalue.
+    coupled weight decay. Without a preconditioner it follows from the measure ``sharpness``, that of the run where it
+    has one, at no further cost. Its error is an estimated bound. Cost otherwise: that of one tracked eigenvalue.
 
-    Steepest descent in a geometry where no eigenvalue decides sees the lower end of the generalized sharpness there,
-    over the dual norm of the gradient where it is normalized: taken from the measure ``generalized_sharpness``, or else
-    found without a certificate for some 10 products.
+    For steepest descent in a geometry where stability is not decided by an eigenvalue, it is the lower bound of the
+    generalized sharpness there, over the dual norm of the gradient where it is normalized: that of the measure
+    ``generalized_sharpness`` of the run, or else computed without a certificate for some 10 products.
+
+    With several optimizers part "" is that of all together, in the metric in which their threshold is 1, and each has a
+    part of its own, named after it: that of its own parameters while the others stand still.
     """
 
     tol: float = 1e-3
     _raw: Sharpness = field(init=False, repr=False)
-    _general: GeneralizedSharpness = field(init=False, repr=False)
+    _general: GeneralizedSharpnessMeasure = field(init=False, repr=False)
     _tracker: EigenTracker | None = field(default=None, init=False, repr=False)
     _continue_from: dict[str, Any] | None = field(default=None, init=False, repr=False)
+    _parts: dict[str, EffectiveSharpness] = field(default_factory=dict, init=False, repr=False)
 
     name: ClassVar[str] = "effective_sharpness"
     title: ClassVar[str] = "Effective sharpness"
@@ -41,18 +47,43 @@ class EffectiveSharpness(Measure):
     source: ClassVar[str] = "Cohen et al. 2022 (arXiv 2207.14484)"
     needs: ClassVar[Needs] = "products"
     uses: ClassVar[tuple[str, ...]] = ("sharpness", "generalized_sharpness")
+    needs_step: ClassVar[bool] = True
+    needs_rule: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_fields(self, f"measure '{self.name}'", tol=real(above=0, below=1))
         self._raw = Sharpness(k=1, tol=self.tol)
-        self._general = GeneralizedSharpness(certificate=0, tol=self.tol)
+        self._general = GeneralizedSharpnessMeasure(certificate=0, tol=self.tol)
 
     def read(self, moment: Moment) -> Reading:
+        return self._of_each(moment) if moment.rules else self._of_one(moment)
+
+    def _of_each(self, moment: Moment) -> Reading:
+        found = {}
+        for part, rule in {"": moment.rule, **moment.rules}.items():
+            measure = self._parts.setdefault(part, EffectiveSharpness(tol=self.tol))
+            found[part] = measure.take(replace(moment, rule=rule, rules={}))
+        known = {part: reading for part, reading in found.items() if reading.values}
+        notes = [f"{part}: {reading.note}" if part else reading.note for part, reading in found.items() if reading.note]
+        if not known:
+            raise NotKnownError("; ".join(notes))
+        return Reading(
+            self.name,
+            {part: reading.values[""] for part, reading in known.items()},
+            {part: reading.errors[""] for part, reading in known.items() if reading.errors},
+            note="; ".join(notes),
+            failed=any(reading.failed for reading in found.values()),
+        )
+
+    def _of_one(self, moment: Moment) -> Reading:
         rule = moment.known_rule()
         if is_of_geometry(rule):
             return self._in_geometry(moment, rule.threshold().value)
-        metric, added = rule.metric(), _same_everywhere(rule.shift())
+        metric, shift = rule.metric(), rule.shift()
+        scale = 1.0 if shift is None else moment.gradient_scale()
+        added = _same_everywhere(shift, scale)
         if metric is None and added is not None:
-            raw: Reading = moment.shared.get("sharpness") or self._raw.take(moment)
+            raw = moment.get(self._raw)
             if "1" not in raw.values:
                 raise NotKnownError(raw.note)
             return Reading(self.name, {"": raw.values["1"] + added}, {"": raw.errors["1"]}, note=raw.note)
@@ -60,30 +91,40 @@ class EffectiveSharpness(Measure):
             self._tracker = EigenTracker(moment.objective, k=1, tol=self.tol)
             if self._continue_from is not None:
                 self._tracker.load_state(self._continue_from)
-        pairs = self._tracker.update(rule.effective(moment.objective.operator()), metric=metric)
+        pairs = self._tracker.update(rule.effective(moment.objective.operator(), scale), metric=metric)
         found = eigenvalue_reading(self.name, pairs)
         return Reading(self.name, {"": found.values["1"]}, {"": found.errors["1"]}, note=found.note)
 
     def _in_geometry(self, moment: Moment, threshold: float) -> Reading:
-        shared: Reading | None = moment.shared.get("generalized_sharpness")
-        found = shared if shared is not None and "ratio" in shared.values else self._general.take(moment)
+        of_run = moment.measures.get(self._general.name)
+        elsewhere = isinstance(of_run, GeneralizedSharpnessMeasure) and of_run.geometry != ""
+        found = self._general.take(moment) if elsewhere else moment.get(self._general)
         if "ratio" not in found.values:
             raise NotKnownError(found.note or "the gradient is zero")
         errors = {"": found.errors["ratio"] * threshold} if "ratio" in found.errors else {}
         return Reading(self.name, {"": found.values["ratio"] * threshold}, errors, note=found.note)
 
+    def dependencies(self) -> tuple[Measure, ...]:
+        return self._raw, self._general
+
     def state(self) -> dict[str, Any]:
-        tracker = {} if self._tracker is None else self._tracker.state()
-        return {"raw": self._raw.state(), "tracker": tracker, "general": self._general.state()}
+        # Before the first measurement since a state was loaded, that one's.
+        tracker = (self._continue_from or {}) if self._tracker is None else self._tracker.state()
+        parts = {part: measure.state() for part, measure in self._parts.items()}
+        return {"raw": self._raw.state(), "tracker": tracker, "general": self._general.state(), "parts": parts}
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._raw.load_state(state["raw"])
         self._general.load_state(state["general"])
         self._tracker, self._continue_from = None, state["tracker"] or None
+        self._parts = {}
+        for part, own in state.get("parts", {}).items():
+            self._parts[part] = EffectiveSharpness(tol=self.tol)
+            self._parts[part].load_state(own)
 
 
-def _same_everywhere(shift: Float[Tensor, " P"] | None) -> float | None:
+def _same_everywhere(shift: Float[Tensor, " P"] | None, scale: float) -> float | None:
     """What the shift adds to every eigenvalue; None where it differs between parameters."""
     if shift is None:
         return 0.0
-    return float(shift[0]) if bool((shift == shift[0]).all()) else None
+    return float(shift[0]) / scale if bool((shift == shift[0]).all()) else None

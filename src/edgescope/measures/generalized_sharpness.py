@@ -1,4 +1,4 @@
-"""The sharpness in the optimizer's own geometry, between a value and a certificate."""
+"""The sharpness in the optimizer's own geometry, with a lower and an upper bound."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from edgescope.errors import InputError
-from edgescope.geometry import as_geometry, generalized_sharpness
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.cost import Cost
+from edgescope.geometry import as_geometry
+from edgescope.measures.base import Measure, Moment, Needs
 from edgescope.measures.optimizer_geometry import geometry_of
+from edgescope.measures.problem_size import ProblemSize
+from edgescope.measures.reading import Reading
+from edgescope.options import check_fields, integer, real
+from edgescope.sharpness import generalized_sharpness
 
 
 @dataclass
-class GeneralizedSharpness(Measure):
+class GeneralizedSharpnessMeasure(Measure):
     """S = max d'Hd over ||d|| = 1 in the optimizer's geometry, or in the one that ``geometry`` names.
 
     Parts: "lower" is the value, its error what may be missing, "upper" the certificate (if there is one). In the
@@ -43,18 +47,23 @@ class GeneralizedSharpness(Measure):
     needs: ClassVar[Needs] = "products"
 
     def __post_init__(self) -> None:
+        check_fields(
+            self,
+            f"measure '{self.name}'",
+            certificate=integer(0),
+            restarts=integer(1),
+            iterations=integer(1),
+            tol=real(above=0, below=1),
+        )
         self.geometry = self.geometry.replace(";", ",")
         if self.geometry:
             as_geometry(self.geometry)
-        for name, number, least in (
-            ("certificate", self.certificate, 0),
-            ("restarts", self.restarts, 1),
-            ("iterations", self.iterations, 1),
-        ):
-            if number < least:
-                raise InputError(f"measure '{self.name}' with {name}={number}", expected=f"at least {least}")
-        if not 0 < self.tol < 1:
-            raise InputError(f"measure '{self.name}' with tol={self.tol:g}", expected="a share between 0 and 1")
+
+    def check_problem(self, size: ProblemSize) -> None:
+        size.require_vectors(f"measure '{self.name}' with {self.restarts:,} restarts", self.restarts, "fewer restarts")
+
+    def expected_cost(self, size: ProblemSize) -> Cost:
+        return Cost(products=10 + (40 // self.certificate if self.certificate else 0))
 
     def read(self, moment: Moment) -> Reading:
         operator, rule = moment.objective.operator(), None
@@ -64,6 +73,7 @@ class GeneralizedSharpness(Measure):
             rule = moment.known_rule()
             geometry, operator = geometry_of(rule), rule.effective(operator)
         gradient = moment.objective.gradient()
+        due = moment.is_due(self)  # a measure that needs this one uses the value alone
         found = generalized_sharpness(
             operator,
             geometry,
@@ -72,11 +82,11 @@ class GeneralizedSharpness(Measure):
             seed=self.seed,
             start=self._found or None,
             gradient=gradient if bool(gradient.any()) else None,
-            certificate=self.certificate > 0 and self._readings % self.certificate == 0,
+            certificate=due and self.certificate > 0 and self._readings % self.certificate == 0,
             tol=self.tol,
         )
         self._found = self._found | found.state  # the last certificate starts the next
-        self._readings += 1
+        self._readings += due
         values, errors = {"lower": found.lower}, {}
         if math.isfinite(found.upper):
             values["upper"], errors["lower"] = found.upper, found.error
@@ -84,7 +94,7 @@ class GeneralizedSharpness(Measure):
         if limit > 0:
             values |= {"threshold": limit, "ratio": found.lower / limit}
             errors |= {"ratio": found.error / limit} if errors else {}
-        return Reading(self.name, values, errors, note="" if found.converged else "the search had not come to rest")
+        return Reading(self.name, values, errors, note="" if found.converged else "the search has not converged")
 
     def state(self) -> dict[str, Any]:
         return {"found": dict(self._found), "readings": self._readings}

@@ -7,9 +7,13 @@ from typing import ClassVar
 
 import torch
 
-from edgescope.errors import InputError, NotKnownError
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.cost import Cost
+from edgescope.errors import NotKnownError
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.problem_size import ProblemSize
+from edgescope.measures.reading import Reading
 from edgescope.objective.samples import sample_gradients
+from edgescope.options import check_fields, integer, optional
 
 
 @dataclass
@@ -33,8 +37,10 @@ class GradientNoise(Measure):
     needs: ClassVar[Needs] = "gradient"
 
     def __post_init__(self) -> None:
-        if self.samples is not None and self.samples < 2:
-            raise InputError(f"samples={self.samples} of gradient_noise", expected="at least 2")
+        check_fields(self, f"measure '{self.name}'", samples=optional(integer(2)))
+
+    def expected_cost(self, size: ProblemSize) -> Cost:
+        return Cost(gradients=2)
 
     def read(self, moment: Moment) -> Reading:
         objective = moment.objective

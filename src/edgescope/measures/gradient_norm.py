@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from torch.linalg import vector_norm
 
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.reading import Reading
 
 
 @dataclass

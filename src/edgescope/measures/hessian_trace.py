@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from edgescope.errors import EdgescopeError, one_of
-from edgescope.linalg import Operator, trace
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.cost import Cost
+from edgescope.errors import EdgescopeError
+from edgescope.linalg import trace
+from edgescope.linalg.sketch import MIN_MATVECS
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.problem_size import ProblemSize
+from edgescope.measures.reading import Reading
 from edgescope.objective import Objective
 from edgescope.objective.gauss_newton_trace import gauss_newton_trace, residual_share
+from edgescope.options import check_fields, integer
 
 AT_INTERPOLATION = 0.02
 """Slope of the criterion in the outputs, over that at outputs of zero, below which "auto" takes Gauss-Newton."""
@@ -17,21 +23,21 @@ AT_INTERPOLATION = 0.02
 MOST_OUTPUTS = 32
 """Outputs of a sample beyond which "auto" does not differentiate them one by one."""
 
-METHODS = ("auto", "hutch++", "gauss-newton")
+_ROUNDING = 3  # times that of the sampled part: rounding of the exact part
 
 
 @dataclass
 class HessianTrace(Measure):
-    """The trace, its error the standard error over ``probes`` of what is not exact, drawn from ``seed`` at every step.
+    """The trace with one standard error: of rounding, and of sampling where it is not exact, drawn from ``seed``.
 
     ``method``: "hutch++" samples the whole trace. "gauss-newton" adds the exact trace of the Gauss-Newton matrix and
-    that of the rest, H - G, by Hutch++ with half the probes; G is H where the criterion is stationary in every output,
-    and then nothing is left to sample. "auto" takes the second within 2% of such an interpolation (see
+    that of the rest, H - G, by Hutch++ with half the products; G is H where the criterion is stationary in every
+    output, and then nothing is left to sample. "auto" takes the second within 2% of such an interpolation (see
     :func:`residual_share`), for at most 32 outputs a sample.
-    Cost: 3 ``probes`` products; with Gauss-Newton a gradient for each output beside, with "auto" one loss.
+    Cost: ``num_matvecs`` products; with Gauss-Newton also a gradient for each output, with "auto" one loss.
     """
 
-    probes: int = 10
+    num_matvecs: int = 30
     seed: int = 0
     method: Literal["auto", "hutch++", "gauss-newton"] = "auto"
 
@@ -40,21 +46,30 @@ class HessianTrace(Measure):
     unit: ClassVar[str] = "loss / parameter²"
     source: ClassVar[str] = "Meyer, Musco, Musco and Woodruff 2021, Algorithm 1"
     needs: ClassVar[Needs] = "products"
+    renamed_options: ClassVar[dict[str, str]] = {"probes": "num_matvecs=, the number of products (3 for each probe)"}
 
     def __post_init__(self) -> None:
-        one_of(self.method, METHODS, "method of hessian_trace")
+        check_fields(self, f"measure '{self.name}'", num_matvecs=integer(MIN_MATVECS))
+
+    def check_problem(self, size: ProblemSize) -> None:
+        vectors = min(4 * (self.num_matvecs // 3), 2 * size.parameters)  # of a small one all columns, and their images
+        size.require_vectors(f"measure '{self.name}' with {self.num_matvecs:,} products", vectors, "fewer products")
+
+    def expected_cost(self, size: ProblemSize) -> Cost:
+        return Cost(products=self.num_matvecs)
 
     def read(self, moment: Moment) -> Reading:
         objective = moment.objective
         if self.method == "gauss-newton" or (self.method == "auto" and _interpolates(objective)):
             hessian, model = objective.operator(), objective.operator(kind="gauss-newton")
-            rest = Operator(
-                objective.size, lambda v: hessian @ v - model @ v, dtype=objective.dtype, device=objective.device
-            )
-            exact, found = gauss_newton_trace(objective), trace(rest, probes=max(2, self.probes // 2), seed=self.seed)
-            return Reading(self.name, {"": exact + found.value}, {"": found.standard_error})
-        found = trace(objective, probes=self.probes, seed=self.seed)
-        return Reading(self.name, {"": found.value}, {"": found.standard_error})
+            rest = hessian.derived(lambda v: hessian @ v - model @ v)
+            half = max(MIN_MATVECS, 3 * (self.num_matvecs // 6))
+            exact, found = gauss_newton_trace(objective), trace(rest, num_matvecs=half, seed=self.seed)
+            # the exact part is rounded too, as the products are whose difference is sampled
+            error = math.hypot(found.error, _ROUNDING * found.rounding)
+            return Reading(self.name, {"": exact + found.value}, {"": error})
+        found = trace(objective, num_matvecs=self.num_matvecs, seed=self.seed)
+        return Reading(self.name, {"": found.value}, {"": found.error})
 
 
 def _interpolates(objective: Objective) -> bool:

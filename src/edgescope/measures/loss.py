@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.reading import Reading
 
 
 @dataclass
-class Loss(Measure):
+class LossMeasure(Measure):
     """The mean loss over all samples: part "train", and one part for each evaluation ("test")."""
 
     name: ClassVar[str] = "loss"
@@ -17,6 +18,7 @@ class Loss(Measure):
     unit: ClassVar[str] = "unit of the loss function"
     source: ClassVar[str] = "definition"
     needs: ClassVar[Needs] = "loss"
+    of_any_model: ClassVar[bool] = True
 
     def read(self, moment: Moment) -> Reading:
         objectives = {"train": moment.objective} | moment.evaluations

@@ -1,13 +1,16 @@
-"""How large the parameters are, and how far they have come."""
+"""Norms of the parameters, and their distance from initialisation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from torch.linalg import vector_norm
 
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.reading import Reading
+
+UNKNOWN: Final = "no distance, since the parameters of step 0 are not known"
 
 
 @dataclass
@@ -25,7 +28,8 @@ class Norms(Measure):
         values = {
             "l1": float(vector_norm(w, 1)),
             "l2": float(vector_norm(w)),
-            "distance": float(vector_norm(w - moment.initial.double())),
         }
+        if moment.initial is not None:
+            values["distance"] = float(vector_norm(w - moment.initial.double()))
         layers = {f"l2/{slot.name}": float(vector_norm(w[slot.slice])) for slot in moment.objective.layout}
-        return Reading(self.name, values | layers)
+        return Reading(self.name, values | layers, note="" if moment.initial is not None else UNKNOWN)

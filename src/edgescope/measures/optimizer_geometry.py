@@ -1,4 +1,4 @@
-"""The geometry in which an optimizer descends, and where the loss of one of its steps turns from falling to rising."""
+"""The geometry of an optimizer's steps, and the directional smoothness above which a step raises the loss."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def geometry_of(rule: UpdateRule) -> Geometry:
     preconditioner = rule.metric()
     if preconditioner is None:
         return Euclidean()
-    if isinstance(preconditioner, metric.Diagonal):
+    if isinstance(preconditioner, metric.DiagonalMetric) and bool(preconditioner.entries.isfinite().all()):
         return Diagonal(preconditioner.entries).bind([tuple(tensor.shape) for tensor in rule.tensors])
     raise NotKnownError(
-        f"the preconditioner of {type(rule.optimizer).__name__} is not one number a parameter",
+        f"the preconditioner of {rule.name} is not one finite number a parameter",
         hint="the measure effective_sharpness, or naming a geometry",
     )
 
@@ -42,5 +42,6 @@ def threshold_of_steps(rule: UpdateRule) -> Threshold | None:
 
     None where steps are not those of steepest descent from the gradient alone: with momentum or weight decay.
     """
-    decays = [rule.coupled_decay(group) or rule.decoupled_decay(group) for group in rule.groups()]
-    return None if any(decays) or rule.momentum().memory else rule.threshold()
+    groups = rule.groups()
+    decays = [rule.coupled_decay(group) or rule.decoupled_decay(group) for group in groups]
+    return None if any(decays) or any(rule.momentum_of(group).memory for group in groups) else rule.threshold()

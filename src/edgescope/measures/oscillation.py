@@ -1,4 +1,4 @@
-"""Whether the outputs of the network go back and forth."""
+"""The cosine between successive changes of the network's outputs, negative where they oscillate."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from edgescope.errors import NotKnownError
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.reading import Reading
 
 
 @dataclass
 class Oscillation(Measure):
     """The cosine between the last two changes of the network's outputs on all training data, from reading to reading.
 
-    To be taken at every step (``"oscillation@1"``): 1 where the outputs go straight on, below 0 where a step takes back
-    what the one before did. There is none before the third reading. Cost: one loss.
+    To be taken at every step (``"oscillation@1"``): 1 where the outputs move along a line, below 0 where a step
+    undoes the one before. There is none before the third reading. Cost: one loss.
     """
 
     _outputs: list[Tensor] = field(default_factory=list, init=False, repr=False)  # of the last two readings
@@ -28,10 +29,11 @@ class Oscillation(Measure):
     unit: ClassVar[str] = "1"
     source: ClassVar[str] = "Islamov et al. 2026 (arXiv 2603.05002)"
     needs: ClassVar[Needs] = "loss"
+    needs_run: ClassVar[str] = "it compares the outputs at three readings"
 
     def read(self, moment: Moment) -> Reading:
         outputs = torch.cat([outputs.detach().flatten() for outputs, _ in moment.objective.outputs()])
-        seen = [*self._outputs, outputs]
+        seen = [*(earlier.to(outputs.device) for earlier in self._outputs), outputs]
         self._outputs = seen[-2:]
         if len(seen) < 3:
             raise NotKnownError("there are no two changes of the outputs before the third reading")

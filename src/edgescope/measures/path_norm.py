@@ -13,7 +13,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils import _pytree as pytree
 
 from edgescope.errors import NotKnownError
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.reading import Reading
 from edgescope.objective import Objective
 from edgescope.objective.samples import first_sample
 
@@ -59,7 +60,7 @@ def _sum_of_paths(objective: Objective, scale: float) -> float:
     loss_fn = objective.loss_fn
     if not hasattr(loss_fn, "outputs"):
         raise NotKnownError(
-            "this loss function does not tell outputs and criterion apart, which a path norm needs",
+            "this loss function does not separate outputs and criterion, which a path norm needs",
             hint="edgescope.supervised(criterion)",
         )
     squared = _squared(objective.model, scale)

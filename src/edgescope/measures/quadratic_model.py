@@ -1,4 +1,4 @@
-"""Where the optimizer would go from here on the quadratic Taylor model of the loss, beside where it really goes."""
+"""The next steps of the optimizer on the quadratic Taylor model of the loss, and on the loss itself."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from edgescope.errors import InputError
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.cost import Cost
+from edgescope.errors import NotKnownError
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.problem_size import ProblemSize
+from edgescope.measures.reading import Reading
+from edgescope.memory import require
 from edgescope.optim.rule import UpdateRule
+from edgescope.options import check_fields, integer
 
 LOST = 1e6
 """Losses beyond this many times the present one are not followed further."""
@@ -25,8 +30,8 @@ class QuadraticModel(Measure):
 
     Arrays "network" and "model" are the losses from this point on, ``steps + 1`` of them, infinite from where their
     size exceeds a million times the first (negative curvature sends a model to minus infinity). Parts of the same names
-    are the largest loss on the way over the loss here. Training itself is left as it is. Cost: ``steps`` products and
-    as many gradients, so it is for a few moments of a run: ``"quadratic_model@500"``.
+    are the largest loss on the way over the loss here. Training itself is not changed. Cost: ``steps`` products and
+    as many gradients, so it is for a few steps of a run: ``"quadratic_model@500"``.
     """
 
     steps: int = 100
@@ -36,14 +41,23 @@ class QuadraticModel(Measure):
     unit: ClassVar[str] = "1"
     source: ClassVar[str] = "Cohen et al. 2021 (arXiv 2103.00065); Islamov et al. 2026 (arXiv 2603.05002)"
     needs: ClassVar[Needs] = "other points"
+    may_be_infinite: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InputError(f"measure '{self.name}' with steps={self.steps}", expected="at least 1")
+        check_fields(self, f"measure '{self.name}'", steps=integer(1))
+
+    def check_problem(self, size: ProblemSize) -> None:
+        require(2 * 8 * self.steps, f"measure '{self.name}' with {self.steps:,} steps", hint="fewer steps")
+
+    def expected_cost(self, size: ProblemSize) -> Cost:
+        return Cost(losses=self.steps, gradients=self.steps, products=self.steps)
 
     def read(self, moment: Moment) -> Reading:
         objective, rule, origin = moment.objective, moment.known_rule(), moment.parameters
+        self.check_problem(ProblemSize(len(origin)))
         loss, gradient = float(objective.loss()), objective.gradient()
+        if loss == 0:
+            raise NotKnownError("the loss here is zero, so that later losses have no ratio to it")
 
         def model(w: Tensor) -> tuple[float, Tensor]:
             away = w - origin

@@ -1,18 +1,26 @@
-"""How close to the edge: effective sharpness over threshold."""
+"""Effective sharpness over stability threshold."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from edgescope.errors import NotKnownError
+from edgescope.measures.base import Measure, Moment, Needs
 from edgescope.measures.effective_sharpness import EffectiveSharpness
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.measures.reading import Reading
+from edgescope.options import check_fields, real
 
 
 @dataclass
 class Ratio(Measure):
-    """Effective sharpness over stability threshold: 1 at the edge of stability. Shares the effective sharpness."""
+    """Effective sharpness over stability threshold: 1 at the edge of stability.
+
+    The effective sharpness is that of the run's own measure where it has one.
+
+    Parts as those of the threshold: with several optimizers "" is that of all together, and each has one of its own.
+    0 at learning rate 0.
+    """
 
     tol: float = 1e-3
     _effective: EffectiveSharpness = field(init=False, repr=False)
@@ -23,17 +31,30 @@ class Ratio(Measure):
     source: ClassVar[str] = "Cohen et al. 2021 (arXiv 2103.00065) and 2022 (arXiv 2207.14484)"
     needs: ClassVar[Needs] = "products"
     uses: ClassVar[tuple[str, ...]] = ("sharpness", "generalized_sharpness", "effective_sharpness")
+    needs_step: ClassVar[bool] = True
+    needs_rule: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        check_fields(self, f"measure '{self.name}'", tol=real(above=0, below=1))
         self._effective = EffectiveSharpness(tol=self.tol)
 
     def read(self, moment: Moment) -> Reading:
-        threshold = moment.known_rule().threshold().value
-        found: Reading = moment.shared.get("effective_sharpness") or self._effective.take(moment)
-        if "" not in found.values:
+        moment.known_rule()
+        found = moment.get(self._effective)
+        if not found.values:
             raise NotKnownError(found.note)
-        values, errors = ({part: x / threshold for part, x in of.items()} for of in (found.values, found.errors))
-        return Reading(self.name, values, errors, note=found.note)
+        rules = {"": moment.rule, **moment.rules}
+        values, errors = {}, {}
+        for part, value in found.values.items():
+            threshold = replace(moment, rule=rules[part]).threshold().value
+            values[part] = value / threshold
+            if part in found.errors:
+                errors[part] = found.errors[part] / threshold
+        notes = dict.fromkeys([*found.note.split("; "), *moment.scale_note().split("; ")])
+        return Reading(self.name, values, errors, note="; ".join(filter(None, notes)), failed=found.failed)
+
+    def dependencies(self) -> tuple[Measure, ...]:
+        return self._effective, *self._effective.dependencies()
 
     def state(self) -> dict[str, Any]:
         return self._effective.state()

@@ -10,11 +10,14 @@ import numpy as np
 
 from edgescope.cost import Cost
 from edgescope.dimension.sources import in_passes
-from edgescope.errors import InputError, NotKnownError
+from edgescope.errors import NotKnownError
 from edgescope.linalg import Eigenpairs, EigenTracker, Operator, top_eigenpairs
 from edgescope.linalg.search import Which
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.problem_size import ProblemSize
+from edgescope.measures.reading import Reading
 from edgescope.objective import Objective, mini_batches
+from edgescope.options import LARGEST_RATE, check_fields, integer, optional, real
 
 
 @dataclass
@@ -26,9 +29,9 @@ class RDSSharpness(Measure):
     eigenvalue, since |1 - lr alpha| is largest at one end. As in the paper the Jacobian is I - lr H for every
     optimizer, without momentum, preconditioner or decay, and the supremum over the attractor is left out.
 
-    On all data of the objective, followed along the run; or, with ``batch``, the mean over ``batches`` mini-batches of
-    that size drawn from ``seed`` (part "" alone), with the standard error of that mean. ``lr`` in place of the
-    optimizer's is the control for grids of learning rates. ``tol`` is that of lr alpha.
+    On all data of the objective, followed along the run, with estimated bounds as errors; or, with ``batch``, the mean
+    over ``batches`` mini-batches of that size drawn from ``seed`` (part "" alone), with the standard error of that
+    mean. ``lr`` in place of the optimizer's is the control for grids of learning rates. ``tol`` is that of lr alpha.
 
     Cost: some 15 to 50 products; with ``batch`` as many for each mini-batch, counted by its share of the data.
     """
@@ -48,10 +51,20 @@ class RDSSharpness(Measure):
     needs: ClassVar[Needs] = "products"
 
     def __post_init__(self) -> None:
-        if self.lr is not None and not (self.lr > 0 and math.isfinite(self.lr)):
-            raise InputError(f"lr={self.lr} of rds_sharpness", expected="a positive finite number")
-        if self.batches < 2:
-            raise InputError(f"batches={self.batches} of rds_sharpness", expected="at least 2, for a standard error")
+        check_fields(
+            self,
+            f"measure '{self.name}'",
+            lr=optional(real(above=0, most=LARGEST_RATE)),
+            batch=optional(integer(1)),
+            batches=integer(2),  # of one there is no standard error
+            tol=real(above=0, below=1),
+        )
+
+    def check_problem(self, size: ProblemSize) -> None:
+        size.fits_samples(f"measure '{self.name}'", "batch", self.batch)
+
+    def expected_cost(self, size: ProblemSize) -> Cost:
+        return Cost(products=30)
 
     def read(self, moment: Moment) -> Reading:
         lr = float(moment.known_rule().option("lr")) if self.lr is None else self.lr
@@ -76,24 +89,26 @@ class RDSSharpness(Measure):
             found.append(max(_log_stretches(pairs)[0].values()))
             missed += int((~pairs.converged).sum())
             spent += part.spent
-        objective.spent += in_passes(spent, batch / objective.samples)
+        objective.meter.add(in_passes(spent, batch / objective.samples))
         error = float(np.std(found, ddof=1)) / self.batches**0.5
         return Reading(self.name, {"": float(np.mean(found))}, {"": error}, note=_note(missed))
 
     def state(self) -> dict[str, Any]:
-        return {} if self._tracker is None else self._tracker.state()
+        if self._tracker is None:  # nothing was measured since the state was loaded
+            return self._continue_from or {}
+        return self._tracker.state()
 
     def load_state(self, state: dict[str, Any]) -> None:
         self._tracker, self._continue_from = None, state or None
 
 
 def _shifted(objective: Objective, lr: float) -> Operator:
-    """I + lr H. Both of its ends lie near or above 1, so that a relative tolerance there is one of lr alpha, as it
-    should be: the smallest eigenvalue of H itself is nearly zero, and to resolve it relative to its size is dear."""
+    """I + lr H, whose extreme eigenvalues lie near or above 1, so that a relative tolerance there is one of lr alpha.
+
+    The smallest eigenvalue of H itself is nearly zero, and to resolve it relative to its size is expensive.
+    """
     hessian = objective.operator()
-    return Operator(
-        hessian.size, lambda block: block + lr * (hessian @ block), dtype=hessian.dtype, device=hessian.device
-    )
+    return hessian.derived(lambda block: block + lr * (hessian @ block))
 
 
 def _ends(objective: Objective) -> Which:

@@ -11,20 +11,24 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.linalg import vector_norm
 
-from edgescope.errors import InputError, NotKnownError
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.cost import Cost
+from edgescope.errors import NotKnownError
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.problem_size import ProblemSize
+from edgescope.measures.reading import Reading
+from edgescope.options import check_fields, integer, real
 
 
 @dataclass
 class SettledNorms(Measure):
-    """Norms of the mean of the next ``steps`` iterates, and of where ``steps`` steps ``factor`` times as short lead.
+    """Norms of the mean of the next ``steps`` iterates, and of the end of ``steps`` steps ``factor`` times as short.
 
-    Both go on from here on all of the training data, while training itself is left as it is. Parts "averaged/l1",
+    Both continue from the present parameters on all training data; training itself is not changed. Parts "averaged/l1",
     "averaged/l2", "decayed/l1", "decayed/l2", and the losses there, such as "averaged/train" and "decayed/test". Along
-    sharp directions the mean of an even number of iterates cancels an oscillation of period two, and short steps let
-    it die out; along flat ones neither moves far. So what a norm has here beyond that of a stable run is no
+    sharp directions the mean of an even number of iterates cancels an oscillation of period two, and short steps damp
+    it; along flat ones neither moves far. So a norm that still is larger than that of a stable run is not so by
     oscillation. A shorter step is the optimizer's own, shortened: for SGD that with learning rate / factor.
-    Cost: 2 ``steps`` gradients and, beside, two losses for each set of data.
+    Cost: 2 ``steps`` gradients, and two losses for each set of data.
     """
 
     steps: int = 50
@@ -37,10 +41,10 @@ class SettledNorms(Measure):
     needs: ClassVar[Needs] = "other points"
 
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise InputError(f"measure '{self.name}' with steps={self.steps}", expected="at least 1")
-        if not 1 <= self.factor < float("inf"):
-            raise InputError(f"measure '{self.name}' with factor={self.factor:g}", expected="a finite number from 1 on")
+        check_fields(self, f"measure '{self.name}'", steps=integer(1), factor=real(least=1))
+
+    def expected_cost(self, size: ProblemSize) -> Cost:
+        return Cost(gradients=2 * self.steps)
 
     def read(self, moment: Moment) -> Reading:
         total = torch.zeros_like(moment.parameters, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The sharpness dimension at a step of a run, by one or several estimators that look at the same mini-batches."""
+"""The sharpness dimension at a step of a run, by one or several estimators on the same mini-batches."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Any, ClassVar, get_args
 
 import torch
 
+from edgescope.cost import Cost
 from edgescope.dimension import SharpnessDimension, sharpness_dimension
-from edgescope.dimension.sharpness_dimension import Method
+from edgescope.dimension.options import Method
 from edgescope.dimension.sources import in_passes
-from edgescope.errors import InputError, one_of
 from edgescope.linalg import Operator, Spectrum, from_matrix, spectrum, to_matrix
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.problem_size import ProblemSize
+from edgescope.measures.reading import Reading
+from edgescope.memory import require
 from edgescope.objective import Objective, in_precision, mini_batches
+from edgescope.options import LARGEST_RATE, check_choice, check_fields, integer, optional, real, refusal
 
 
 @dataclass
@@ -23,14 +27,15 @@ class SharpnessDimensionMeasure(Measure):
 
     "exact", "slq", "kde" and "ps" are those of :func:`edgescope.sharpness_dimension`, on ``batches`` mini-batches of
     ``batch`` samples drawn from ``seed``, the same for all methods and steps; without ``batch`` on all data. ``lr`` in
-    place of the optimizer's is for grids of learning rates; with ``fixed_lr`` there is a part "METHOD/fixed" beside
-    each: the dimension that the same Hessians would have at that one rate. Of the first method also "size" (the number
-    of directions), "exponent" (the largest, the RDS sharpness of order 1), "contraction" (the sum of all), and further
-    orders of averaging and dead zones, "METHOD/pooled", "METHOD/zone 0.0001".
+    place of the optimizer's is for grids of learning rates; with ``fixed_lr`` there is also a part "METHOD/fixed"
+    for each: the dimension that the same Hessians would have at that one rate. Of the first method also "size" (the
+    number of directions), "exponent" (the largest, the RDS sharpness of order 1), "contraction" (the sum of all), and
+    further orders of averaging and dead zones, "METHOD/pooled", "METHOD/zone 0.0001".
 
-    All methods and rates look at the same spectra. With "exact" among the methods the Hessian of each mini-batch is
-    formed and the quadrature taken of that: P products and 8 P^2 bytes for each. Else quadrature of ``probes`` vectors
-    and ``steps`` steps: their product of products for each mini-batch. The error is the jackknife's with the drift.
+    All methods and learning rates use the same spectra. With "exact" among the methods the Hessian of each mini-batch
+    is formed and the quadrature taken of that: P products and 8 P^2 bytes for each. Else quadrature of ``probes``
+    vectors and ``steps`` steps: their product of products for each mini-batch. Errors are one standard error, of
+    mini-batches or probes, depth, smoothing and rounding together.
     """
 
     methods: str = "slq"
@@ -49,17 +54,40 @@ class SharpnessDimensionMeasure(Measure):
     needs: ClassVar[Needs] = "products"
 
     def __post_init__(self) -> None:
+        owner = f"measure '{self.name}'"
+        check_fields(
+            self,
+            owner,
+            batch=optional(integer(1)),
+            batches=integer(1),
+            probes=integer(1),
+            steps=integer(1),
+            lr=optional(real(above=0, most=LARGEST_RATE)),
+            fixed_lr=optional(real(above=0, most=LARGEST_RATE)),
+        )
         for method in self._methods:
-            one_of(method, get_args(Method), "method of sharpness_dimension")
-        for option in ("batches", "probes", "steps"):
-            if getattr(self, option) < 1:
-                raise InputError(f"{option}={getattr(self, option)} of {self.name}", expected="at least 1")
-        if self.batch is not None and self.batch < 1:
-            raise InputError(f"batch={self.batch} of {self.name}", expected="at least 1")
+            check_choice(owner, "methods", method, known=get_args(Method))
+        if len(set(self._methods)) < len(self._methods):
+            raise refusal(owner, "methods", self.methods, "each method once")
+
+    def check_problem(self, size: ProblemSize) -> None:
+        owner = f"measure '{self.name}'"
+        size.fits_samples(owner, "batch", self.batch)
+        if "exact" in self._methods:
+            require(8 * size.parameters**2, f"{owner} by the method exact", hint="another method, or a smaller model")
+        if self._methods != ["exact"]:
+            steps = min(self.steps, size.parameters)  # a probe at a time, where more do not fit
+            require(8 * steps * size.parameters, f"{owner} with {self.steps:,} steps", hint="fewer steps")
 
     @property
     def _methods(self) -> list[str]:
         return self.methods.split("+")
+
+    def expected_cost(self, size: ProblemSize) -> Cost:
+        matrices = 1 if self.batch is None else self.batches
+        share = 1.0 if self.batch is None or size.samples is None else self.batch / size.samples
+        products = size.parameters if "exact" in self._methods else self.probes * self.steps
+        return Cost(products=max(1, round(matrices * share * products)))
 
     def read(self, moment: Moment) -> Reading:
         lr = float(moment.known_rule().option("lr")) if self.lr is None else self.lr
@@ -97,7 +125,7 @@ class SharpnessDimensionMeasure(Measure):
             operator = member.operator()
             yield from_matrix(to_matrix(operator)) if "exact" in self._methods else operator
             if member is not objective:  # which in_precision gives back where it is that already
-                objective.spent += in_passes(member.spent, member.samples / objective.samples)
+                objective.meter.add(in_passes(member.spent, member.samples / objective.samples))
                 member.release()
 
     def _estimate(self, spectra: list[Spectrum], method: Any, lr: float) -> SharpnessDimension:

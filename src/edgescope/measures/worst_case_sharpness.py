@@ -1,4 +1,4 @@
-"""How far the loss rises at the worst place near the parameters."""
+"""How far the loss rises at the worst point near the parameters."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgescope.errors import InputError, NotKnownError
+from edgescope.cost import Cost
+from edgescope.errors import NotKnownError
 from edgescope.geometry import Euclidean, Geometry, Linf
-from edgescope.measures.average_sharpness import check_radius, disturbance_scale
-from edgescope.measures.measure import Measure, Moment, Needs, Reading
+from edgescope.linalg.scaling import lengths_of
+from edgescope.measures.average_sharpness import perturbation_scale
+from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.problem_size import ProblemSize
+from edgescope.measures.reading import Reading
+from edgescope.memory import require
 from edgescope.objective import Objective
+from edgescope.options import check_fields, integer, real
 
 _SETTLED = 1e-3  # of the rise: when the linearised loss gains no more within the ball, a climb ends
 _GROW, _SHRINK = 2.0, 0.25  # of the step after one that gained, and after one that did not
@@ -25,12 +31,12 @@ class WorstCaseSharpness(Measure):
     """The largest L(w + d) - L(w) with ||d / |w||| at most ``rho`` in the norm l2 or linf; adaptive=false: with ||d||.
 
     Projected gradient ascent from the steepest direction and from ``restarts`` - 1 random ones (``seed``), each of at
-    most ``iterations`` gradients; the highest loss found, so a lower end of the maximum. Its error is what the
-    linearised loss there could still gain within the ball, 0 where the climb has arrived (at a maximum, or a stationary
-    point that is none). For small rho and l2 it is rho² / 2 times the largest eigenvalue of C H C, C = diag |w| (or the
-    identity), plus rho ||C g||. Taken on all data at once, not as a mean over batches; parameters that are 0 stay
-    0 in the adaptive one. Usual radii: 0.5 (l2) and 0.002 (linf) adaptive, 0.05 (l2) else.
-    Cost: at most ``restarts * iterations`` gradients, and some beside.
+    most ``iterations`` gradients; the highest loss found, so a lower bound of the maximum. Its error is what the
+    linearised loss there could still gain within the ball, 0 where the ascent has converged (at a maximum, or a
+    stationary point that is none). For small rho and l2 it is rho² / 2 times the largest eigenvalue of C H C, C = diag
+    |w| (or the identity), plus rho ||C g||. Taken on all data at once, not as a mean over batches; parameters that are
+    0 stay 0 in the adaptive one. Usual radii: 0.5 (l2) and 0.002 (linf) adaptive, 0.05 (l2) else.
+    Cost: at most ``restarts * iterations`` gradients, and a few more.
     """
 
     rho: float = 0.5
@@ -49,20 +55,30 @@ class WorstCaseSharpness(Measure):
     needs: ClassVar[Needs] = "other points"
 
     def __post_init__(self) -> None:
-        check_radius(self.name, self.rho)
-        if self.norm not in ("l2", "linf"):
-            raise InputError(f"norm='{self.norm}' of worst_case_sharpness", expected="'l2' or 'linf'")
-        for option, number in (("iterations", self.iterations), ("restarts", self.restarts)):
-            if number < 1:
-                raise InputError(f"{option}={number} of worst_case_sharpness", expected="at least 1")
+        check_fields(
+            self,
+            f"measure '{self.name}'",
+            rho=real(above=0),
+            iterations=integer(1),
+            restarts=integer(1),
+        )
+
+    def check_problem(self, size: ProblemSize) -> None:
+        # The random starts are drawn together, in float64, and turned to the precision of the parameters.
+        needed = self.restarts * size.parameters * (8 + size.itemsize)
+        require(needed, f"measure '{self.name}' with {self.restarts:,} restarts", hint="fewer restarts")
+
+    def expected_cost(self, size: ProblemSize) -> Cost:
+        return Cost(gradients=self.restarts * self.iterations)
 
     def read(self, moment: Moment) -> Reading:
         objective, w = moment.objective, moment.parameters
-        surface = _Surface(objective, w, disturbance_scale(w, self.adaptive))
+        self.check_problem(ProblemSize(len(w), itemsize=w.element_size()))
+        surface = _Surface(objective, w, perturbation_scale(w, self.adaptive))
         ball = _Ball(Linf() if self.norm == "linf" else Euclidean(), self.rho)
         here, slope = surface.at(torch.zeros_like(w))
         generator = torch.Generator().manual_seed(self.seed)
-        random = torch.randn(self.restarts, len(w), generator=generator, dtype=torch.float64).to(w)
+        random = torch.randn(self.restarts, len(w), generator=generator, dtype=torch.float64, device="cpu").to(w)
         starts = [slope, *random[1:]] if bool(slope.any()) else list(random)
         ends = [self._climb(surface, ball, start) for start in starts]
         rise, gain = max((loss - here, gain) for loss, gain in ends)
@@ -86,7 +102,7 @@ class WorstCaseSharpness(Measure):
 
 
 class _Surface:
-    """The loss over disturbances u = d / scale, and its slope there."""
+    """The loss as a function of perturbations u = d / scale, and its gradient."""
 
     def __init__(self, objective: Objective, centre: Float[Tensor, " P"], scale: Float[Tensor, " P"]) -> None:
         self._objective, self._centre, self._scale = objective, centre, scale
@@ -124,5 +140,5 @@ class _Ball:
 
     def long_step(self, slope: Float[Tensor, " P"]) -> float:
         """A step along the slope that crosses the ball several times."""
-        across = self.rho * self.geometry.longest_square(len(slope)) ** 0.5
-        return 10 * across / max(float(torch.linalg.vector_norm(slope)), 1e-300)
+        across = self.rho * self.geometry.squared_radius(len(slope)) ** 0.5
+        return 10 * across / max(float(lengths_of(slope, dim=0)), 1e-300)

@@ -9,7 +9,8 @@ from torch import nn
 
 from edgescope.errors import InputError
 from edgescope.models.activation import ActivationName, activation
-from edgescope.models.model import ModelConfig, require_image, require_positive
+from edgescope.models.model import ModelConfig, check_layers, check_some_layers, require_image
+from edgescope.options import check_fields
 
 PoolName = Literal["average", "max"]
 
@@ -28,9 +29,11 @@ class CNN(ModelConfig):
     pool: PoolName = "average"
     dense: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        check_fields(self, self.owner, channels=check_some_layers, dense=check_layers)
+
     def assemble(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         channels, height, width = require_image(input_shape, "cnn")
-        require_positive("cnn", channels=self.channels, dense=self.dense)
         shrink = 2 ** len(self.channels)
         if min(height, width) < shrink:
             raise InputError(

@@ -10,8 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from edgescope.errors import InputError
-from edgescope.models.model import ModelConfig, require_positive
-from edgescope.models.transformer import Block
+from edgescope.models.model import ModelConfig
+from edgescope.models.transformer import Block, check_blocks
+from edgescope.options import integer
 
 
 @dataclass(frozen=True)
@@ -30,13 +31,15 @@ class Encoder(ModelConfig):
     depth: int = 1
     layernorm: bool = True
 
+    def __post_init__(self) -> None:
+        check_blocks(self, symbols=integer(1))
+
     def assemble(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-        require_positive("encoder", symbols=self.symbols, width=self.width, heads=self.heads, depth=self.depth)
         size = math.prod(input_shape)
         if size % self.symbols:
             raise InputError(
                 f"encoder with symbols={self.symbols} for inputs of {size} numbers",
-                expected="one vector a symbol, all of the same length, side by side",
+                expected="a concatenation of one vector for each symbol, all of the same length",
             )
         return _Encoder(self, size // self.symbols, outputs)
 

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from edgescope.errors import InputError
-from edgescope.models.model import ModelConfig, require_positive
-from edgescope.models.transformer import Block
+from edgescope.models.model import ModelConfig
+from edgescope.models.transformer import Block, check_blocks
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,10 @@ class GPT(ModelConfig):
     heads: int = 4
     depth: int = 2
 
+    def __post_init__(self) -> None:
+        check_blocks(self)
+
     def assemble(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-        require_positive("gpt", width=self.width, heads=self.heads, depth=self.depth)
         if len(input_shape) != 1:
             raise InputError(
                 f"gpt for inputs of shape {input_shape}", expected="token sequences of shape (length,)", hint="vit"

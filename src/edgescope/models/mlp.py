@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from edgescope.errors import InputError
 from edgescope.models.activation import ActivationName, activation
-from edgescope.models.model import ModelConfig, require_positive
+from edgescope.models.model import ModelConfig, check_layers
+from edgescope.options import check_fields, real
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class MLP(ModelConfig):
     bias: bool = True
     gain: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_fields(self, self.owner, widths=check_layers, gain=real(above=0))
+
     def assemble(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
-        require_positive("mlp", widths=self.widths)
-        if not 0 < self.gain < math.inf:
-            raise InputError(f"option 'gain' of model 'mlp' is {self.gain:g}", expected="a positive finite number")
         layers: list[nn.Module] = [nn.Flatten()]
         for wide, narrow in itertools.pairwise((math.prod(input_shape), *self.widths)):
             layers += [nn.Linear(wide, narrow, bias=self.bias), activation(self.activation)]

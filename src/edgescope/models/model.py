@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any, Final
 
 import torch
 from torch import nn
 
-from edgescope.errors import InputError
+from edgescope.errors import EdgescopeError, InputError
+from edgescope.memory import require
+from edgescope.options import check_each, check_seed, integer
+
+MOST_LAYERS: Final = 1000
+"""Layers, blocks or stages of a network, at most."""
+
+BYTES: Final = torch.float32.itemsize
+"""Of a parameter as it is made."""
 
 
 class ModelConfig(ABC):
     """A network's options. A new model is a file with a dataclass that derives from this, and one registered line."""
+
+    @property
+    def owner(self) -> str:
+        """What the options belong to, for error messages."""
+        return f"model '{type(self).__name__.lower()}'"
 
     @abstractmethod
     def assemble(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
@@ -21,16 +35,34 @@ class ModelConfig(ABC):
         """The network for inputs of shape ``(N, *input_shape)``, with ``outputs`` outputs, on the CPU.
 
         The same seed gives the same parameters, bit for bit; torch's random state is left as it was. Raises
-        :class:`InputError` where the options do not fit the shape.
+        :class:`InputError` where the options do not fit the shape, and :class:`MemoryBudgetError`, before anything is
+        allocated, where the parameters do not fit in memory.
         """
+        seed = check_seed(self.owner, seed)
         if not input_shape or min(input_shape) < 1 or outputs < 1:
             raise InputError(
                 f"a model for inputs of shape {tuple(input_shape)} and {outputs} outputs",
                 expected="a shape and a number of outputs that are at least 1",
             )
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        with torch.random.fork_rng(devices=[]):
+            self._require_memory(tuple(input_shape), outputs)
             torch.random.default_generator.manual_seed(seed)
-            return self.assemble(tuple(input_shape), outputs)
+            with torch.device("cpu"):
+                return self.assemble(tuple(input_shape), outputs)
+
+    def _require_memory(self, input_shape: tuple[int, ...], outputs: int) -> None:
+        """Refuse a network whose parameters do not fit, from its shapes on the meta device, which takes no memory."""
+        try:
+            with torch.device("meta"):
+                count = parameter_count(self.assemble(input_shape, outputs))
+        except EdgescopeError:
+            raise
+        except Exception as error:
+            if "overflow" not in str(error).lower():
+                return  # a model of the user's that cannot be assembled there: it is built unseen
+            count = 2**63
+        size = f"{count:,}" if count < 2**63 else "2^63 or more"
+        require(BYTES * count, f"{self.owner} with {size} parameters", hint="a narrower or shallower one")
 
 
 def parameter_count(model: nn.Module) -> int:
@@ -50,8 +82,17 @@ def require_image(input_shape: tuple[int, ...], name: str) -> tuple[int, int, in
     return channels, height, width
 
 
-def require_positive(name: str, **sizes: int | tuple[int, ...]) -> None:
-    """Raise an InputError for the first size, or member of a tuple of sizes, that is below 1."""
-    for option, size in sizes.items():
-        if min(size if isinstance(size, tuple) else (size,), default=1) < 1:
-            raise InputError(f"option '{option}' of model '{name}' is {size}", expected="at least 1")
+def check_layers(owner: str, name: str, value: Any, *, hint: str | None = None) -> tuple[int, ...]:
+    """The widths of layers: whole numbers of at least 1, at most a thousand of them, possibly none."""
+    widths = check_each(owner, name, value, check=integer(1), hint=hint)
+    if len(widths) > MOST_LAYERS:
+        raise InputError(f"{owner} with {len(widths):,} {name}", expected=f"at most {MOST_LAYERS:,}")
+    return widths
+
+
+def check_some_layers(owner: str, name: str, value: Any, *, hint: str | None = None) -> tuple[int, ...]:
+    """The widths of layers, of which there has to be one."""
+    widths = check_layers(owner, name, value, hint=hint)
+    if not widths:
+        raise InputError(f"{owner} without {name}", expected="at least one", hint=hint)
+    return widths

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from edgescope.errors import InputError
 from edgescope.models.activation import ActivationName, activation
-from edgescope.models.model import ModelConfig, require_image, require_positive
+from edgescope.models.model import MOST_LAYERS, ModelConfig, check_some_layers, require_image
+from edgescope.options import check_fields, integer
 
 
 @dataclass(frozen=True)
@@ -25,11 +26,11 @@ class ResNet(ModelConfig):
     blocks: int = 1
     activation: ActivationName = "relu"
 
+    def __post_init__(self) -> None:
+        check_fields(self, self.owner, widths=check_some_layers, blocks=integer(1, MOST_LAYERS))
+
     def assemble(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         channels, height, width = require_image(input_shape, "resnet")
-        require_positive("resnet", widths=self.widths, blocks=self.blocks)
-        if not self.widths:
-            raise InputError("a resnet without widths", expected="one width a stage, such as 16x32x64")
         smallest = 2 ** (len(self.widths) - 1)
         if min(height, width) < smallest:
             raise InputError(

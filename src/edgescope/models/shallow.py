@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,8 +13,10 @@ from torch import Tensor, nn
 
 from edgescope.errors import InputError, UnknownNameError
 from edgescope.models.activation import ActivationName, activation
-from edgescope.models.model import ModelConfig, require_positive
+from edgescope.models.model import MOST_LAYERS, ModelConfig
 from edgescope.models.simplified_norm import SimplifiedBatchNorm, SimplifiedLayerNorm
+from edgescope.near_names import suggestion
+from edgescope.options import check_fields, integer, real
 
 Architecture = Literal["no-bias", "bias", "batchnorm", "layernorm"]
 
@@ -27,11 +28,10 @@ def known_architecture(name: str) -> Architecture:
     """``name``, or an error that suggests the nearest of the four architectures."""
     names = get_args(Architecture)
     if name not in names:
-        near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
         raise UnknownNameError(
             f"unknown architecture '{name}'",
             expected=f"one of {', '.join(names)}",
-            hint=f"'{near[0]}'" if near else None,
+            hint=suggestion(name, names),
         )
     return name  # type: ignore[return-value]
 
@@ -59,7 +59,9 @@ class ShallowNetwork(nn.Module):
         Raises :class:`InputError` for a network without batch normalisation, and for fewer than two inputs.
         """
         if not isinstance(self.norm, SimplifiedBatchNorm):
-            raise InputError("normalize_over of a network without batch normalisation", expected="batchnorm")
+            raise InputError(
+                "normalize_over of a network without batch normalisation", expected="architecture=batchnorm"
+            )
         if len(inputs) < 2:
             raise InputError(f"batch normalisation over a batch of {len(inputs)}", expected="at least 2 samples")
         self.reference = inputs.detach().clone()
@@ -98,14 +100,14 @@ class Shallow(ModelConfig):
     epsilon: float = EPSILON
 
     def __post_init__(self) -> None:
-        known_architecture(self.architecture)
-        require_positive("shallow", width=self.width)
-        if self.depth < 2:
-            raise InputError(f"option 'depth' of model 'shallow' is {self.depth}", expected="at least 2")
-        for option in ("epsilon", "first"):
-            value = getattr(self, option)
-            if not (math.isfinite(value) and value > 0):
-                raise InputError(f"option '{option}' of model 'shallow' is {value:g}", expected="a positive number")
+        check_fields(
+            self,
+            self.owner,
+            width=integer(1),
+            depth=integer(2, MOST_LAYERS),
+            first=real(above=0),
+            epsilon=real(above=0),
+        )
 
     def assemble(self, input_shape: tuple[int, ...], outputs: int) -> ShallowNetwork:
         first = nn.Linear(math.prod(input_shape), self.width, bias=self.architecture != "no-bias")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from edgescope.errors import InputError
+from edgescope.models.model import MOST_LAYERS
+from edgescope.options import Check, check_fields, integer
 
 
 class Attention(nn.Module):
@@ -16,8 +20,6 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, causal: bool) -> None:
         super().__init__()
-        if width % heads:
-            raise InputError(f"a width of {width} for {heads} heads", expected="a width that the heads divide evenly")
         self.heads = heads
         self.causal = causal
         self.query = nn.Linear(width, width)
@@ -49,3 +51,13 @@ class Block(nn.Module):
     def forward(self, x: Float[Tensor, "N T width"]) -> Float[Tensor, "N T width"]:
         x = x + self.attention(self.norm1(x))
         return x + self.feedforward(self.norm2(x))
+
+
+def check_blocks(config: Any, **checks: Check) -> None:
+    """Check what all models made of blocks have, ``width``, ``heads`` and ``depth``, and by ``checks`` the rest."""
+    check_fields(config, config.owner, width=integer(1), heads=integer(1), depth=integer(1, MOST_LAYERS), **checks)
+    if config.width % config.heads:
+        raise InputError(
+            f"{config.owner} with width={config.width} for {config.heads} heads",
+            expected="a width that the heads divide evenly",
+        )

@@ -9,8 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from edgescope.errors import InputError
-from edgescope.models.model import ModelConfig, require_image, require_positive
-from edgescope.models.transformer import Block
+from edgescope.models.model import ModelConfig, require_image
+from edgescope.models.transformer import Block, check_blocks
+from edgescope.options import integer
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,11 @@ class ViT(ModelConfig):
     heads: int = 4
     depth: int = 2
 
+    def __post_init__(self) -> None:
+        check_blocks(self, patch=integer(1))
+
     def assemble(self, input_shape: tuple[int, ...], outputs: int) -> nn.Module:
         channels, height, width = require_image(input_shape, "vit")
-        require_positive("vit", patch=self.patch, width=self.width, heads=self.heads, depth=self.depth)
         if height % self.patch or width % self.patch:
             raise InputError(
                 f"images of {height} x {width} pixels for patches of {self.patch} x {self.patch}",

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgescope.errors import InputError
+from edgescope.extras import require
 from edgescope.monitor.attached import Attached, Watch
 from edgescope.monitor.monitor import Monitor
 
-try:
-    from lightning.pytorch.callbacks import Callback
-except ModuleNotFoundError as error:
-    raise InputError("Lightning is not installed", hint="pip install 'edgescope[lightning]'") from error
+require("lightning", "this callback needs", "lightning")
+from lightning.pytorch.callbacks import Callback
 
 
 class EdgescopeCallback(Callback):
-    """Takes measures of the module that a Lightning trainer trains, with its first optimizer.
+    """Takes measures of the module that a Lightning trainer trains, with all of its optimizers.
 
     ``watch(module)`` returns the :class:`Objective` to measure, made when training starts; ``options`` are those of
-    :class:`Monitor`. ``callback.monitor`` is the monitor once training has started.
+    :class:`Monitor`. ``callback.monitor`` is the monitor once training has started. Checkpoints of the trainer keep its
+    state, so that ``fit(..., ckpt_path=)`` continues the record in ``out=`` where the checkpoint was made.
     """
 
     def __init__(self, watch: Watch, **options: Any) -> None:
@@ -30,7 +29,7 @@ class EdgescopeCallback(Callback):
         return self._attached.monitor
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._attached.begin(pl_module, trainer.optimizers[0], trainer.global_step)
+        self._attached.begin(pl_module, trainer.optimizers, trainer.global_step)
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         self._attached.advanced_to(trainer.global_step)
@@ -40,3 +39,9 @@ class EdgescopeCallback(Callback):
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         self._attached.end("interrupted" if isinstance(exception, KeyboardInterrupt) else "failed")
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._attached.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._attached.load_state_dict(state_dict)

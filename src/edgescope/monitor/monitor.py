@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
-import math
 import os
-import time
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from types import TracebackType
-from typing import Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final
 
-import polars as pl
 import torch
-from torch import Tensor
 
-from edgescope.cost import Cost
-from edgescope.errors import EdgescopeError, InputError
-from edgescope.measures import MEASURES, Measure, Moment, Previous, Reading
-from edgescope.measures.measure import Needs
-from edgescope.monitor.memory import record_in_memory
-from edgescope.monitor.schedule import AtEnd, Every, Schedule, schedule_from
+from edgescope.errors import InputError, one_of
+from edgescope.extras import installed
+from edgescope.measures import Measure, Reading
+from edgescope.measures.arguments import Optimizers, checked_evaluations, checked_objective, checked_optimizers
+from edgescope.monitor.arguments import (
+    checked_folder,
+    checked_on_reading,
+    checked_record,
+    value_of,
+)
+from edgescope.monitor.notifier import OnError
+from edgescope.monitor.order import in_order
+from edgescope.monitor.reader import OnReading, Reader
+from edgescope.monitor.resuming import Continuation, Resume, checked_resume, closed_by_errors, open_or_create
+from edgescope.monitor.schedule import Schedules, schedule_from
+from edgescope.monitor.state import checked_state, plain_state
+from edgescope.monitor.steps import Steps
+from edgescope.notices import Notices
 from edgescope.objective import Objective
-from edgescope.optim import GradientFlow, UpdateRule, rule_for
+from edgescope.short_errors import short_errors
 from edgescope.store import Record
+from edgescope.store.record import Status
+
+if TYPE_CHECKING:
+    import polars as pl
 
 DEFAULT_MEASURES: Final = ("loss", "gradient_norm", "sharpness", "effective_sharpness", "threshold", "ratio")
-_ORDER: Final = get_args(Needs)
 
 
+@short_errors
 class Monitor:
     """Takes measures of a training run and keeps them in a record.
 
-    ``monitor.step()`` belongs after ``optimizer.step()``. A reading at step t describes the parameters after t
-    optimizer steps; step 0 is taken just before the first (at once without an ``optimizer``). Training with a monitor
-    gives the same weights, bit for bit, as training without.
+    Steps are counted by hooks on the optimizer. A reading at step t describes the parameters after t optimizer steps,
+    and the optimizer as it then stands; step 0 is taken just before the first (at once without an ``optimizer``). It is
+    taken when ``monitor.step()`` is called after the optimizer step, and before the next step at the latest, so that
+    calling ``step()`` more often, earlier or not at all gives the same record. Training with a monitor gives the same
+    weights, bit for bit, as training without.
 
     Args:
-        objective: what the curvature is measured of; its data need not be those of the training loop.
-        optimizer: gives threshold, learning rate and the parameters before each step, by a hook on its ``step``.
+        objective: the loss whose curvature is measured; its data need not be those of the training loop.
+        optimizer: the optimizer, or a list of those that step the same model, each with parameters of its own; wrappers
+            of Accelerate, Lightning and Fabric are seen through. Threshold, learning rate and the start of each step
+            are read from them. A step is over when each of several has stepped, or one steps again.
         every: measure at every so many steps (default 10), or at the steps for which a function is true.
         budget: instead of ``every``: the share of training time that measurements may take, such as 0.1. Decided by
             measured times, so it is not reproducible bit for bit.
@@ -48,19 +63,30 @@ class Monitor:
         evaluations: further objectives by name, such as ``{"test": objective}``.
         out: folder for the record; without it the record is kept in memory.
         record: a record to write to instead, which is left open.
-        config: what the new record keeps as the configuration of the run.
-        release: let go of the objective's graphs after each measurement. False where training itself goes on to ask
-            the objective for the gradient at the same parameters.
+        resume: continue an existing record. The step is that of :meth:`load_state_dict` where it was called
+            before the first step; else it is found from parameters and optimizer (docs/attach.md), and the first
+            step raises :class:`InputError` where they do not determine it. A number is that of the steps already taken,
+            with or without a record; 0 begins anew. Later readings are removed when the first step is taken.
+        config: what the new record keeps as the configuration of the run; one that is continued has to have the same.
+        release: free the objective's graphs after each measurement. False where training itself then computes the
+            gradient of the objective at the same parameters.
+        on_error: "warn" (default): an error in a measure becomes a note and one warning, and training continues; only
+            KeyboardInterrupt is raised. "raise" raises it.
+        on_reading: a function called as ``on_reading(step, readings)`` whenever readings were taken and are in the
+            record, step 0 included; ``readings`` maps the name of each measure to its :class:`Reading`. An error in it
+            is treated as one in a measure, so that it does not end training.
 
     Where the parameters or the loss are no longer finite, an event "diverged" is recorded at that step, the status of
-    the record is diverged, and no more curvature is measured; nothing is raised. What else cannot be measured is a
-    reading without values whose note says why. Raises :class:`InputError` for arguments that cannot be used.
+    the record is diverged, and no more curvature is measured; nothing is raised. Anything else that cannot be measured
+    is a reading without values whose note says why. What a reader must know (an unknown optimizer, clipped gradients, a
+    changed model, another function in training) is noticed once, as :class:`EdgescopeWarning` and as an event whose
+    kind is one of ``edgescope.notices.KINDS``. Raises :class:`InputError` for arguments that cannot be used.
     """
 
     def __init__(
         self,
         objective: Objective,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: Optimizers | None = None,
         *,
         every: int | Callable[[int], bool] | None = None,
         budget: float | None = None,
@@ -68,79 +94,146 @@ class Monitor:
         evaluations: dict[str, Objective] | None = None,
         out: str | os.PathLike[str] | None = None,
         record: Record | None = None,
+        resume: Resume = False,
         config: dict[str, Any] | None = None,
         release: bool = True,
+        on_error: OnError = "warn",
+        on_reading: OnReading | None = None,
     ) -> None:
         if out is not None and record is not None:
             raise InputError("both out= and record= were given", expected="one of them")
-        self.objective = objective
-        self.optimizer = optimizer
+        one_of(on_error, ("warn", "raise"), "on_error")
+        checked_objective(objective, "a monitor")
+        optimizers, evaluations = checked_optimizers(optimizer, "a monitor"), checked_evaluations(evaluations)
+        folder = checked_folder(out)
+        resume = checked_resume(resume, out is not None or record is not None)
         self.schedule = schedule_from(every, budget)
-        self.measures, self._own = in_order(measures)
-        self.evaluations = dict(evaluations or {})
-        self.steps = 0
-        self.diverged = False
-        self.latest: dict[str, Reading] = {}
-        self.taken: list[str] = []  # the measures that were taken at this step
-        self._release = release
-        self._time: float | None = None if optimizer is None else 0.0
-        self._initial: Tensor | None = None
-        self._due: set[str] | None = None
-        self._previous: Previous | None = None
-        self._paid_before = (Cost(), 0.0)
-        self._rule, self._why_no_rule = _rule(optimizer, objective)
-        self._hook = None if optimizer is None else optimizer.register_step_pre_hook(self._before_step)
+        self.measures, own = in_order(measures)
+        self._closed, self._owned = False, record is None
         self._last_table: pl.DataFrame | None = None
-        self._owned = record is None
         if record is None:
-            record = record_in_memory(config or {}) if out is None else Record.create(out, config=config)
-        self.record = record
-        if self._owned:
-            self._finalizer = weakref.finalize(self, record.close)
-        record.set_info("measured", _what_is_measured(objective))
-        if optimizer is None:
+            record = Record.in_memory(config) if folder is None else open_or_create(folder, config, resume)
+        self._record = checked_record(record)
+        with closed_by_errors(record if self._owned else None):
+            self._reader = Reader(
+                objective,
+                optimizers,
+                self.measures,
+                evaluations,
+                self._record,
+                release=release,
+                on_error=on_error,
+                on_reading=checked_on_reading(on_reading),
+            )
+            self._continuation = Continuation(resume, self._record, self._reader)
+            self._reader.check_at_the_start()
+        schedules = Schedules(tuple(measure.name for measure in self.measures), self.schedule, own)
+        self._steps = Steps(self._reader, schedules, self._continuation)
+        # The steps live as long as the optimizers do, and write to the record as long.
+        self._finalizer = weakref.finalize(self._steps, record.close) if self._owned else None
+        if not optimizers and resume is False:
             self.start()
 
-    def start(self) -> dict[str, Reading] | None:
-        """Measure step 0 now; called by the optimizer's first step where nobody did before."""
-        if self._initial is not None:
-            return None
-        self._follow()
-        return self._measure(self._due_at(0))
+    # -------------------------------------------------------------------------------------------------- what is known
 
-    def step(self) -> dict[str, Reading] | None:
-        """Count one optimizer step; the readings by name where this step is one to measure at, else None."""
-        self.start()
-        self.steps += 1
-        self.taken = []
-        self._follow()
-        due = self._due_at(self.steps) if self._due is None else self._due
-        self._due = None
-        return self._measure(due) if due else None
+    @property
+    def objective(self) -> Objective:
+        """The objective whose curvature is measured."""
+        return self._reader.objective
 
-    def finish(self, everything: bool = False) -> dict[str, Reading] | None:
-        """Measure where training has ended what is scheduled ``@end``, or everything; not twice at the same step."""
-        ends = {name for name, schedule in self._own.items() if isinstance(schedule, AtEnd)}
-        due = {measure.name for measure in self.measures if everything or measure.name in ends} - set(self.taken)
-        return self._measure(due) if due else None
+    @property
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """The optimizers that are followed now."""
+        return self._reader.optimizers
 
-    def value(self, measure: str, part: str = "") -> float | None:
-        """The last value of a measure's part; None where there is none."""
-        return self.latest[measure].values.get(part) if measure in self.latest else None
+    @property
+    def evaluations(self) -> dict[str, Objective]:
+        """Further objectives by name."""
+        return self._reader.evaluations
+
+    @property
+    def notices(self) -> Notices:
+        """The notices that were given so far: what a reader of the figures must know."""
+        return self._reader.notifier.notices
+
+    @property
+    def diverged(self) -> bool:
+        """Whether parameters or loss were not finite at a reading."""
+        return self._reader.progress.diverged
+
+    @property
+    def taken(self) -> list[str]:
+        """The measures that were taken at the last step that is over."""
+        return self._reader.progress.taken
+
+    @property
+    def steps(self) -> int:
+        """How many optimizer steps have been taken, including those before the record was continued."""
+        self._continuation.find_place()
+        return self._steps.count
+
+    @property
+    def record(self) -> Record:
+        """The record, including the reading of the last step."""
+        self._steps.settle()
+        return self._record
+
+    @property
+    def latest(self) -> dict[str, Reading]:
+        """The last reading of each measure by its name."""
+        self._steps.settle()
+        return self._reader.progress.latest
+
+    def value(self, measure: str, part: str | None = None) -> float | None:
+        """The last value of a measure's part, by default its only or first one; None where there is none."""
+        return value_of(self.latest, [each.name for each in self.measures], measure, part)
 
     def table(self) -> pl.DataFrame:
         """All readings so far, one row a step, measure and part: :meth:`Record.table`."""
         return self.record.table() if self._last_table is None else self._last_table
 
-    def close(self, status: str = "finished") -> None:
-        """Let go of the optimizer, and of the record where the monitor made it; :meth:`table` still answers."""
-        if self._hook is not None:
-            self._hook.remove()
-        if self._owned and self._last_table is None:
-            if self.record.status == "running":
-                self.record.set_status(status)  # type: ignore[arg-type]
-            self._last_table = self.record.table()
-            self.record.close()
+    # ---------------------------------------------------------------------------------------------------- the training
+
+    def start(self) -> dict[str, Reading] | None:
+        """Measure step 0 now; the optimizer's first step does so where this was not called before.
+
+        Of a run that is continued, the step at which it continues, unless the record has a reading of that already.
+        """
+        return None if self._closed else self._steps.start()
+
+    def step(self) -> dict[str, Reading] | None:
+        """To be called after the optimizer's step: the readings by name where there are new ones, else None.
+
+        Without an optimizer every call counts as a step. Where several step in turns, the call after the step is over
+        returns the readings.
+        """
+        return None if self._closed else self._steps.called()
+
+    def finish(self, everything: bool = False) -> dict[str, Reading] | None:
+        """Measure where training has ended what is scheduled ``@end``, or everything; not twice at the same step."""
+        return None if self._closed else self._steps.finish(everything)
+
+    def close(self, status: Status = "finished") -> None:
+        """Stop following the optimizer, and close the record where the monitor opened it; :meth:`table` still answers.
+
+        ``status`` is what the record says of a run that has not diverged.
+        """
+        self._close(status)
+
+    def _close(self, status: Status, error: BaseException | None = None) -> None:
+        if self._closed:
+            return
+        self._steps.end()
+        self._closed = True
+        if self._owned or self._continuation.reopened:
+            with self._reader.notifier.guarded("the record cannot be closed"):
+                self._reader.stopwatch.add_to(self._record)
+                if not self._continuation.untouched and self._record.status == "running":
+                    self._continuation.note_digest(final=True)
+                    self._record.end_by(error) if error is not None else self._record.set_status(status)
+                self._last_table = self._record.table() if installed("polars") else None
+        if self._owned:
+            self._record.close()
 
     def __enter__(self) -> Monitor:
         return self
@@ -148,159 +241,27 @@ class Monitor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close("finished" if kind is None else "interrupted" if kind is KeyboardInterrupt else "failed")
+        self._close("finished", error)
 
-    def state(self) -> dict[str, Any]:
-        """What ``load_state`` needs to continue bit for bit: nested dicts of tensors, numbers and text."""
-        return {
-            "steps": self.steps,
-            "taken": self.taken,
-            "diverged": self.diverged,
-            "time": self._time,
-            "initial": self._initial,
-            "latest": {n: {"values": r.values, "errors": r.errors, "note": r.note} for n, r in self.latest.items()},
-            "measures": {measure.name: measure.state() for measure in self.measures},
-        }
+    def state_dict(self) -> dict[str, Any]:
+        """All that readings depend on, for a checkpoint of the caller: eigenvectors of the last steps, counts, notices.
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from a state that the monitor of an equal configuration gave."""
-        if set(state["measures"]) != {measure.name for measure in self.measures}:
-            raise InputError(
-                f"a state with the measures {', '.join(sorted(state['measures']))}",
-                expected=f"one with {', '.join(sorted(m.name for m in self.measures))}",
-            )
-        self.steps, self.diverged, self._time = state["steps"], state["diverged"], state["time"]
-        self._initial, self.taken = state["initial"], list(state.get("taken", []))
-        self.latest = {name: Reading(name, **reading) for name, reading in state["latest"].items()}
-        for measure in self.measures:
-            measure.load_state(state["measures"][measure.name])
+        Nested dicts and lists of tensors, numbers and text, which ``torch.load(weights_only=True)`` reads. To be called
+        between two steps, when all of several optimizers have taken theirs; also on a closed monitor.
+        """
+        if not self._closed:
+            self._continuation.find_place()
+            self._steps.settle(force=True)
+        return plain_state(self._reader.state() | self._steps.state())
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        self.start()
-        rates = {float(group.get("lr", math.nan)) for group in optimizer.param_groups}
-        self._time = None if self._time is None or len(rates) > 1 else self._time + rates.pop()
-        self._due = self._due_at(self.steps + 1)
-        if not self.diverged and any(m.needs_previous and m.name in self._due for m in self.measures):
-            began, before = time.perf_counter(), self.objective.spent
-            gradient = self.objective.gradient()
-            self._previous = Previous(self.objective.parameters(), self.objective.loss(), gradient)
-            self._paid_before = (self.objective.spent - before, time.perf_counter() - began)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue at the step at which a monitor with the same measures gave this state, bit for bit.
 
-    def _follow(self) -> None:
-        if not self.diverged:
-            for measure in self.measures:
-                measure.follow(self.steps, self.objective)
+        What the record has of later steps is removed when the next step is taken. May be called at any time, to go back
+        within a run too. Raises :class:`InputError` for a state of other measures or of another number of parameters.
+        """
+        self._reader.load_state(checked_state(state_dict, self.measures, self.objective.size))
+        self._steps.load_state(state_dict)
+        self._continuation.loaded()
 
-    def _due_at(self, step: int) -> set[str]:
-        """The measures to take at this step. Each schedule is asked once a step, as a budget needs it."""
-        usual = self.schedule.due(step)
-        return {m.name for m in self.measures if (self._own[m.name].due(step) if m.name in self._own else usual)}
-
-    def _measure(self, due: set[str]) -> dict[str, Reading]:
-        began = time.perf_counter()
-        measures = [measure for measure in self.measures if measure.name in due]
-        moment = self._moment()
-        was_diverged = self.diverged
-        # The sum is not finite where one of them is not, and costs a tenth of asking each.
-        moment.diverged = was_diverged or not math.isfinite(float(moment.parameters.sum()))
-        first = [measure for measure in measures if measure.needs in ("products", "gradient")]
-        for measure in first:
-            moment.shared[measure.name] = measure.take(moment)
-        # Only now, since a product or a gradient leaves the loss known.
-        moment.diverged = moment.diverged or not math.isfinite(float(self.objective.loss()))
-        for measure in measures[len(first) :]:
-            moment.shared[measure.name] = measure.take(moment)
-        readings = {measure.name: moment.shared[measure.name] for measure in measures}
-        cost, seconds = self._paid_before
-        for measure in measures:
-            if measure.needs_previous:
-                found = readings[measure.name]
-                readings[measure.name] = replace(found, cost=found.cost + cost, seconds=found.seconds + seconds)
-                break
-        self._previous, self._paid_before = None, (Cost(), 0.0)
-        self.latest, self.diverged = self.latest | readings, moment.diverged
-        news = [("diverged", "parameters or loss are not finite")] if self.diverged and not was_diverged else []
-        self.record.append(self.steps, readings.values(), news, add=bool(self.taken))
-        self.taken = [*self.taken, *readings]
-        if news:
-            self.record.set_status("diverged")
-        if self._release:
-            for objective in (self.objective, *self.evaluations.values()):
-                objective.release()
-        if any(measure.name not in self._own for measure in measures):
-            self.schedule.measured(time.perf_counter() - began + seconds)
-        return readings
-
-    def _moment(self) -> Moment:
-        parameters = self.objective.parameters()
-        if self._initial is None:
-            self._initial = parameters
-        flow = isinstance(self.optimizer, GradientFlow)
-        return Moment(
-            step=self.steps,
-            objective=self.objective,
-            optimizer=self.optimizer,
-            rule=self._rule,
-            parameters=parameters,
-            initial=self._initial,
-            previous=self._previous,
-            time=self.optimizer.time if flow else _finite(self._time),  # type: ignore[union-attr]
-            evaluations=self.evaluations,
-            why_no_rule=self._why_no_rule,
-        )
-
-
-def in_order(measures: Iterable[str | Measure]) -> tuple[list[Measure], dict[str, Schedule]]:
-    """The measures in the order in which they are taken, and the schedules of those that have one of their own.
-
-    Ordered by what they need, and each after those that it uses.
-    """
-    if isinstance(measures, str):
-        raise InputError(f"measures={measures!r}", expected="a list of measures", hint=f"[{measures!r}]")
-    given: dict[str, Measure] = {}
-    own: dict[str, Schedule] = {}
-    for thing in measures:
-        text, at, every = thing.rpartition("@") if isinstance(thing, str) else ("", "", "")
-        measure = MEASURES.build(text if at else thing) if isinstance(thing, str) else thing
-        if not isinstance(measure, Measure):
-            raise InputError(f"a measure of type {type(measure).__name__}", expected="a name or a Measure")
-        if measure.name in given:
-            raise InputError(f"measure '{measure.name}' was given twice", expected="each once")
-        given[measure.name] = measure
-        if at:
-            if every != "end" and (not every.isdecimal() or int(every) < 1):
-                raise InputError(f"measure '{thing}'", expected="a number of steps of at least 1 after @, or 'end'")
-            own[measure.name] = AtEnd() if every == "end" else Every(int(every))
-    placed: dict[str, Measure] = {}
-
-    def place(measure: Measure) -> None:
-        for name in measure.uses:
-            if name in given:
-                place(given[name])
-        placed.setdefault(measure.name, measure)
-
-    for measure in sorted(given.values(), key=lambda m: _ORDER.index(m.needs)):
-        place(measure)
-    return list(placed.values()), own
-
-
-def _rule(optimizer: torch.optim.Optimizer | None, objective: Objective) -> tuple[UpdateRule | None, str]:
-    if optimizer is None:
-        return None, "there is no optimizer"
-    try:
-        return rule_for(optimizer, objective.tensors), ""
-    except EdgescopeError as error:
-        return None, str(error)
-
-
-def _what_is_measured(objective: Objective) -> dict[str, Any]:
-    return {
-        "samples": objective.samples,
-        "parameters": objective.size,
-        "dtype": str(objective.dtype).removeprefix("torch."),
-        "mode": objective.mode,
-    }
-
-
-def _finite(number: float | None) -> float | None:
-    return number if number is not None and math.isfinite(number) else None
+    state, load_state = state_dict, load_state_dict

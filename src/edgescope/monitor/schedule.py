@@ -1,11 +1,12 @@
-"""When to measure: every so many steps, where a function says so, for a share of the time, or where training ends."""
+"""When to measure: every so many steps, where a function is true, for a share of the time, or where training ends."""
 
 from __future__ import annotations
 
-import math
+import inspect
+import numbers
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from edgescope.errors import InputError
@@ -75,8 +76,10 @@ class Budget(Schedule):
     _cost: float = field(default=0.0, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.share) and self.share > 0):
-            raise InputError(f"a measurement budget of {self.share}", expected="a share of training time such as 0.1")
+        if isinstance(self.share, bool) or not isinstance(self.share, int | float) or not 0 < self.share <= 1:
+            raise InputError(
+                f"a measurement budget of {self.share}", expected="a share of training time, at most 1, such as 0.1"
+            )
         self._since = self.clock()
 
     def chooses(self, step: int) -> bool:
@@ -93,5 +96,36 @@ def schedule_from(every: int | Callable[[int], bool] | None, budget: float | Non
             raise InputError("both every= and budget= were given", expected="one of them")
         return Budget(budget)
     if callable(every):
+        try:
+            inspect.signature(every).bind(0)
+        except TypeError as error:
+            raise InputError(f"every= is a function that takes no step ({error})", expected="one of the step") from None
+        except ValueError:
+            pass  # what is written in C need not have a signature
         return Where(every)
+    if isinstance(every, numbers.Integral) and not isinstance(every, bool):
+        every = int(every)  # also that of numpy
     return Every(10 if every is None else every)
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """When each of the measures ``names`` is due: by its ``own`` schedule where it has one, else by the ``usual``."""
+
+    names: tuple[str, ...]
+    usual: Schedule
+    own: Mapping[str, Schedule]
+
+    def due(self, step: int) -> set[str]:
+        """The measures to take at this step. Each schedule is asked once a step, as a budget needs it."""
+        usual = self.usual.due(step)
+        return {name for name in self.names if (self.own[name].due(step) if name in self.own else usual)}
+
+    def at_end(self) -> set[str]:
+        """The measures to take where training ends."""
+        return {name for name, schedule in self.own.items() if isinstance(schedule, AtEnd)}
+
+    def measured(self, due: set[str], seconds: float) -> None:
+        """Told after each measurement how long it took: the usual schedule, where a measure of its own was due."""
+        if any(name not in self.own for name in due):
+            self.usual.measured(seconds)

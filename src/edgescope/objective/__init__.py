@@ -1,8 +1,8 @@
 """Loss, gradient and curvature products of a model on data; chunked, sharded, checked."""
 
 from edgescope.objective.layout import Slot
-from edgescope.objective.minibatches import in_precision, mini_batches
+from edgescope.objective.minibatches import in_mode, in_precision, mini_batches
 from edgescope.objective.objective import Objective
 from edgescope.objective.plan import Plan
 
-__all__ = ["Objective", "Plan", "Slot", "in_precision", "mini_batches"]
+__all__ = ["Objective", "Plan", "Slot", "in_mode", "in_precision", "mini_batches"]

@@ -1,7 +1,9 @@
-"""The data of an objective: batches of any form, counted, checked, held, and cut into chunks."""
+"""The data of an objective: batches with weights, checked to be the same at every pass."""
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,11 +12,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from edgescope.errors import InputError, NotDeterministicError
+from edgescope.errors import EdgescopeError, InputError, NotDeterministicError
 from edgescope.memory import available
+from edgescope.objective.fingerprint import Fingerprint, mark_of
 
 Batch = Any
 Count = Callable[[Batch], float]
@@ -29,27 +33,36 @@ class Chunk:
 
 
 class Batches:
-    """Batches that can be gone through again and again, each with its number of samples.
+    """Re-iterable batches, each with its weight.
 
-    Data that fit in a quarter of the free memory are read once and held, so that every measurement sees the same
-    samples; larger data are streamed. ``cut`` is the largest number of samples in a chunk (None: batches as they come),
-    ``rows`` that of all data, ``largest`` that of the largest batch, ``heaviest`` the batch that takes most bytes;
-    ``samples`` is the weight of all data.
+    Data that fit in a quarter of the free memory are read once and held as copies, so that every measurement sees the
+    same samples; larger data are streamed. ``cut`` is the largest number of samples in a chunk (None: batches as they
+    come), ``rows`` the number of samples, ``number`` that of batches, ``largest`` the samples of the largest batch,
+    ``heaviest`` the batch that takes most bytes, of those that weigh anything; ``samples`` is the weight of all data,
+    the number of samples unless ``count`` says otherwise. ``repeats`` says whether every pass gives the same batches in
+    the same order. ``uncut``: batches are only taken whole, as their tensors have different numbers of rows (graphs,
+    sequences first) or the model cannot take a part of one.
     """
 
     def __init__(
         self, data: Any, *, count: Count | None, dtype: torch.dtype, device: torch.device, check: bool
     ) -> None:
-        self._count = count or leading_size
+        self.counted = count is not None
+        self._count: Count = count or leading_size
         self._dtype, self._device = dtype, device
-        self._source = self._as_iterable(data)
+        self._source = _as_iterable(data)
         self._held: list[Batch] | None = []
+        self._weights: dict[tuple[int, int], float] = {}
         self.cut: int | None = None
-        self.samples, self.rows, self.largest, self.heaviest = 0.0, 0, 0, None
-        with random_numbers_kept(self._source), torch.inference_mode(False):
+        self.samples, self.rows, self.number, self.largest, self.heaviest = 0.0, 0, 0, 0, None
+        self.repeats, self.uncut = True, False
+        self._marks: dict[int, float] = {}  # of data that are not held, to see that they stay the same
+        with random_numbers_kept(self._source), torch.inference_mode(False), torch.no_grad():
             first = self._read(check)
-            if self.samples <= 0:
+            if not self.rows:
                 raise InputError("the data are empty", expected="at least one batch with one sample")
+            if not self.samples > 0:
+                raise InputError("all batches have a weight of 0", expected="a positive weight", hint="another count=")
             if check and not isinstance(self._source, _OneBatch):
                 self._compare_second_pass(first)
 
@@ -58,121 +71,166 @@ class Batches:
             yield from self._held
             return
         with random_numbers_kept(self._source):
-            for raw in self._source:
-                yield self._moved(raw)
+            for number, raw in enumerate(self._source):
+                if self.repeats and self._marks and mark_of(_tensors(raw)) != self._marks.get(number):
+                    raise _changed()
+                # A copy, since a loader may fill the same tensors again while the graph of a batch is kept.
+                yield self._moved(raw, copy=not isinstance(self._source, _OneBatch))
 
     def chunks(self) -> Iterator[Chunk]:
-        """All data, cut as ``cut`` says, each with its share of the samples."""
-        for batch in self:
-            for piece in self.pieces(batch, self.cut):
-                yield Chunk(self.count(piece) / self.samples, piece)
+        """All data that weigh anything, cut as ``cut`` says, each piece with its share of the weight."""
+        for number, batch in enumerate(self):
+            for place, piece in enumerate(self.pieces(batch, self.cut)):
+                weight = self._weight(number, place, piece)
+                if weight:
+                    yield Chunk(weight / self.samples, piece)
 
     def pieces(self, batch: Batch, samples: int | None) -> list[Batch]:
         """A batch in pieces of at most this many samples."""
         size = leading_size(batch)
-        if samples is None or size <= samples:
+        if samples is None or size <= samples or self.uncut:
             return [batch]
         return [piece_of(batch, start, min(start + samples, size)) for start in range(0, size, samples)]
 
     def count(self, batch: Batch) -> float:
-        """The weight of a batch: its number of samples, unless the caller counts otherwise."""
-        return float(self._count(batch))
+        """The weight of a batch: its number of samples, unless the caller or the loss counts otherwise."""
+        try:
+            return float(self._count(batch))
+        except EdgescopeError:
+            raise
+        except Exception as error:
+            first = str(error).strip().splitlines() or ["no message"]
+            raise InputError(
+                f"count= failed on a batch ({type(error).__name__}: {first[0]})",
+                expected="a function of a batch that returns its weight, a number",
+            ) from error
 
-    def _read(self, check: bool) -> _Fingerprint:
-        fingerprint, total, most = _Fingerprint(), 0, -1
+    def some(self, samples: int) -> Batch:
+        """At most so many samples of the heaviest batch, the first ones that weigh anything; all where it is uncut."""
+        if self.uncut:
+            return self.heaviest
+        size = leading_size(self.heaviest)
+        if not self.counted:
+            return piece_of(self.heaviest, 0, min(size, samples))
+        rows = (torch.tensor([place], device="cpu") for place in range(size))
+        chosen = list(itertools.islice((row for row in rows if self.count(rows_of(self.heaviest, row))), samples))
+        return rows_of(self.heaviest, torch.cat(chosen)) if chosen else self.heaviest
+
+    def cut_to(self, samples: int) -> None:
+        """Cut batches into pieces of at most this many samples from now on."""
+        self.cut = samples
+        self._weights.clear()
+
+    def weigh(self, count: Count) -> None:
+        """Weigh batches otherwise from now on; costs one pass over data that are not held.
+
+        Raises :class:`InputError` where nothing weighs anything.
+        """
+        self._count, self.counted = count, True
+        self._weights.clear()
+        self.samples, most = 0.0, -1
+        for number, batch in enumerate(self):
+            weight, taken = self._checked_count(batch, number), sum(t.nbytes for t in tensors_of(batch))
+            if weight and taken > most:
+                self.heaviest, most = batch if self._held is not None else _copied(batch), taken
+            self.samples += weight
+        if not self.samples > 0:
+            raise InputError("no batch has a valid target", expected="at least one")
+
+    def _weight(self, number: int, place: int, piece: Batch) -> float:
+        if self._held is None:
+            return self.count(piece)
+        known = self._weights.get((number, place))
+        if known is None:
+            known = self._weights[number, place] = self.count(piece)
+        return known
+
+    def _read(self, check: bool) -> Fingerprint:
+        fingerprint, total, most = Fingerprint(), 0, -1
         room = available(self._device) // 4
+        alone = isinstance(self._source, _OneBatch)
+        if alone and sum(t.nbytes for t in tensors_of(next(iter(self._source)))) > room:
+            self._held = None  # before a copy is made
         for number, raw in enumerate(self._source):
-            batch = self._moved(raw)
+            batch = self._moved(raw, copy=self._held is not None)
+            size = leading_size(batch)
+            self.uncut = self.uncut or _rows_differ(batch)
             if check:
                 _check_finite(batch, number)
-                fingerprint.add(batch)
+                if not alone:
+                    fingerprint.add(_tensors(raw), size)
             self.samples += self._checked_count(batch, number)
-            self.rows += leading_size(batch)
-            self.largest = max(self.largest, leading_size(batch))
-            size = sum(t.nbytes for t in tensors_of(batch))
-            if size > most:
-                self.heaviest, most = batch, size
-            total += size
+            self.rows, self.number, self.largest = self.rows + size, number + 1, max(self.largest, size)
+            taken = sum(t.nbytes for t in tensors_of(batch))
+            if taken > most and self.count(batch):
+                # A copy, since a loader may fill the same tensors again.
+                most = taken
+                self.heaviest = batch if alone or self._held is not None else self._moved(raw, copy=True)
+            total += taken
             if self._held is not None:
                 self._held.append(batch)
             if total > room:
                 self._held = None
+            if check:
+                self._marks[number] = mark_of(_tensors(raw))
+        if self._held is not None:
+            self._marks.clear()
         return fingerprint
 
-    def _as_iterable(self, data: Any) -> Iterable[Batch]:
-        if isinstance(data, Tensor | Mapping) or (isinstance(data, tuple | list) and _is_batch(data)):
-            return _OneBatch(data)
-        if isinstance(data, Iterator):
-            raise InputError(
-                "the data are a one-shot iterator",
-                expected="data that can be gone through again (a batch, a list of batches, a DataLoader)",
-                hint="list(...) around it",
-            )
-        if not isinstance(data, Iterable):
-            raise InputError(f"data of type {type(data).__name__}", expected="a batch, a DataLoader or any re-iterable")
-        return data
-
-    def _moved(self, batch: Batch) -> Batch:
+    def _moved(self, batch: Batch, copy: bool = False) -> Batch:
         def move(leaf: Any) -> Any:
             if not isinstance(leaf, Tensor):
                 return leaf
             kind = self._dtype if leaf.is_floating_point() else leaf.dtype
             if leaf.is_inference():
                 leaf = leaf.clone()  # an inference tensor can never enter a graph
-            return leaf.detach().to(self._device, kind)
+            return leaf.detach().to(self._device, kind, copy=copy)
 
-        if isinstance(batch, Mapping) and not isinstance(batch, dict):
-            batch = dict(batch)  # such as the BatchEncoding of a tokenizer, which pytrees do not open
-        return pytree.tree_map(move, batch)
+        return pytree.tree_map(move, _tensors(batch))
 
     def _checked_count(self, batch: Batch, number: int) -> float:
+        if not self.counted and not leading_size(batch):
+            raise InputError(f"batch {number} has 0 samples", expected="a positive number of samples")
         count = self.count(batch)
-        if not count > 0 or count == float("inf"):
-            raise InputError(f"batch {number} has {count:g} samples", expected="a positive number of samples")
+        if not 0 <= count < math.inf:
+            raise InputError(f"batch {number} has a weight of {count:g}", expected="a finite one, not negative")
         return count
 
-    def _compare_second_pass(self, first: _Fingerprint) -> None:
-        second = _Fingerprint()
+    def _compare_second_pass(self, first: Fingerprint) -> None:
+        second = Fingerprint()
         for raw in self._source:
-            second.add(self._moved(raw))
-        if not first.same_as(second):
+            tensors = _tensors(raw)
+            second.add(tensors, leading_size(tensors))
+        if not first.same_samples(second):
             raise NotDeterministicError(
-                "two passes over the data gave different samples (drawn or augmented at random, or a batch dropped)",
+                "two passes over the data gave different samples (drawn or augmented at random, padded otherwise, or a"
+                " batch dropped)",
                 hint="fixed data for the measurement, such as list(loader)",
             )
+        self.repeats = self._held is not None or first.same_order(second)
 
 
 class _OneBatch:
+    """A batch of the caller, which is refused after it was changed in place."""
+
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
+        self._versions = self._now()
 
     def __iter__(self) -> Iterator[Batch]:
+        if self._now() != self._versions:
+            raise _changed()
         yield self.batch
 
+    def _now(self) -> list[int]:
+        return [leaf._version for leaf in tensors_of(self.batch) if not leaf.is_inference()]
 
-class _Fingerprint:
-    """Sums over the samples that do not depend on their order, to tell whether two passes saw the same data."""
 
-    def __init__(self) -> None:
-        self.sums: dict[tuple[str, int], np.ndarray] = {}
-
-    def add(self, batch: Batch) -> None:
-        for path, leaf in pytree.tree_flatten_with_path(batch)[0]:
-            if isinstance(leaf, Tensor) and not leaf.is_complex() and leaf.numel():
-                values = leaf.double()
-                row = torch.stack([values.sum(), (values * values).sum(), values.abs().sum()]).cpu().numpy()
-                key = (pytree.keystr(path), leaf.ndim)
-                self.sums[key] = self.sums.get(key, 0) + np.append(row, leaf.numel())
-
-    def same_as(self, other: _Fingerprint) -> bool:
-        if self.sums.keys() != other.sums.keys():
-            return False
-        for key, mine in self.sums.items():
-            theirs = other.sums[key]
-            slack = 1e-9 * np.array([mine[2], mine[1], mine[2], 0.0]) + 1e-300
-            if np.any(np.abs(mine - theirs) > slack):
-                return False
-        return True
+def _changed() -> NotDeterministicError:
+    return NotDeterministicError(
+        "the data have changed since the objective was made, and are too large for it to hold a copy",
+        hint="separate data for the measurement, or a new Objective",
+    )
 
 
 def leading_size(batch: Batch) -> int:
@@ -181,6 +239,12 @@ def leading_size(batch: Batch) -> int:
         if leaf.ndim > 0:
             return int(leaf.shape[0])
     raise InputError("a batch without any tensor that has a first dimension", expected="samples along dimension 0")
+
+
+def _rows_differ(batch: Batch) -> bool:
+    """Whether tensors of a batch have different numbers of rows; one row stands for all samples."""
+    size = leading_size(batch)
+    return any(leaf.ndim > 0 and leaf.shape[0] not in (1, size) for leaf in tensors_of(batch))
 
 
 def piece_of(batch: Batch, start: int, stop: int) -> Batch:
@@ -193,14 +257,107 @@ def piece_of(batch: Batch, start: int, stop: int) -> Batch:
     return pytree.tree_map(cut, batch)
 
 
-def _is_batch(data: tuple | list) -> bool:
-    """A sequence is one batch when its members are tensors; a list of tuples, lists or dicts is a list of batches."""
-    return len(data) > 0 and any(isinstance(member, Tensor) for member in data)
+def rows_of(batch: Batch, places: Int[Tensor, " b"]) -> Batch:
+    """The samples of a batch at these places; leaves that do not run over the samples are passed on whole."""
+    size = leading_size(batch)
+
+    def pick(leaf: Any) -> Any:
+        runs = isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == size
+        return leaf[places.to(leaf.device)] if runs else leaf
+
+    return pytree.tree_map(pick, batch)
+
+
+def joined(batches: Iterable[Batch], chosen: Int[Tensor, " b"]) -> Batch:
+    """The chosen samples, numbered through all batches, as one batch; InputError where their shapes do not fit."""
+    met: list[Batch] = []
+    places: list[tuple[int, Int[Tensor, " j"]]] = []
+    start = 0
+    for batch in batches:
+        size = leading_size(batch)
+        inside = chosen[(chosen >= start) & (chosen < start + size)] - start
+        if len(inside):
+            met.append(batch)
+            places.append((size, inside))
+        start += size
+
+    def join(*leaves: Any) -> Any:
+        runs = [
+            isinstance(t, Tensor) and t.ndim > 0 and t.shape[0] == n for t, (n, _) in zip(leaves, places, strict=True)
+        ]
+        rows = (t[inside.to(t.device)] for t, (_, inside) in zip(leaves, places, strict=True))
+        return torch.cat(list(rows)) if all(runs) else leaves[0]
+
+    try:
+        return pytree.tree_map(join, *met)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            "samples of different batches do not fit into one mini-batch", expected="batches of equal sample shapes"
+        ) from error
 
 
 def tensors_of(batch: Batch) -> list[Tensor]:
     """All tensors in a batch."""
     return [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
+
+
+def _as_iterable(data: Any) -> Iterable[Batch]:
+    if isinstance(data, Tensor | np.ndarray | Mapping) or (isinstance(data, tuple | list) and _is_batch(data)):
+        return _OneBatch(_tensors(data))
+    if isinstance(data, Iterator):
+        raise InputError(
+            "the data are a one-shot iterator",
+            expected="re-iterable data (a batch, a list of batches, a DataLoader)",
+            hint="list(data)",
+        )
+    other = isinstance(data, type | str | bytes | torch.utils.data.Dataset)
+    if other or not isinstance(data, Iterable):
+        kind = f"the class {data.__name__}" if isinstance(data, type) else f"data of type {type(data).__name__}"
+        raise InputError(
+            kind,
+            expected="a batch, a DataLoader or any re-iterable",
+            hint=_instead_of(data),
+        )
+    return data
+
+
+def _instead_of(data: Any) -> str | None:
+    if hasattr(data, "inputs") and hasattr(data, "targets"):
+        return "(data.inputs, data.targets)"
+    if isinstance(data, torch.utils.data.Dataset):
+        return "DataLoader(data, batch_size=256), or batch_size=None where it gives batches"
+    return "an instance of it" if isinstance(data, type) else None
+
+
+def _tensors(batch: Batch) -> Batch:
+    """A batch with NumPy arrays as tensors (which share their memory), and mappings as dicts."""
+    if isinstance(batch, Mapping) and not isinstance(batch, dict):
+        batch = dict(batch)  # such as the BatchEncoding of a tokenizer, which pytrees do not open
+    leaves = pytree.tree_leaves(batch)
+    other = [leaf.layout for leaf in leaves if isinstance(leaf, Tensor) and leaf.layout != torch.strided]
+    if other:
+        raise InputError(f"data with tensors of layout {other[0]}", expected="dense tensors", hint="tensor.to_dense()")
+    if not any(isinstance(leaf, np.ndarray) for leaf in leaves):
+        return batch
+
+    def convert(leaf: Any) -> Any:
+        if not isinstance(leaf, np.ndarray):
+            return leaf
+        try:
+            return torch.as_tensor(leaf if leaf.flags.writeable else leaf.copy())
+        except TypeError as error:
+            raise InputError(f"data with a NumPy array of type {leaf.dtype}", expected="numbers") from error
+
+    return pytree.tree_map(convert, batch)
+
+
+def _copied(batch: Batch) -> Batch:
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, batch)
+
+
+def _is_batch(data: tuple[Any, ...] | list[Any]) -> bool:
+    """A sequence is one batch when its members are tensors; a list of tuples, lists or dicts is a list of batches."""
+    return len(data) > 0 and any(isinstance(member, Tensor | np.ndarray) for member in data)
 
 
 def _check_finite(batch: Batch, number: int) -> None:
@@ -210,7 +367,7 @@ def _check_finite(batch: Batch, number: int) -> None:
             raise InputError(
                 f"the data contain NaN or infinity (batch {number}, {where})",
                 expected="finite numbers",
-                hint="dropping or mending those samples, or check=False if they are meant (a mask)",
+                hint="removing or correcting those samples, or check=False if they are meant (a mask)",
             )
 
 

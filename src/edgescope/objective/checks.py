@@ -2,36 +2,90 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Sequence
+from typing import Final, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from edgescope.errors import EdgescopeError, InputError, NotDeterministicError
+from edgescope.errors import EdgescopeError, InputError, NotDeterministicError, one_of
+from edgescope.losses import Loss
+from edgescope.memory import out_of_memory_error
+from edgescope.objective.modes import Mode
+from edgescope.options import shown
+
+_SUPERVISED: Final = "edgescope.supervised(criterion), such as supervised(torch.nn.functional.cross_entropy)"
 
 
-def refuse_options(
-    model: object, loss_fn: object, *, mode: str, l2: float, chunk: int | None, dtype: torch.dtype | None
-) -> None:
+def refuse_options(model: object, loss_fn: object, *, mode: str, dtype: torch.dtype | None, count: object) -> None:
     """Refuse options of an objective that mean nothing, whatever the data."""
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        raise InputError(
+            f"the class {model.__name__} as model", expected="an instance of it", hint=f"{model.__name__}(...)"
+        )
     if not isinstance(model, nn.Module):
         raise InputError(f"a model of type {type(model).__name__}", expected="a torch.nn.Module")
+    if isinstance(loss_fn, type):
+        raise InputError(
+            f"the class {loss_fn.__name__} as loss", expected="a function loss_fn(model, batch)", hint=_SUPERVISED
+        )
     if not callable(loss_fn):
         raise InputError(f"a loss of type {type(loss_fn).__name__}", expected="a function loss_fn(model, batch)")
-    if mode not in ("eval", "train"):
-        raise InputError(f"mode '{mode}'", expected="'eval' or 'train'")
-    if not 0 <= l2 < math.inf:
-        raise InputError(f"l2 = {l2}", expected="a finite number, not negative")
-    if chunk is not None and chunk < 1:
-        raise InputError(f"chunk = {chunk}", expected="at least one sample")
-    if dtype is not None and not dtype.is_floating_point:
-        raise InputError(f"dtype = {dtype}", expected="a real floating-point type")
+    criterion = loss_fn.func if isinstance(loss_fn, functools.partial) else loss_fn
+    homes = ("torch.nn.functional", "torch._C._nn", Loss.__module__)
+    if isinstance(criterion, nn.modules.loss._Loss | Loss) or (
+        inspect.isroutine(criterion) and getattr(criterion, "__module__", "") in homes
+    ):
+        raise InputError(
+            f"the criterion {getattr(criterion, '__name__', type(criterion).__name__)} as loss",
+            expected="a function loss_fn(model, batch)",
+            hint=_SUPERVISED,
+        )
+    one_of(mode, get_args(Mode), "mode")
+    if dtype is not None:
+        refuse_precision(dtype)
+    if count is not None and not callable(count):
+        raise InputError(
+            f"count of type {type(count).__name__}", expected="a function count(batch), the weight of a batch's loss"
+        )
 
 
-def refuse_loss(evaluate: Callable[[], Tensor], tensors: Sequence[Tensor]) -> None:
-    """Refuse a loss that is no finite scalar, that depends on none of the tensors, or on more than them.
+def refuse_precision(dtype: object) -> None:
+    """Refuse what is no precision to measure in."""
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise InputError(f"dtype = {dtype}", expected="a real floating-point type of torch")
+
+
+def check_device_name(owner: str, name: str) -> None:
+    """Refuse what names no device that numbers can be computed on; whether it is on this machine is not asked."""
+    try:
+        known = torch.device(name).type != "meta"
+    except RuntimeError:
+        known = False
+    if not known:
+        raise InputError(f"{owner} on the device {shown(name)}", expected="such as cpu, cuda, cuda:1 or mps")
+
+
+def usable_device(device: torch.device | str) -> torch.device:
+    """``device``, once a tensor could be made there; InputError where it is unknown or not on this machine."""
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        kinds = ["cpu", *(kind for kind in ("cuda", "mps", "xpu") if getattr(torch, kind).is_available())]
+        raise InputError(
+            f"device '{device}' cannot be used here ({str(error).splitlines()[0].split('. ')[0]})",
+            expected=f"one of {', '.join(kinds)}",
+        ) from None
+    return found
+
+
+def refuse_loss(evaluate: Callable[[], Tensor], tensors: Sequence[Tensor]) -> Tensor:
+    """Refuse a loss that is no finite scalar, that depends on none of the tensors, or on more than them; return it.
 
     Cost: two losses and a gradient.
     """
@@ -46,6 +100,7 @@ def refuse_loss(evaluate: Callable[[], Tensor], tensors: Sequence[Tensor]) -> No
         )
     with torch.no_grad():
         _refuse_random(evaluate, value, loss.dtype)
+    return loss
 
 
 def evaluated(work: Callable[[], Tensor]) -> Tensor:
@@ -55,11 +110,19 @@ def evaluated(work: Callable[[], Tensor]) -> Tensor:
     except EdgescopeError:
         raise
     except Exception as error:
-        first = str(error).strip().splitlines()
+        full = out_of_memory_error(error)
+        if full is not None:
+            raise full from error
+        first = str(error).strip().splitlines() or ["no message"]
+        hint = "shapes, label range and types of the data"
+        if "Expected more than 1 value per channel" in first[0]:
+            hint = "batches of at least two samples (drop_last=True), as batch statistics need them, or mode='eval'"
+        elif isinstance(error, TypeError | AttributeError):
+            hint += f"; {_SUPERVISED}, for a criterion of outputs and targets"
         raise InputError(
-            f"the loss function failed ({type(error).__name__}: {first[0] if first else 'no message'})",
+            f"the loss function failed ({type(error).__name__}: {first[0]})",
             expected="loss_fn(model, batch) to return the mean loss of the batch",
-            hint="shapes, label range and types of the data",
+            hint=hint,
         ) from error
     if not isinstance(loss, Tensor):
         raise InputError(f"the loss function returned a {type(loss).__name__}", expected="a scalar tensor")
@@ -91,21 +154,26 @@ def _refuse_independent(loss: Tensor, tensors: Sequence[Tensor]) -> None:
 def _refuse_random(evaluate: Callable[[], Tensor], first: float, dtype: torch.dtype) -> None:
     """Evaluate the loss again; when it differs, do it once more and name the random operations that run."""
     second = float(evaluate())
-    slack = 1e-10 if dtype == torch.float64 else 1e-5
-    if abs(first - second) <= slack * max(abs(first), abs(second), 1e-12):
+    if not differ(first, second, dtype):
         return
-    with _RandomOperations() as seen:
+    with RandomOperations() as seen:
         evaluate()
     named = ", ".join(f"'{name}'" for name in sorted(seen.names))
     raise NotDeterministicError(
         f"two evaluations of the loss at the same parameters gave {first:.6g} and {second:.6g}"
         + (f" (random operation {named})" if named else ""),
         expected="a deterministic function of the parameters",
-        hint="mode='eval', dropout off, or random numbers drawn once and kept with the data",
+        hint="mode='auto' or 'eval', dropout off, or random numbers drawn once and kept with the data",
     )
 
 
-class _RandomOperations(TorchDispatchMode):
+def differ(first: float, second: float, dtype: torch.dtype) -> bool:
+    """Whether two losses of this precision differ by more than rounding."""
+    slack = 1e-10 if dtype == torch.float64 else 1e-5
+    return abs(first - second) > slack * max(abs(first), abs(second), 1e-12)
+
+
+class RandomOperations(TorchDispatchMode):
     """Collects the names of operations that draw random numbers."""
 
     def __init__(self) -> None:

@@ -23,6 +23,7 @@ class Compiled(Path):
     """Reverse over reverse, traced for every shape of chunk and compiled by inductor."""
 
     name = "compiled"
+    builds = True
 
     def __init__(self) -> None:
         self._programs: dict[Any, Program] = {}
@@ -32,7 +33,7 @@ class Compiled(Path):
         """Whether this machine has the C++ compiler that inductor needs."""
         return any(shutil.which(name) for name in ("g++", "clang++", "cl"))
 
-    def products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
+    def _products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
         result = torch.zeros_like(rows)
         tensors, constants = [t.detach() for t in point.tensors], list(point.constants.values())
         for chunk in problem.chunks():

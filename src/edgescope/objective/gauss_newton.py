@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.objective.batches import Chunk
+from edgescope.objective.faults import refuse_not_finite
 from edgescope.objective.layout import Tensors
 from edgescope.objective.problem import Point, Problem
 
@@ -23,7 +25,8 @@ class GaussNewtonGraph:
 
     def __init__(self, outputs: Tensor, criterion: Callable[[Tensor], Tensor], tensors: Tensors) -> None:
         self.outputs, self.tensors = outputs, tensors
-        self.probe = torch.zeros_like(outputs, requires_grad=True)
+        # Not zeros, where the backward formula of logcumsumexp takes a logarithm of the probe and is no longer linear.
+        self.probe = torch.ones_like(outputs, requires_grad=True)
         back = torch.autograd.grad(
             outputs, tensors, self.probe, create_graph=True, allow_unused=True, materialize_grads=True
         )
@@ -34,12 +37,33 @@ class GaussNewtonGraph:
     def product(self, vector: Tensors) -> Tensors:
         if not self.slope.requires_grad or not self.back:
             return [torch.zeros_like(v) for v in vector]
+        return self.backward(self.curved(self.forward(vector)))
+
+    def forward(self, vector: Tensors) -> Tensor:
+        """J v, in the shape of the outputs."""
+        if not self.back:
+            return torch.zeros_like(self.probe)
         (forward,) = torch.autograd.grad(
-            [b for _, b in self.back], self.probe, [vector[i] for i, _ in self.back], retain_graph=True
+            [b for _, b in self.back],
+            self.probe,
+            [vector[i] for i, _ in self.back],
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
         )
+        return forward
+
+    def curved(self, forward: Tensor) -> Tensor:
+        """The curvature of the criterion times a change of the outputs."""
+        if not self.slope.requires_grad:
+            return torch.zeros_like(forward)
         (curved,) = torch.autograd.grad(
             self.slope, self.leaf, forward, retain_graph=True, allow_unused=True, materialize_grads=True
         )
+        return curved
+
+    def backward(self, curved: Tensor) -> Tensors:
+        """J^T u."""
         return torch.autograd.grad(
             self.outputs, self.tensors, curved, retain_graph=True, allow_unused=True, materialize_grads=True
         )
@@ -48,11 +72,18 @@ class GaussNewtonGraph:
 def gauss_newton_products(
     problem: Problem, point: Point, rows: Float[Tensor, "k P"], supervised: Any, keep: bool
 ) -> Float[Tensor, "k P"]:
-    """Products J^T (d2 criterion) J v for the rows v, summed over all chunks; ``keep``: graphs stay at the point."""
+    """Products J^T (d2 criterion) J v for the rows v, summed over all chunks; ``keep``: graphs stay at the point.
+
+    Raises :class:`NotDifferentiableError` where the gradient or the Hessian does not exist at the point.
+    """
+    known = point.output_graphs is not None  # a product was finite here before, and the model is not set for evaluation
     result = torch.zeros_like(rows)
     for graph in _graphs(problem, point, supervised, keep):
         for row, total in zip(rows, result, strict=True):
             total += problem.layout.join(graph.product(problem.layout.split(row)))
+    if not known and not math.isfinite(float(result.sum())):
+        point.output_graphs = None
+        refuse_not_finite(problem, point, rows)
     return result
 
 

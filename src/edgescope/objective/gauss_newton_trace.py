@@ -6,7 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgescope.cost import Cost
 from edgescope.objective.batches import Batch, leading_size
 from edgescope.objective.layout import Tensors
 from edgescope.objective.objective import Objective
@@ -43,12 +42,12 @@ def gauss_newton_trace(objective: Objective) -> float:
         size = leading_size(chunk.batch)
         each = max(1, TOGETHER // (point.flat.element_size() * objective.size * outputs))
         for piece in problem.batches.pieces(chunk.batch, each):
-            with objective._ready(point):
+            with objective._curvature.ready(point):
                 losses = of_each(problem, point, piece, lambda one: one).detach().double()
                 refuse_other_mean(losses, problem.loss_of(point.tensors, point.constants, piece).detach())
                 traces = of_each(problem, point, piece, lambda one: one, trace_of_one)
             total += chunk.share * float(traces.detach().double().sum()) / size
-    objective.spent += Cost(gradients=outputs)
+    objective.meter.count(gradients=outputs)
     return total + objective.l2 * objective.size
 
 
@@ -60,8 +59,8 @@ def residual_share(objective: Objective) -> tuple[float, int]:
     """
     supervised = objective._supervised("a residual")
     problem, point = separable(objective), objective._at(None)
-    squares, count = torch.zeros(2, dtype=torch.float64), 0
-    with objective._ready(point, derivatives=False):
+    squares, count = torch.zeros(2, dtype=torch.float64, device="cpu"), 0
+    with objective._curvature.ready(point, derivatives=False):
         for chunk in problem.chunks():
             with torch.no_grad():
                 found = problem.call(point.tensors, point.constants, chunk.batch, supervised.outputs)
@@ -71,6 +70,6 @@ def residual_share(objective: Objective) -> tuple[float, int]:
                     place = outputs.detach().requires_grad_()
                     (slope,) = torch.autograd.grad(supervised.criterion_of(place, chunk.batch), place)
                 squares[number] += (chunk.share * slope.double()).square().sum().cpu()
-    objective.spent += Cost(losses=1)
+    objective.meter.count(losses=1)
     here, at_zero = squares.sqrt().tolist()
     return (here / at_zero if at_zero else float("inf")), count

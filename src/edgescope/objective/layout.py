@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 Tensors = Sequence[Tensor]
@@ -32,7 +32,7 @@ class Layout(list[Slot]):
         self.size = start
         self._sizes = [tensor.numel() for tensor in tensors.values()]
 
-    def split(self, rows: Float[Tensor, "*k P"]) -> list[Tensor]:
+    def split(self, rows: Shaped[Tensor, "*k P"]) -> list[Tensor]:
         """One view a tensor, with the leading dimensions of ``rows`` kept."""
         leading, pieces = rows.shape[:-1], rows.split_with_sizes(self._sizes, dim=-1)
         return [piece.view(leading + slot.shape) for piece, slot in zip(pieces, self, strict=True)]

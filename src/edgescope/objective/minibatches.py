@@ -1,20 +1,26 @@
-"""An objective again on other terms: on random mini-batches of its data, or in another precision."""
+"""An objective on random mini-batches of its data, in another precision, or in another mode."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
-from torch.utils import _pytree as pytree
 
-from edgescope.errors import InputError
-from edgescope.objective.batches import Batch, Batches, leading_size
+from edgescope.cost import Meter
+from edgescope.errors import InputError, one_of
+from edgescope.objective.batches import Batches, joined
+from edgescope.objective.checks import refuse_precision
+from edgescope.objective.curvature import Curvature
+from edgescope.objective.modes import Flags, Mode
 from edgescope.objective.objective import Objective
+from edgescope.objective.problem import Problem
+from edgescope.options import checked, integer, optional
+from edgescope.short_errors import short_errors
 
 
+@checked(size=integer(1), count=optional(integer(1)))
 def mini_batches(
     objective: Objective, size: int, count: int | None = None, *, seed: int = 0, dtype: torch.dtype | None = None
 ) -> Iterator[Objective]:
@@ -27,20 +33,47 @@ def mini_batches(
     Raises :class:`InputError` for a size that is not between 1 and the number of samples, or data that are sharded.
     """
     rows = objective._problem.batches.rows
-    if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= rows:
+    if size > rows:
         raise InputError(f"a batch size of {size}", expected=f"a whole number from 1 to {rows}, the number of samples")
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-        raise InputError(f"{count} mini-batches", expected="at least 1")
+    if dtype is not None:
+        refuse_precision(dtype)
     if objective.group is not None:
         raise InputError("mini-batches of data that are sharded over processes", hint="an objective of one process")
+    if objective._problem.batches.uncut:
+        raise InputError(
+            "mini-batches of batches that cannot be split (graphs, sequences first)",
+            hint="an objective on a smaller batch",
+        )
     return _drawn(objective, size, count, seed, dtype)
 
 
+@short_errors
 def in_precision(objective: Objective, dtype: torch.dtype) -> Objective:
     """The same objective, measured in ``dtype``; itself where it already is."""
+    refuse_precision(dtype)
     if objective.dtype == dtype:
         return objective
-    return _again(objective, objective._problem.batches, dtype, check=objective._planner.checks, group=objective.group)
+    return _again(objective, dtype=dtype)
+
+
+@short_errors
+def in_mode(objective: Objective, mode: Mode) -> Objective:
+    """The same objective with the model in another ``mode``, as :class:`Objective` has them.
+
+    Raises as :class:`Objective` does: NotDeterministicError for dropout in "train", InputError for an unknown mode.
+    """
+    one_of(mode, get_args(Mode), "mode")
+    fresh = _again(objective, mode=mode)
+    return objective if fresh.mode == objective.mode else fresh
+
+
+def _again(objective: Objective, *, dtype: torch.dtype | None = None, mode: Mode | None = None) -> Objective:
+    fresh = _on(objective, objective._problem.batches, dtype or objective.dtype, mode)
+    fresh._problem.total, fresh._samples = objective._problem.total, objective._samples
+    fresh._problem.batches.uncut = objective._problem.batches.uncut
+    if not fresh.couples_samples:
+        fresh._problem.batches.cut = objective._problem.batches.cut
+    return fresh
 
 
 def _drawn(
@@ -50,64 +83,32 @@ def _drawn(
     generator = torch.Generator().manual_seed(seed)
     made = 0
     while count is None or made < count:
-        chosen = torch.randperm(batches.rows, generator=generator)[:size].sort().values
-        fresh = _again(
-            objective,
-            _joined(batches, chosen),
-            dtype or objective.dtype,
-            check=first is None and objective._planner.checks,
-        )
+        chosen = torch.randperm(batches.rows, generator=generator, device="cpu")[:size].sort().values
+        fresh = _on(objective, joined(batches, chosen), dtype or objective.dtype)
         if first is None:
             first = fresh
         else:
             fresh._problem.batches.cut = first._problem.batches.cut
-            fresh._planner.follow(first._planner)
+            fresh._curvature.planner.follow(first._curvature.planner)
+            fresh._curvature.verified = first._curvature.verified
         yield fresh
         made += 1
 
 
-def _again(objective: Objective, data: Any, dtype: torch.dtype, *, check: bool, group: Any = None) -> Objective:
-    batches, planner = objective._problem.batches, objective._planner
-    return Objective(
-        objective.model,
-        objective.loss_fn,
-        data,
-        mode=objective.mode,
-        l2=objective.l2,
-        dtype=dtype,
-        device=objective.device,
-        count=batches.count,
-        path=planner.path,
-        threads=planner.threads or "auto",
-        memory_limit=planner.memory_limit,
-        group=group,
-        check=check,
+def _on(objective: Objective, data: Any, dtype: torch.dtype, mode: Mode | None = None) -> Objective:
+    """The same loss on other data, in another precision or mode, as its own objective; checked as the first one was."""
+    fresh = copy.copy(objective)
+    fresh.meter, fresh.dtype = Meter(), dtype
+    fresh._flags = objective._flags if mode is None else Flags(objective.model, mode)
+    old, planner = objective._problem, objective._curvature.planner
+    old.tensors()  # a model that has changed is refused
+    count = old.batches.count if old.batches.counted else None
+    batches = Batches(data, count=count, dtype=dtype, device=objective.device, check=False)
+    fresh._problem = Problem(
+        objective.model, objective.loss_fn, batches, dtype=dtype, device=objective.device, chosen=old.chosen
     )
-
-
-def _joined(batches: Batches, chosen: Int[Tensor, " b"]) -> Batch:
-    """The chosen samples, numbered through all batches, as one batch."""
-    met: list[Batch] = []
-    places: list[tuple[int, Int[Tensor, " j"]]] = []
-    start = 0
-    for batch in batches:
-        size = leading_size(batch)
-        inside = chosen[(chosen >= start) & (chosen < start + size)] - start
-        if len(inside):
-            met.append(batch)
-            places.append((size, inside))
-        start += size
-
-    def join(*leaves: Any) -> Any:
-        runs = [
-            isinstance(t, Tensor) and t.ndim > 0 and t.shape[0] == n for t, (n, _) in zip(leaves, places, strict=True)
-        ]
-        rows = (t[inside.to(t.device)] for t, (_, inside) in zip(leaves, places, strict=True))
-        return torch.cat(list(rows)) if all(runs) else leaves[0]
-
-    try:
-        return pytree.tree_map(join, *met)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(
-            "samples of different batches do not fit into one mini-batch", expected="batches of equal sample shapes"
-        ) from error
+    fresh._problem.trains, fresh._problem.takes_gradients = old.trains, old.takes_gradients
+    fresh._samples = batches.rows
+    planner = planner.again(fresh._problem, fresh.couples_samples)
+    fresh._curvature = Curvature(fresh._problem, planner, fresh._flags, verified=objective._curvature.verified)
+    return fresh

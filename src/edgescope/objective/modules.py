@@ -1,4 +1,4 @@
-"""What has to be done to a user's module so that it can be measured, and undone afterwards."""
+"""Preparing a user's module for measurement, and restoring it afterwards."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ import functools
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from typing import Any, Literal, cast
+from contextlib import ExitStack, contextmanager
+from typing import Any, cast
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
-from edgescope.errors import InputError, NotDeterministicError
+from edgescope.arithmetic import plain_arithmetic
+from edgescope.errors import InputError
 from edgescope.objective.batches import random_numbers_kept
 from edgescope.objective.formulas import Formulas, needs_formulas
-
-Mode = Literal["eval", "train"]
-Owned = tuple[str, dict[str, Any], str]
+from edgescope.objective.modes import Flags
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -34,23 +32,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-def owned_tensors(model: nn.Module) -> tuple[list[Owned], list[Owned]]:
-    """Trainable tensors, each once however often it is tied, and constants (frozen parameters and buffers).
-
-    Each as its name, the dictionary that its module keeps it in, and its key there.
-    """
-    trainable: list[Owned] = []
-    constant: list[Owned] = []
-    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        prefix, _, key = name.rpartition(".")
-        owner = model.get_submodule(prefix)
-        if key in owner._parameters:
-            (trainable if tensor.requires_grad else constant).append((name, owner._parameters, key))
-        else:
-            constant.append((name, owner._buffers, key))
-    return trainable, constant
-
-
 def own_precision(tensors: Iterable[Tensor]) -> torch.dtype:
     """The widest type among the tensors, and at least float32: curvature in half precision is noise."""
     return functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors), torch.float32)
@@ -58,6 +39,13 @@ def own_precision(tensors: Iterable[Tensor]) -> torch.dtype:
 
 def refuse_parameters(model: nn.Module) -> None:
     """Parameters that cannot be measured: none, of an odd type, not finite, sharded, not yet initialised."""
+    for kind, named in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
+        for name, tensor in named:
+            if isinstance(tensor, nn.parameter.UninitializedParameter | nn.parameter.UninitializedBuffer):
+                raise InputError(
+                    f"{kind} '{name}' is not initialised yet (a lazy module)",
+                    hint="one forward pass of the model first",
+                )
     found = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not found:
         raise InputError(
@@ -65,8 +53,6 @@ def refuse_parameters(model: nn.Module) -> None:
             expected="at least one parameter with requires_grad=True",
         )
     for name, p in found.items():
-        if isinstance(p, nn.parameter.UninitializedParameter):
-            raise InputError(f"parameter '{name}' is not initialised yet", hint="one forward pass of the model first")
         if not p.is_floating_point():
             raise InputError(f"parameter '{name}' has type {p.dtype}", expected="real floating-point parameters")
         if not bool(torch.isfinite(p).all()):
@@ -76,56 +62,50 @@ def refuse_parameters(model: nn.Module) -> None:
                 hint="a checkpoint from before the run diverged",
             )
     if len({p.device for p in found.values()}) > 1:
-        raise InputError("the parameters lie on several devices", expected="all of them on one")
-
-
-def refuse_dropout(model: nn.Module) -> None:
-    """Training mode differentiates through batch statistics, but a random mask is no function of the parameters."""
+        raise InputError("the parameters are on several devices", expected="one device for all of them")
     for name, part in model.named_modules():
-        single = isinstance(part, _DropoutNd)
-        rate = getattr(part, "p" if single else "dropout", 0.0)
-        if isinstance(part, _DropoutNd | nn.MultiheadAttention | nn.RNNBase) and rate > 0:
-            raise NotDeterministicError(
-                f"dropout in '{name or type(part).__name__}' (p={rate:g}) is active in mode='train'",
-                hint="mode='eval', or dropout with p=0 for the measurement",
+        if isinstance(part, nn.Embedding | nn.EmbeddingBag) and part.max_norm is not None:
+            raise InputError(
+                f"embedding '{name or type(part).__name__}' has max_norm={part.max_norm:g}, which rewrites its weights"
+                " at every forward pass",
+                expected="weights that only the optimizer changes",
+                hint="max_norm=None, and a penalty on the norm in the loss",
             )
 
 
-def uses_batch_statistics(model: nn.Module, mode: Mode) -> bool:
-    """Whether a batch's loss depends on which samples stand together in the batch."""
-    return any(
-        isinstance(part, _BatchNorm) and (mode == "train" or part.running_mean is None) for part in model.modules()
-    )
-
-
 @contextmanager
-def measuring(model: nn.Module, mode: Mode, device: torch.device) -> Iterator[None]:
+def measuring(model: nn.Module, flags: Flags, device: torch.device) -> Iterator[None]:
     """Everything that a measurement needs of the surroundings, and none of it left behind.
 
-    Inside: the mode set; attention in its math kernel and transformer layers off their fused fast path (neither has
-    a second derivative otherwise); weight normalisation by its formula; compiled parts run eagerly; gradients on,
-    whatever the caller's context; autocast off. Afterwards every module has its former attributes, whatever its
-    forward pass wrote into them, and random generators are as before.
+    Inside: the training flags set; attention in its math kernel and transformer layers off their fused fast path
+    (neither has a second derivative otherwise); weight normalisation by its formula; gradients of embeddings dense;
+    activations kept where the model recomputes them; compiled parts run eagerly; gradients on, whatever the caller's
+    context; anomaly detection off, TensorFloat-32 too, and autocast, also where the model switches it on.
+    Afterwards every module has its former attributes, whatever its forward pass wrote into them, and random generators
+    are as before.
     """
     parts = list(model.modules())
     kept = [(dict(part.__dict__), dict(part._buffers)) for part in parts]
     fast = torch.backends.mha.get_fastpath_enabled()
     with ExitStack() as stack:
         stack.enter_context(random_numbers_kept())
-        stack.enter_context(plain_arithmetic(device))
+        stack.enter_context(plain_arithmetic())
         stack.enter_context(torch.enable_grad())
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(activations_kept())
+        stack.enter_context(autocast_off_inside())
         if "torch._dynamo" in sys.modules:  # else nothing can have been compiled, and importing it takes seconds
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         if any(needs_formulas(part) for part in parts):
             stack.enter_context(Formulas())
         if device.type == "cuda" and any(isinstance(part, nn.RNNBase) for part in parts):
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+            stack.enter_context(cudnn_off())
         torch.backends.mha.set_fastpath_enabled(False)
-        # The flags are set one by one, because ``train()`` may be overridden with side effects (merging adapters).
-        for part in parts:
-            part.training = mode == "train"
         try:
+            flags.set(parts)
+            for part in parts:
+                if isinstance(part, nn.Embedding | nn.EmbeddingBag):
+                    part.sparse = False
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(fast)
@@ -134,16 +114,50 @@ def measuring(model: nn.Module, mode: Mode, device: torch.device) -> Iterator[No
                 _put_back(part._buffers, buffers)
 
 
-def plain_arithmetic(device: torch.device) -> AbstractContextManager[object]:
-    """Inference mode and autocast off, also for backward passes, which autocast would round as well."""
-    on = [kind for kind in {"cpu", device.type} if torch.is_autocast_enabled(kind)]
-    if not on and not torch.is_inference_mode_enabled():
-        return nullcontext()  # a product of a small model takes no longer than entering these
-    stack = ExitStack()
-    stack.enter_context(torch.inference_mode(False))
-    for kind in on:
-        stack.enter_context(torch.autocast(kind, enabled=False))
-    return stack
+@contextmanager
+def cudnn_off() -> Iterator[None]:
+    """Recurrent layers by torch's own kernels: those of cuDNN have no second derivative.
+
+    Not by ``torch.backends.cudnn.flags``, which raises where the caller has set precisions by operator.
+    """
+    before = torch.backends.cudnn.enabled
+    torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = before
+
+
+@contextmanager
+def activations_kept() -> Iterator[None]:
+    """Activation checkpointing off: what it recomputes in a backward pass, it computes from the model's own parameters.
+
+    By then those that were put in from outside are gone, so that a gradient anywhere else would be wrong without a
+    word. Checkpointing of the reentrant kind is refused.
+    """
+    module: Any = torch.utils.checkpoint
+    before = module._checkpoint_without_reentrant_generator
+
+    def nothing(*_: Any, **__: Any) -> Iterator[None]:
+        yield
+
+    module._checkpoint_without_reentrant_generator = nothing
+    try:
+        yield
+    finally:
+        module._checkpoint_without_reentrant_generator = before
+
+
+@contextmanager
+def autocast_off_inside() -> Iterator[None]:
+    """Autocast that the model switches on by itself, or a framework around its forward pass, does nothing."""
+    kind: Any = torch.autocast
+    enter, leave = kind.__enter__, kind.__exit__
+    kind.__enter__, kind.__exit__ = (lambda self: self), (lambda self, *error: None)
+    try:
+        yield
+    finally:
+        kind.__enter__, kind.__exit__ = enter, leave
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -11,33 +12,31 @@ import torch.distributed as distributed
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from edgescope.cost import Cost
-from edgescope.errors import InputError, NotKnownError
+from edgescope.cost import Cost, Meter
+from edgescope.errors import InputError, ModelChangedError, NotKnownError
 from edgescope.linalg.operator import Operator
 from edgescope.losses import accuracy_counts
-from edgescope.objective.batches import Batches, Count, leading_size, piece_of
-from edgescope.objective.checks import refuse_loss, refuse_options
-from edgescope.objective.gauss_newton import gauss_newton_products
+from edgescope.notices import Notices
+from edgescope.objective.batch_weights import agreed
+from edgescope.objective.batches import Batches, Count
+from edgescope.objective.checks import refuse_options, usable_device
+from edgescope.objective.curvature import Curvature
 from edgescope.objective.layout import Layout
-from edgescope.objective.modules import (
-    Mode,
-    measuring,
-    own_precision,
-    plain_arithmetic,
-    refuse_dropout,
-    refuse_parameters,
-    thread_count,
-    unwrapped,
-    uses_batch_statistics,
-)
-from edgescope.objective.paths import Path
-from edgescope.objective.plan import WIDTHS, PathName, Plan, Planner
+from edgescope.objective.modes import THAWED, Flags, Mode, UsedMode
+from edgescope.objective.modules import measuring, own_precision, refuse_parameters, unwrapped
+from edgescope.objective.plan import PathName, Plan, Planner
 from edgescope.objective.problem import LossFunction, Point, Problem
-from edgescope.objective.second_order import named_fault, refuse_wrong_hessian
+from edgescope.objective.problem_checks import ProblemChecks, warn_of_processes
+from edgescope.objective.selection import Params, selection
+from edgescope.objective.structure import Change
+from edgescope.objective.training_difference import losses_in_training
+from edgescope.options import check_bool, checked, integer, optional, real
+from edgescope.short_errors import short_errors
 
 Kind = Literal["hessian", "gauss-newton"]
 
 
+@short_errors
 class Objective:
     """Loss, gradient and curvature products of a model on data, as functions of one flat vector.
 
@@ -46,44 +45,63 @@ class Objective:
             parameters, buffers, ``.grad``, train/eval mode, and every random generator.
         loss_fn: ``loss_fn(model, batch)`` returns the mean loss of the batch, a scalar. ``edgescope.supervised`` makes
             one from a criterion; only such a one can also give Gauss-Newton products and accuracies.
-        data: one batch (a tensor, a dict, a tuple or list of tensors), a list of batches, a DataLoader, or anything
-            that can be gone through again. Batches are weighted by their number of samples, and held in memory if
-            they fit.
-        mode: "eval" (default) or "train"; what the model is switched to while it is measured. "train" differentiates
-            through batch statistics (one batch is then never cut) and refuses active dropout.
+        data: one batch (a tensor, a dict, a tuple or list of tensors), a list of batches, a DataLoader, or any
+            re-iterable. Batches are weighted by what their loss is a mean over (samples, targets that are not ignored,
+            class weights). They are copied into memory if they fit.
+        mode: how the model computes while it is measured. "auto" (default) is as close to training as a deterministic
+            function can be: batch statistics if the model normalises by them in training, dropout off, everything else
+            as in evaluation. "batch-statistics" and "eval" select one of the two explicitly. "train" sets every module
+            to training mode, and refuses dropout. With batch statistics a batch is never split. Running statistics are
+            never changed.
+        params: the parameters to differentiate by; all others are constants. Names with wildcards ("blocks.*.attn.*"),
+            modules, optimizers (for their parameters), parameters, or a list of these. By default all trainable
+            parameters.
         l2: adds ``l2 / 2 * ||w||^2`` to the loss.
         dtype: precision of the measurement; the model's own by default (float32 for half-precision models). With
             ``torch.float64`` a float32 model is measured in float64, without being changed. Autocast is switched off.
         device: where to measure; the model's own device by default. Model and data are not moved in place.
-        chunk: cut batches into pieces of at most this many samples; refused where the loss is not a mean over them.
-            By default batches are cut only if their graph would not fit into memory.
-        count: weight of a batch where it is not its number of samples, such as its number of tokens.
-        path: "auto" times the derivative paths and keeps the cheapest; or the name of one.
-        threads: "auto" times one thread against the present setting; a number; None for the present setting.
-        expected_products: how many products the whole run will ask for; allows paths that are slow to build.
+        chunk: split batches into pieces of at most this many samples; refused if the loss is not a mean over samples.
+            By default batches are split only if their graph would not fit into memory.
+        count: function that returns the weight of a batch, for losses whose denominator is not found automatically.
+        path: name of a method for Hessian products; "auto" times the methods and keeps the fastest.
+        threads: number of CPU threads; "auto" times one thread against the present setting; None keeps the setting.
+        expected_products: number of products that the whole run will need; a large number allows paths that are slow to
+            build.
         memory_limit: bytes that a measurement may use; 80% of what is free by default.
         group: a ``torch.distributed`` process group over which the data are sharded; sums run over its ranks, which
             must all make the same calls.
-        check: look for NaN in the data, for data that change between passes and for a loss that is not
-            deterministic or not twice differentiable, before the first figure.
+        check: check before the first measurement that the data are finite and the same at every pass, and that the loss
+            is deterministic, twice differentiable and that of the live model; and find what it is a mean over.
+
+    ``notices`` are caveats about the measurements; each is also issued as an :class:`EdgescopeWarning`.
 
     Raises:
-        InputError: empty or NaN data, a loss that is not a finite scalar or does not depend on the parameters.
+        InputError: empty or NaN data, a loss that is not a finite scalar, does not depend on the parameters, is not the
+            live model's or cannot be averaged over batches.
         NotDeterministicError: dropout, sampling, or data that change between passes.
         NotDifferentiableError: a custom autograd function with a wrong second derivative.
 
-    Cost of the checks: two losses and a gradient on at most 256 samples and one further pass over the data, now, and
-    some five gradients of 32 samples before the first Hessian product. With path and threads fixed, products repeat
-    bit for bit.
+    Cost of the checks: at construction three losses and a gradient on at most 256 samples, two losses of 32 samples,
+    the losses of about 400 samples in small batches and in float64, two losses and two gradients of 32 samples, and two
+    more passes over the data; before the first Hessian product about five gradients of 32 samples. Products are the
+    same bit for bit in every run if path and threads are fixed.
     """
 
+    @checked(
+        l2=real(least=0),
+        chunk=optional(integer(1)),
+        expected_products=optional(integer(1)),
+        memory_limit=optional(integer(1)),
+        check=check_bool,
+    )
     def __init__(
         self,
         model: nn.Module,
         loss_fn: LossFunction,
         data: Any,
         *,
-        mode: Mode = "eval",
+        mode: Mode = "auto",
+        params: Params | None = None,
         l2: float = 0.0,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -96,30 +114,35 @@ class Objective:
         group: distributed.ProcessGroup | None = None,
         check: bool = True,
     ) -> None:
-        refuse_options(model, loss_fn, mode=mode, l2=l2, chunk=chunk, dtype=dtype)
+        refuse_options(model, loss_fn, mode=mode, dtype=dtype, count=count)
         self.model = unwrapped(model)
         self.loss_fn = loss_fn
-        self.mode: Mode = mode
-        self.l2 = float(l2)
+        self.l2 = l2
         self.group = group
-        self.spent = Cost()
-        self._verified = not check
-        self._exact: bool | None = None
+        self.meter = Meter()
+        self.notices = Notices()
         refuse_parameters(self.model)
-        if mode == "train":
-            refuse_dropout(self.model)
-        whole_batches = uses_batch_statistics(self.model, mode)
+        self._flags = Flags(self.model, mode)
+        chosen = selection(self.model, params)
+        whole_batches = self._flags.couples_samples(self.model)
         if chunk is not None and whole_batches:
             raise InputError(
                 "chunk= with batch statistics would change the loss", hint="mode='eval', or smaller batches in the data"
             )
         own = [p for p in self.model.parameters() if p.requires_grad]
         self.dtype = dtype or own_precision(own)
-        self.device = torch.device(device) if device is not None else own[0].device
-        try:
+        self.device = own[0].device if device is None else usable_device(device)
+        warn_of_processes(model, group, self.notices)
+        with self._jointly():
             batches = Batches(data, count=count, dtype=self.dtype, device=self.device, check=check)
-            self._problem = Problem(self.model, loss_fn, batches, dtype=self.dtype, device=self.device)
-            self._planner = Planner(
+            self._problem = Problem(self.model, loss_fn, batches, dtype=self.dtype, device=self.device, chosen=chosen)
+            checks = ProblemChecks(self._problem, self._flags, self.notices, whole_batches=whole_batches, group=group)
+            found = checks.first(weights=check)
+        if found is not None and group is not None:
+            found = agreed(found, group)
+        with self._jointly():
+            checks.rest(found)
+            planner = Planner(
                 self._problem,
                 path=path,
                 threads=threads,
@@ -128,16 +151,25 @@ class Objective:
                 whole_batches=whole_batches,
                 check=check,
             )
-            self._check(everything=check, whole_batches=whole_batches, chunk=chunk)
-        except Exception:
-            self._summed(torch.tensor([0.0, 1.0], dtype=torch.float64))
-            raise
-        total, refused = self._summed(torch.tensor([batches.samples, 0.0], dtype=torch.float64)).tolist()
-        if refused:
-            raise InputError(f"{refused:g} of the processes of the group refused their data or loss, as they say")
-        self._problem.total = total
+            self._curvature = Curvature(self._problem, planner, self._flags, verified=not check)
+            if chunk is not None:
+                point = self._at(None)
+                with self._curvature.ready(point, derivatives=False):
+                    self._problem.cut(chunk, point, f"chunk={chunk} would cut the batches")
+        self._problem.total = float(self._summed(torch.tensor(batches.samples, dtype=torch.float64, device="cpu")))
+        self._samples = int(self._summed(torch.tensor(batches.rows, device="cpu")))
 
     # ------------------------------------------------------------------------------------------------ the function
+
+    @property
+    def mode(self) -> UsedMode:
+        """How the model computes while it is measured: "eval", "train" or "batch-statistics"; "auto" becomes one."""
+        return self._flags.mode
+
+    @property
+    def couples_samples(self) -> bool:
+        """Whether samples of a batch are coupled by batch statistics."""
+        return self._flags.couples_samples(self.model)
 
     @property
     def size(self) -> int:
@@ -156,13 +188,21 @@ class Objective:
 
     @property
     def tensors(self) -> list[Tensor]:
-        """The model's live trainable tensors, in order."""
+        """The model's live trainable tensors, in order; ModelChangedError where they are others by now."""
         return self._problem.tensors()
+
+    def left_in_evaluation(self) -> list[str]:
+        """Layers that are measured with the statistics of their batch, while the whole model is in evaluation now."""
+        return self._flags.left_in_evaluation(self.model)
+
+    def changes(self) -> list[Change]:
+        """What has happened to the parameters since the objective was made: replaced, added, frozen, cast, ..."""
+        return self._problem.changes()
 
     @property
     def samples(self) -> int:
-        """The number of samples (or the total weight that ``count`` gives), over all processes of the group."""
-        return int(self._problem.total)
+        """The number of samples, over all processes of the group, whatever they weigh."""
+        return self._samples
 
     def parameters(self) -> Float[Tensor, " P"]:
         """A copy of the model's trainable parameters now, in the precision of the measurement."""
@@ -178,18 +218,30 @@ class Objective:
     def loss(self, w: Float[Tensor, " P"] | None = None) -> Float[Tensor, ""]:
         """The loss at ``w`` (the model's own parameters by default), a float64 scalar.
 
-        Cost: one loss; nothing where a gradient or a product was taken at the same place.
+        Cost: one loss; nothing where a gradient or a product was taken at the same place. The loss at the model's own
+        parameters is known, as that of the model as it is, even after these have become others than those of the
+        objective (layers added, thawed, reshaped), where everything else raises :class:`ModelChangedError`.
         """
-        point = self._at(w)
+        try:
+            point = self._at(w)
+        except ModelChangedError:
+            if w is not None or self.l2:
+                raise
+            with measuring(self.model, self._flags, self.device), torch.no_grad():
+                found = self._problem.loss_of_live_model()
+            self.meter.count(losses=1)
+            return self._summed(found)
         if point.loss is None:
-            with self._ready(point, derivatives=False), torch.no_grad():
+            with self._curvature.ready(point, derivatives=False), torch.no_grad():
                 total = torch.zeros((), dtype=torch.float64, device=self.device)
                 for chunk in self._problem.chunks():
                     total += self._problem.part(point, chunk)
                 point.loss = total
-            self.spent += Cost(losses=1)
+            self.meter.count(losses=1)
         loss = self._summed(point.loss)
-        return loss + 0.5 * self.l2 * point.flat.double().square().sum() if self.l2 else loss.clone()
+        if not self.l2:
+            return loss.clone()
+        return loss + 0.5 * self.l2 * self._problem.masked(point.flat.double()).square().sum()
 
     def gradient(self, w: Float[Tensor, " P"] | None = None) -> Float[Tensor, " P"]:
         """The gradient at ``w``, the same bits whatever was measured before.
@@ -198,14 +250,9 @@ class Objective:
         round the gradient otherwise when it is to be differentiated again.
         """
         point = self._at(w)
-        known = point.graph_gradient
-        if point.gradient is None and known is not None and self._is_exact(point, known):
-            point.gradient = known
-        if point.gradient is None:
-            with self._ready(point):
-                point.loss, point.gradient = self._problem.gradient(point)
-            self.spent += Cost(gradients=1)
-        return self._summed(point.gradient) + self.l2 * point.flat
+        self.meter.count(gradients=self._curvature.gradient(point))
+        assert point.gradient is not None
+        return self._summed(point.gradient) + self.l2 * self._problem.masked(point.flat)
 
     def hvp(self, V: Tensor, w: Float[Tensor, " P"] | None = None) -> Tensor:
         """Hessian products at ``w`` with one vector ``(P,)`` or with the columns of ``(P, k)``, all at once.
@@ -213,7 +260,7 @@ class Objective:
         Cost: k products (see ``plan().product_cost``) and, where graphs are kept, one gradient the first time at a
         place. Raises NotDifferentiableError where an operation has no second derivative.
         """
-        return self._product(V, w, self._hessian)
+        return self._product(V, w, self._curvature.hessian)
 
     def gnvp(self, V: Tensor, w: Float[Tensor, " P"] | None = None) -> Tensor:
         """Gauss-Newton products J^T (d2 criterion) J V, mean over samples, plus the l2 term; shapes as in ``hvp``.
@@ -221,7 +268,8 @@ class Objective:
         Needs a loss function that tells outputs and criterion apart, such as ``edgescope.supervised`` makes. Cost: k
         products and, where graphs are kept, one gradient the first time at a place.
         """
-        return self._product(V, w, self._gauss_newton)
+        supervised = self._supervised("Gauss-Newton products")
+        return self._product(V, w, lambda point, rows: self._curvature.gauss_newton(point, rows, supervised))
 
     def operator(self, w: Float[Tensor, " P"] | None = None, kind: Kind = "hessian") -> Operator:
         """The Hessian (or Gauss-Newton matrix) at ``w`` as an operator; at the live parameters when w is None."""
@@ -235,6 +283,7 @@ class Objective:
             dtype=self.dtype,
             device=self.device,
             shapes=self.shapes,
+            mode=self.mode,
         )
 
     def outputs(self, w: Float[Tensor, " P"] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -243,108 +292,82 @@ class Objective:
         return self._outputs(self._at(w), supervised)
 
     def accuracy(self, w: Float[Tensor, " P"] | None = None) -> float:
-        """The share of samples (tokens) whose largest output is the target's class. Cost: one loss."""
-        counts = torch.zeros(2, dtype=torch.float64)
+        """The share of samples (or tokens) whose largest output is that of the target class. Cost: one loss."""
+        counts = torch.zeros(2, dtype=torch.float64, device="cpu")
         for outputs, targets in self.outputs(w):
-            counts += torch.tensor(accuracy_counts(outputs, targets))
+            counts += torch.tensor(accuracy_counts(outputs, targets), device="cpu")
         right, total = self._summed(counts).tolist()
         return right / total
 
     # ---------------------------------------------------------------------------------------------------- the means
 
+    @checked(width=integer(1))
     def plan(self, width: int = 1) -> Plan:
         """How products of blocks of ``width`` vectors are computed here; timed on first use, then remembered.
 
         What the timing takes is not counted in ``spent``.
         """
-        if width < 1:
-            raise InputError(f"a block of {width} vectors", expected="at least one")
-        known = self._planner.known(width)
-        if known is None:
-            point = self._at(None)
-            with self._ready(point):
-                known = self._chosen(point, width)
-        return known[1]
+        return self._curvature.plan(self._at(None), width)
+
+    def loss_in_training_mode(self) -> tuple[float, float, str] | None:
+        """The loss of at most 32 samples as measured, the same in training mode, and what is random in that.
+
+        None where it cannot be had. Cost: three losses of 32 samples, not counted in ``spent``.
+        """
+        return losses_in_training(self._problem, self._at(None), self._flags)
+
+    @property
+    def spent(self) -> Cost:
+        """Everything that was computed with this objective so far, as :attr:`meter` counts it."""
+        return self.meter.total
 
     def release(self) -> None:
-        """Let go of kept graphs (hundreds of MiB for large models); the next product builds them anew."""
+        """Free the stored graphs (hundreds of MiB for large models); the next product builds them again."""
         self._problem.forget()
 
     # ------------------------------------------------------------------------------------------------------ private
 
     @contextmanager
-    def _ready(self, point: Point, derivatives: bool = True) -> Iterator[None]:
-        with thread_count(self._planner.threads), measuring(self.model, self.mode, self.device):
-            if derivatives:
-                self._planner.prepare(point)
+    def _jointly(self) -> Iterator[None]:
+        """What fails on one process of the group fails on all, so that none waits for the others."""
+        try:
             yield
+        except Exception:
+            self._summed(torch.ones((), dtype=torch.float64, device="cpu"))
+            raise
+        refused = float(self._summed(torch.zeros((), dtype=torch.float64, device="cpu")))
+        if refused:
+            raise InputError(f"{refused:g} of the processes of the group refused their data or loss; see their errors")
 
     def _at(self, w: Tensor | None) -> Point:
+        if self._flags.follow(self.model):
+            self._problem.forget()
+        for name in self._flags.thawed(self.model)[:1]:
+            self.notices.give("mode", f"'{name}' {THAWED}", cause="thawed")
         return self._problem.point(None if w is None else self._checked(w))
 
-    def _product(self, V: Tensor, w: Tensor | None, multiply: Callable[[Point, Tensor], Tensor]) -> Tensor:
+    def _product(self, V: Tensor, w: Tensor | None, multiply: Callable[[Point, Tensor], tuple[Tensor, int]]) -> Tensor:
         if not isinstance(V, Tensor) or V.ndim not in (1, 2) or V.shape[0] != self.size:
             raise InputError(
                 f"a block of vectors of {_form(V)}",
                 expected=f"shape ({self.size},) or ({self.size}, k), one row a parameter",
             )
         rows = (V[None] if V.ndim == 1 else V.T).detach().to(self.device, self.dtype).contiguous()
-        result = self._summed(multiply(self._at(w), rows))
+        # The sum tells at a hundredth of the cost; that of finite numbers may overflow.
+        if not math.isfinite(float(rows.sum())) and not bool(rows.isfinite().all()):
+            raise InputError("a block of vectors with NaN or infinity", expected="finite numbers")
+        rows = self._problem.masked(rows)
+        found, gradients = multiply(self._at(w), rows)
+        result = self._problem.masked(self._summed(found))
         if self.l2:
             result = result + self.l2 * rows
-        self.spent += Cost(products=rows.shape[0])
+        self.meter.count(gradients=gradients, products=rows.shape[0])
         return result[0] if V.ndim == 1 else result.T
 
-    def _hessian(self, point: Point, rows: Tensor) -> Tensor:
-        known = self._planner.known(len(rows))
-        if known is not None and known[0].keep and point.graphs is not None:
-            # The graphs are there: no code of the model runs, so nothing of it has to be switched.
-            with thread_count(self._planner.threads), plain_arithmetic(self.device):
-                return self._multiplied(known[0], point, rows)
-        with self._ready(point):
-            path, _ = self._chosen(point, len(rows))
-            built = point.graphs is None
-            result = self._multiplied(path, point, rows)
-        self.spent += Cost(gradients=int(path.keep and built))
-        return result
-
-    def _chosen(self, point: Point, width: int) -> tuple[Path, Plan]:
-        if not self._verified:
-            self._verified = refuse_wrong_hessian(self._problem, point)
-        return self._planner.choose(point, width)
-
-    def _is_exact(self, point: Point, known: Tensor) -> bool:
-        """Whether gradients from graphs have the bits of plain ones; found out once, and not counted."""
-        if self._exact is None:
-            with self._ready(point):
-                self._exact = torch.equal(self._problem.gradient(point)[1], known)
-        return self._exact
-
-    def _multiplied(self, path: Path, point: Point, rows: Tensor) -> Tensor:
-        try:
-            parts = [path.products(self._problem, point, piece) for piece in rows.split(WIDTHS[-1])]
-        except (RuntimeError, NotImplementedError) as error:
-            raise named_fault(error) from error
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _gauss_newton(self, point: Point, rows: Tensor) -> Tensor:
-        supervised = self._supervised("Gauss-Newton products")
-        with self._ready(point):
-            room = self._planner.prepare(point)
-            beside = 0 if point.graphs is None else room.all_chunks
-            keep = point.output_graphs is not None or self._planner.keeps(room, beside)
-            built = point.output_graphs is None
-            try:
-                result = gauss_newton_products(self._problem, point, rows, supervised, keep)
-            except (RuntimeError, NotImplementedError) as error:
-                raise named_fault(error) from error
-        self.spent += Cost(gradients=int(keep and built))
-        return result
-
     def _outputs(self, point: Point, supervised: Any) -> Iterator[tuple[Tensor, Tensor]]:
-        self.spent += Cost(losses=1)
+        self.meter.count(losses=1)
         for chunk in self._problem.chunks():
-            with self._ready(point, derivatives=False), torch.no_grad():
+            with self._curvature.ready(point, derivatives=False), torch.no_grad():
                 found = self._problem.call(point.tensors, point.constants, chunk.batch, supervised.outputs)
             yield found, supervised.targets(chunk.batch)
 
@@ -359,7 +382,7 @@ class Objective:
     def _supervised(self, what: str) -> Any:
         if not all(hasattr(self.loss_fn, name) for name in ("outputs", "targets", "criterion_of")):
             raise NotKnownError(
-                f"this loss function does not tell outputs and criterion apart, which {what} need",
+                f"this loss function does not separate outputs and criterion, which {what} need",
                 hint="edgescope.supervised(criterion)",
             )
         return self.loss_fn
@@ -368,17 +391,6 @@ class Objective:
         if not isinstance(w, Tensor) or w.shape != (self.size,):
             raise InputError(f"a parameter vector of {_form(w)}", expected=f"shape ({self.size},)")
         return w.detach().to(self.device, self.dtype)
-
-    def _check(self, everything: bool, whole_batches: bool, chunk: int | None) -> None:
-        point = self._at(None)
-        with self._ready(point, derivatives=False):
-            if everything:
-                batch = self._problem.batches.heaviest
-                if not whole_batches:
-                    batch = piece_of(batch, 0, min(leading_size(batch), 256))
-                refuse_loss(lambda: self._problem.loss_of(point.tensors, point.constants, batch), point.tensors)
-            if chunk is not None:
-                self._problem.cut(chunk, point, f"chunk={chunk} would cut the batches")
 
 
 def _form(thing: Any) -> str:

@@ -1,4 +1,4 @@
-"""The derivative paths: ways to the same Hessian product, of which none is the cheapest everywhere.
+"""The derivative paths: methods for the same Hessian product, none of which is always the fastest.
 
 Not used, because they were found silently wrong or costly: the gradient of a forward derivative (wrong for layer
 norms), the forward derivative of ``jacrev`` (the same), ``torch.func.linearize`` (zeros), finite differences of
@@ -7,33 +7,57 @@ gradients (inexact).
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgescope.errors import NotDifferentiableError
 from edgescope.objective.batches import Chunk
+from edgescope.objective.faults import fault_at, refuse_not_finite
 from edgescope.objective.formulas import Formulas
 from edgescope.objective.layout import Tensors
 from edgescope.objective.modules import own_deprecations_quiet
+from edgescope.objective.operations import nodes_of, operation_of
 from edgescope.objective.problem import Point, Problem
 
 
 class Path(ABC):
-    """One way to a block of Hessian products at a point, summed over all chunks. Rows in, rows out: ``(k, P)``.
+    """One way to a block of Hessian products at a point, summed over all chunks.
 
     ``keep``: graphs stay at the point for the next product. ``batched``: all vectors of a block go through together,
-    so that the memory of one chunk is needed once a vector.
+    so that the memory of one chunk is needed once a vector. ``builds``: a program is built for every shape of the data.
+    ``risky`` are nodes of operations for which torch is wrong here, without an error, at special points or shapes: with
+    those the path is never chosen, only taken where it is asked for and right.
     """
 
     name: str
     keep = False
     batched = False
+    builds = False
+    risky: tuple[str, ...] = ()
+
+    def products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
+        """The products with these rows, as rows.
+
+        Raises :class:`NotDifferentiableError`, which names the operation, where the Hessian does not exist at the point
+        or is not finite. Products with vectors so long that they overflow are infinite.
+        """
+        known = point.graphs is not None  # a product was finite here before, and the model is not set for evaluation
+        result = self._products(problem, point, rows)
+        if not known and not math.isfinite(float(result.sum())):
+            point.graphs = None
+            refuse_not_finite(problem, point, rows)
+        return result
 
     @abstractmethod
-    def products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]: ...
+    def _products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]: ...
 
 
 class GradientGraph:
@@ -72,8 +96,19 @@ class DoubleBackward(Path):
     def __init__(self, keep: bool = True, batched: bool = False) -> None:
         self.keep, self.batched = keep, batched
         self.name = ("kept" if keep else "rebuilt") + ("-batched" if batched else "")
+        if batched:
+            self.risky = ("NativeGroupNorm",)  # without weights, where shapes happen to fit one another
 
-    def products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
+    def _products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
+        known = point.graphs is not None
+        try:
+            return self._summed(problem, point, rows)
+        except (RuntimeError, NotImplementedError, MemoryError) as error:
+            if known or self.batched:
+                raise
+            raise fault_at(point, problem, error) from error
+
+    def _summed(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
         layout = problem.layout
         blocks = [layout.split(rows)] if self.batched else [layout.split(row) for row in rows]
         leading = tuple(rows.shape[:1]) if self.batched else ()
@@ -108,8 +143,33 @@ class ForwardOverReverse(Path):
 
     name = "forward"
     batched = True
+    risky = (
+        "CholeskyInverse",
+        "CholeskySolve",  # of right-hand sides that are broadcast
+        "LinalgVectorNorm",  # of a zero vector, as the next: a number where there is no second derivative
+        "Norm",
+        "ScatterReduce",  # of products
+        "Sinc",  # at zero
+    )
 
-    def products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
+    def __init__(self) -> None:
+        self._risks: list[str] | None = None  # operations of the loss that may go wrong at some parameters
+        self._compared: Tensor | None = None  # the last parameters at which they were seen not to
+
+    def _products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
+        result = self._forward(problem, point, rows)
+        if self._risks is None:
+            self._risks = operations_among(problem, point, self.risky)
+        if self._risks and self._compared is not point.flat:
+            reference = DoubleBackward(keep=False).products(problem, dataclasses.replace(point, graphs=None), rows[:1])
+            if bool((result[:1] - reference).norm() > 1e-2 * reference.norm()):
+                raise NotDifferentiableError(
+                    f"path='forward' is wrong at these parameters for {' or '.join(self._risks)}", hint="path='auto'"
+                )
+            self._compared = point.flat
+        return result
+
+    def _forward(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
         result = torch.zeros_like(rows)
         inputs = tuple(t.detach() for t in point.tensors)
         for chunk in problem.chunks():
@@ -123,7 +183,22 @@ class ForwardOverReverse(Path):
             def product(vector: Tensors, gradient: Callable[[Tensors], Tensors] = gradient) -> Tensors:
                 return torch.func.jvp(gradient, (inputs,), (tuple(vector),))[1]
 
-            with own_deprecations_quiet(), Formulas():
+            with own_deprecations_quiet(), _loops_quiet(), Formulas():
                 found = torch.func.vmap(product)(problem.layout.split(rows))
             result += problem.layout.join(found, tuple(rows.shape[:1]))
         return result
+
+
+def operations_among(problem: Problem, point: Point, names: tuple[str, ...]) -> list[str]:
+    """The operations of the loss whose nodes have names that begin with one of these. Cost: the loss of a chunk."""
+    chunk = next(iter(problem.chunks()))
+    nodes = nodes_of([problem.part(point, chunk)]) if names else ()
+    return sorted({operation_of(node) for node in nodes if node.name().startswith(names)})
+
+
+@contextmanager
+def _loops_quiet() -> Iterator[None]:
+    """Operations that ``vmap`` takes one vector at a time cost time, which is measured, and need no warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+        yield

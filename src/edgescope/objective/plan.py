@@ -1,9 +1,8 @@
-"""Choosing a derivative path and a number of threads by a short timing, once for an objective and a block width."""
+"""Choosing derivative path and number of threads by timing, once for each objective and block width."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import time
 from collections.abc import Callable
@@ -13,14 +12,15 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from edgescope.errors import EdgescopeError, InputError, NotDifferentiableError, UnknownNameError
+from edgescope.errors import EdgescopeError, InputError, NotDifferentiableError, one_of
 from edgescope.memory import budget, require
 from edgescope.objective.compiled import Compiled
+from edgescope.objective.faults import fault_at
+from edgescope.objective.graph_memory import GraphMemory, estimate_graph_memory
 from edgescope.objective.modules import thread_count
+from edgescope.objective.path_checks import disagreement, is_risky
 from edgescope.objective.paths import DoubleBackward, ForwardOverReverse, Path
 from edgescope.objective.problem import Point, Problem
-from edgescope.objective.room import Room, make_room
-from edgescope.objective.second_order import named_fault
 
 PathName = Literal["kept", "kept-batched", "rebuilt", "rebuilt-batched", "forward", "compiled"]
 
@@ -31,7 +31,7 @@ QUICK = 0.05
 """Seconds of a product up to which rivals are timed. Above, arithmetic dominates, and a kept graph was never beaten."""
 
 BUILD_SECONDS = 45.0
-"""What compiling a product was seen to take at most (9 to 47 s); a run must be long enough to earn it back."""
+"""The longest compile time of a product that was observed (9 to 47 s), which a run must save again."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,10 @@ class Planner:
         whole_batches: bool,
         check: bool,
     ) -> None:
-        if path != "auto" and path not in get_args(PathName):
-            near = difflib.get_close_matches(path, get_args(PathName), n=1)
-            raise UnknownNameError(
-                f"unknown path '{path}'",
-                expected=f"auto or one of {', '.join(get_args(PathName))}",
-                hint=f"'{near[0]}'" if near else None,
-            )
+        one_of(path, ("auto", *get_args(PathName)), "path")
         if path == "compiled" and not Compiled.possible():
             raise InputError("path='compiled' needs a C++ compiler, and none was found", hint="path='auto'")
-        if not (threads in ("auto", None) or (isinstance(threads, int) and threads >= 1)):
+        if threads not in ("auto", None) and (type(threads) is not int or threads < 1):
             raise InputError(f"threads = {threads!r}", expected="'auto', None or a number of at least 1")
         self.problem = problem
         self.memory_limit = memory_limit
@@ -84,13 +78,25 @@ class Planner:
         self._whole_batches = whole_batches
         self.checks = check
         self._gradient_seconds = math.nan
-        self._room: Room | None = None
+        self._memory: GraphMemory | None = None
         self._chosen: dict[int, tuple[Path, Plan]] = {}
+
+    def again(self, problem: Problem, whole_batches: bool) -> Planner:
+        """A planner of another problem, with the same wishes; nothing that was timed is taken over."""
+        return Planner(
+            problem,
+            path=self.path,
+            threads=self.threads or "auto",
+            expected_products=self._expected_products,
+            memory_limit=self.memory_limit,
+            whole_batches=whole_batches,
+            check=self.checks,
+        )
 
     def follow(self, other: Planner) -> None:
         """Do from now on as ``other`` does, whose problem has the same sizes and other samples."""
         self.threads, self._threads_open = other.threads, other._threads_open
-        self._room, self._chosen, self._gradient_seconds = other._room, other._chosen, other._gradient_seconds
+        self._memory, self._chosen, self._gradient_seconds = other._memory, other._chosen, other._gradient_seconds
 
     def known(self, width: int) -> tuple[Path, Plan] | None:
         """The path for blocks of ``width`` vectors if it has been chosen before."""
@@ -100,38 +106,38 @@ class Planner:
         """The path for blocks of ``width`` vectors, timed at ``point`` if it is not known yet."""
         width = _step(width)
         if width not in self._chosen:
-            room = self.prepare(point)
+            memory = self.prepare(point)
             if self._fixed is not None:
                 path, seconds = self._fixed, math.nan
-                self._require(room, path, width)
+                self._require(memory, path, width)
                 if self.checks:
                     self._compare(path, point, width)
             else:
                 if math.isnan(self._gradient_seconds):
                     self._gradient_seconds = _shortest(lambda: self.problem.gradient(point))
                 # On a copy of the point, so that what a run computes and counts does not depend on what was timed.
-                path, seconds = self._fastest(dataclasses.replace(point), width, room)
+                path, seconds = self._fastest(dataclasses.replace(point), width, memory)
             threads = self.threads or torch.get_num_threads()
             plan = Plan(path.name, threads, width, seconds / self._gradient_seconds, self._gradient_seconds)
             self._chosen[width] = (path, plan)
         return self._chosen[width]
 
-    def prepare(self, point: Point) -> Room:
+    def prepare(self, point: Point) -> GraphMemory:
         """Before the first derivative: cut batches until their graphs fit into memory, then settle the threads."""
-        if self._room is None:
+        if self._memory is None:
             try:
-                self._room = make_room(self.problem, point, self.memory_limit, self._whole_batches)
-            except (RuntimeError, NotImplementedError) as error:
-                raise named_fault(error) from error
+                self._memory = estimate_graph_memory(self.problem, point, self.memory_limit, self._whole_batches)
+            except (RuntimeError, NotImplementedError, MemoryError) as error:
+                raise fault_at(point, self.problem, error) from error
         if self._threads_open:
             self._settle_threads(point)
-        return self._room
+        return self._memory
 
-    def keeps(self, room: Room, beside: int = 0) -> bool:
+    def keeps(self, memory: GraphMemory, beside: int = 0) -> bool:
         """Whether graphs of all data may stay, beside so many bytes: the path wants it, and there is memory."""
         if self._fixed is not None and not self._fixed.keep:
             return False
-        return beside + room.needed(DoubleBackward(keep=True), 1) <= budget(self.problem.device, self.memory_limit)
+        return beside + memory.needed(DoubleBackward(keep=True), 1) <= budget(self.problem.device, self.memory_limit)
 
     def _settle_threads(self, point: Point) -> None:
         """Choose one thread or as many as are set, whichever computes a gradient faster now; set them, too.
@@ -151,37 +157,41 @@ class Planner:
         self.threads = most
         torch.set_num_threads(most)
 
-    def _require(self, room: Room, path: Path, width: int) -> None:
+    def _require(self, memory: GraphMemory, path: Path, width: int) -> None:
         require(
-            room.needed(path, width),
+            memory.needed(path, width),
             f"path='{path.name}' with blocks of {width} vector{'s' * (width > 1)}",
             device=self.problem.device,
             limit=self.memory_limit,
             hint="path='auto' or 'rebuilt', or a higher memory_limit",
         )
 
-    def _fastest(self, point: Point, width: int, room: Room) -> tuple[Path, float]:
+    def _fastest(self, point: Point, width: int, memory: GraphMemory) -> tuple[Path, float]:
         """The path whose products take least time at this block width, and the seconds of one product.
 
         The reference is double backward, its graphs kept if they fit into memory; any other path has to give the same
-        product before its time counts. Where a product is slow nothing else is tried, and all costs some 5 gradients.
+        products before its time counts: all of a block, on a few samples in float64 and on all data. Where a product is
+        slow nothing else is tried, and all costs some 5 gradients.
         """
         rows = torch.randn(width, point.flat.numel(), dtype=point.flat.dtype, device=point.flat.device)
-        best: Path = DoubleBackward(keep=point.graphs is not None or self.keeps(room))
+        best: Path = DoubleBackward(keep=point.graphs is not None or self.keeps(memory))
         try:
             reference = best.products(self.problem, point, rows[:1])
-        except (RuntimeError, NotImplementedError) as error:
-            raise named_fault(error) from error
+        except (RuntimeError, NotImplementedError, MemoryError) as error:
+            raise fault_at(point, self.problem, error) from error
         seconds = _shortest(lambda: best.products(self.problem, point, rows[:1]))
         if width > 1 and not best.keep and seconds < QUICK:
             seconds = _shortest(lambda: best.products(self.problem, point, rows)) / width
-        for rival in self._rivals(seconds, width, best.keep, room):
+        rivals = self._rivals(seconds, width, best.keep, memory)
+        if rivals and width > 1:
+            reference = best.products(self.problem, point, rows)
+        for rival in rivals:
             took = self._timed(rival, point, rows, reference, seconds)
             if took < 0.95 * seconds:
                 best, seconds = rival, took
         return best, seconds
 
-    def _rivals(self, seconds: float, width: int, keep: bool, room: Room) -> list[Path]:
+    def _rivals(self, seconds: float, width: int, keep: bool, memory: GraphMemory) -> list[Path]:
         """The paths worth timing against double backward that takes this long for a product."""
         paths: list[Path] = []
         if seconds < QUICK:
@@ -190,7 +200,7 @@ class Planner:
             if not keep:  # it was never seen to beat kept graphs, and its first use takes torch seconds to prepare
                 paths.append(ForwardOverReverse())
             allowed = budget(self.problem.device, self.memory_limit)
-            paths = [path for path in paths if room.needed(path, width) <= allowed]
+            paths = [path for path in paths if memory.needed(path, width) <= allowed]
         expected = self._expected_products or 0
         if expected * seconds > 10 * BUILD_SECONDS and Compiled.possible():
             paths.append(Compiled())
@@ -200,34 +210,28 @@ class Planner:
         """Refuse a path that the caller asked for where torch makes another product of it than double backward."""
         if isinstance(path, DoubleBackward) and not path.batched:
             return
-        rows = torch.randn(width, point.flat.numel(), dtype=point.flat.dtype, device=point.flat.device)
-        try:
-            reference = DoubleBackward(keep=False).products(self.problem, dataclasses.replace(point), rows[:1])
-        except (RuntimeError, NotImplementedError) as error:
-            raise named_fault(error) from error
-        try:
-            found = path.products(self.problem, dataclasses.replace(point), rows)
-            agree = _agree(found, reference) or not bool(reference.isfinite().all())
-            fault = "" if agree else "gives another Hessian product than double backward"
-        except (RuntimeError, NotImplementedError) as error:
-            fault = f"has no derivative for some operation ({str(error).splitlines()[0]})"
+        fault = disagreement(self.problem, point, path, width)
         if fault:
             raise NotDifferentiableError(f"path='{path.name}' {fault} for this model", hint="path='auto'")
 
     def _timed(self, rival: Path, point: Point, rows: Tensor, reference: Tensor, beat: float) -> float:
         """Seconds of one product on this path; infinite where it fails, is wrong, or is far from the time to beat."""
         try:
+            if is_risky(self.problem, point, rival):
+                return math.inf
+            if not rival.builds and disagreement(self.problem, point, rival, len(rows)):
+                return math.inf
             if not _agree(rival.products(self.problem, point, rows), reference):
                 return math.inf
             return _shortest(lambda: rival.products(self.problem, point, rows), beat=beat * len(rows)) / len(rows)
-        except (RuntimeError, NotImplementedError, EdgescopeError, TypeError, ValueError):
+        except (RuntimeError, NotImplementedError, EdgescopeError, TypeError, ValueError, MemoryError):
             return math.inf  # no such derivative for some operation of this model
 
 
 def _agree(found: Tensor, reference: Tensor) -> bool:
-    """Whether the first of the products is the reference, a block of one."""
+    """Whether each of the products is that of the reference, up to the rounding of the precision."""
     slack = 1e-8 if found.dtype == torch.float64 else 2e-3
-    return bool((found[:1] - reference).norm() <= slack * reference.norm())
+    return bool(((found - reference).norm(dim=1) <= slack * reference.norm(dim=1)).all())
 
 
 def _path(name: str) -> Path:

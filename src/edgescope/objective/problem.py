@@ -1,20 +1,26 @@
-"""What the derivative paths differentiate: the loss of a model on its data, with parameters put in from outside."""
+"""The function that the derivative paths differentiate: the loss of a model on its data at given parameters."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import operator
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
-from edgescope.errors import InputError
+from edgescope.errors import InputError, ModelChangedError
 from edgescope.objective.batches import Batch, Batches, Chunk
 from edgescope.objective.checks import evaluated
 from edgescope.objective.layout import Layout, Tensors
-from edgescope.objective.modules import owned_tensors
+from edgescope.objective.selection import Selection
+from edgescope.objective.structure import Change, Structure, changes, owned_tensors, structure_of
 
 LossFunction = Callable[[nn.Module, Batch], Tensor]
 
@@ -23,10 +29,10 @@ LossFunction = Callable[[nn.Module, Batch], Tensor]
 class Point:
     """A place in parameter space, with what has been worked out there on this process's share of the data.
 
-    ``constants`` are the buffers and the frozen parameters. ``graph_gradient`` is the gradient as graphs that can be
-    differentiated again have it, which some kernels round otherwise than a plain backward pass. ``graphs`` and
-    ``output_graphs`` are those of :class:`paths.GradientGraph` and :class:`gauss_newton.GaussNewtonGraph`, one a chunk,
-    where they are kept.
+    ``constants`` are the buffers, the frozen parameters and those that were not chosen, ``parts`` the modules of the
+    model, which a caller may replace. ``graph_gradient`` is the gradient as graphs that can be differentiated again
+    have it, which some kernels round otherwise than a plain backward pass. ``graphs`` and ``output_graphs`` are those
+    of :class:`paths.GradientGraph` and :class:`gauss_newton.GaussNewtonGraph`, one a chunk, where they are kept.
     """
 
     flat: Float[Tensor, " P"]
@@ -37,31 +43,73 @@ class Point:
     graph_gradient: Float[Tensor, " P"] | None = None
     graphs: list[Any] | None = None
     output_graphs: list[Any] | None = None
+    parts: list[nn.Module] = field(default_factory=list)
 
 
 class Problem:
     """A model, its loss function and its data as functions of tensors that are put in from outside.
 
     ``total`` is the weight of all data, over all processes that share them; the shares of the chunks refer to it.
+    ``trains`` is False at the entries that never train (padding rows of embeddings), None where all do.
+    ``takes_gradients``: the loss takes derivatives itself (of outputs by inputs, in an inner loop), or adds a term only
+    where gradients are on, so that it is evaluated with gradients on everywhere.
     """
 
     def __init__(
-        self, model: nn.Module, loss_fn: LossFunction, batches: Batches, *, dtype: torch.dtype, device: torch.device
+        self,
+        model: nn.Module,
+        loss_fn: LossFunction,
+        batches: Batches,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        chosen: Selection | None,
     ) -> None:
+        self.model, self.loss_fn = model, loss_fn
         self.batches = batches
         self.dtype, self.device = dtype, device
         self.total = batches.samples
-        # Looked up in their modules at every use: a tensor that was replaced since is then seen.
-        self._trainable, self._constant = owned_tensors(model)
+        self.chosen = chosen
+        self.trains: Bool[Tensor, " P"] | None = None
+        self.takes_gradients = False
+        self._structure: Structure = structure_of(model)
+        self._trainable, self._constant = owned_tensors(model, chosen)
+        if not self._trainable:
+            raise InputError(
+                "none of the chosen parameters is trainable", expected="requires_grad=True for one of them"
+            )
         self.layout = Layout({name: owner[key] for name, owner, key in self._trainable})
-        self._module = _LossModule(model, loss_fn)
+        self._module = LossModule(model, loss_fn)
         self._point: Point | None = None
 
     # The parameters.
 
     def tensors(self) -> list[Tensor]:
-        """The model's live trainable tensors."""
-        return [owner[key] for _, owner, key in self._trainable]
+        """The model's live trainable tensors, also where a layer was replaced by one of the same names and shapes.
+
+        Raises :class:`ModelChangedError` where the model has others than this problem was made for.
+        """
+        trainable, constant = owned_tensors(self.model, self.chosen)
+        found = [owner[key] for _, owner, key in trainable]
+        same = len(found) == len(self.layout) and all(
+            name == slot.name and tensor.shape == slot.shape
+            for (name, _, _), tensor, slot in zip(trainable, found, self.layout, strict=True)
+        )
+        if not same:
+            words = "; ".join(map(str, self.changes(structural=True))) or "in another order"
+            raise ModelChangedError(
+                f"the trainable parameters of the model have changed ({words})",
+                expected="the parameters that the objective was made for",
+                hint="a new Objective",
+            )
+        self._trainable, self._constant = trainable, constant
+        return found
+
+    def changes(self, structural: bool = False) -> list[Change]:
+        """How the parameters differ from those at the start; ``structural``: only what changes the flat vector."""
+        found = changes(self._structure, structure_of(self.model), self.chosen)
+        kinds = ("added", "removed", "reshaped", "frozen", "thawed")
+        return [change for change in found if not structural or change.kind in kinds]
 
     def live(self) -> Float[Tensor, " P"]:
         """A copy of the model's trainable parameters now, in the precision of the measurement."""
@@ -73,22 +121,41 @@ class Problem:
 
         Values are compared, since a change through ``.data`` leaves no other trace.
         """
-        flat = self.live() if w is None else w
-        constants = self._constants()
+        if w is None:
+            flat = self.live()
+        else:
+            self.tensors()  # what was replaced since is followed, or refused
+            flat = w
+        constants, parts = self._constants(), list(self.model.modules())
         last = self._point
-        if last is not None and torch.equal(last.flat, flat):
+        replaced = last is None or len(parts) != len(last.parts) or any(map(operator.is_not, parts, last.parts))
+        if last is not None and not replaced and torch.equal(last.flat, flat):
             same = (name in constants and torch.equal(c, constants[name]) for name, c in last.constants.items())
             if len(constants) == len(last.constants) and all(same):
                 return last
         with torch.inference_mode(False):
             flat = flat.detach().clone()
             leaves = [piece.clone().requires_grad_() for piece in self.layout.split(flat)]
-            self._point = Point(flat, leaves, {name: c.clone() for name, c in constants.items()})
+            constants = {name: c.clone() for name, c in constants.items()}
+            self._point = Point(flat, leaves, constants, parts=parts)
         return self._point
 
     def forget(self) -> None:
         """Let go of the last point and of all that was kept there."""
         self._point = None
+
+    def hold_constant(self, rows: dict[int, int]) -> None:
+        """Treat a row of a tensor, both by number, as a constant: it has no gradient and no curvature."""
+        if not rows:
+            return
+        self.trains = torch.ones(self.layout.size, dtype=torch.bool, device=self.device)
+        pieces = self.layout.split(self.trains)
+        for place, row in rows.items():
+            pieces[place][row] = False
+
+    def masked(self, vectors: Float[Tensor, "*k P"]) -> Float[Tensor, "*k P"]:
+        """Vectors with zeros at the entries that never train."""
+        return vectors if self.trains is None else vectors * self.trains
 
     def _constants(self) -> dict[str, Tensor]:
         found = {}
@@ -107,13 +174,29 @@ class Problem:
         for chunk in self.batches.chunks():
             yield Chunk(chunk.share * scale, chunk.batch)
 
-    def loss_of(self, tensors: Tensors, constants: dict[str, Tensor], batch: Batch) -> Tensor:
-        """The mean loss of one batch."""
+    def loss_of(self, tensors: Tensors, constants: dict[str, Tensor], batch: Batch) -> Any:
+        """The mean loss of one batch: whatever the user's function returns, which :func:`evaluated` checks."""
         return self.call(tensors, constants, batch, None)
 
     def part(self, point: Point, chunk: Chunk) -> Tensor:
         """What one chunk adds to the loss, checked to be a scalar."""
         return chunk.share * evaluated(lambda: self.loss_of(point.tensors, point.constants, chunk.batch))
+
+    def loss_of_live_model(self) -> Float[Tensor, ""]:
+        """The loss (float64) of the model as it is, whatever its parameters are by now; inside ``measuring``."""
+        dtype = next(p.dtype for p in self.model.parameters() if p.is_floating_point())
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for chunk in self.chunks():
+
+            def convert(leaf: Any) -> Any:
+                return leaf.to(dtype) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
+
+            batch = pytree.tree_map(convert, chunk.batch)
+            buffers = {f"model.{name}": b.clone() for name, b in self.model.named_buffers()}
+            work = functools.partial(torch.func.functional_call, self._module, buffers, (batch, None))
+            with self._gradients_as_needed():
+                total += chunk.share * evaluated(work).detach()
+        return total
 
     def call(
         self,
@@ -121,12 +204,24 @@ class Problem:
         constants: dict[str, Tensor],
         batch: Batch,
         function: Callable[[nn.Module, Any], Tensor] | None,
-    ) -> Tensor:
-        """``function(model, batch)`` (None: the loss function) with these tensors in the place of the model's own."""
+        module: LossModule | None = None,
+    ) -> Any:
+        """``function(model, batch)`` (None: the loss function) with these tensors in the place of the model's own.
+
+        ``module`` is another one in the place of the model and its loss function, such as a copy.
+        """
+        detached = self.takes_gradients and not torch.is_grad_enabled()
+        if detached:
+            tensors = [t if t.requires_grad else t.detach().requires_grad_() for t in tensors]
         put_in = {f"model.{slot.name}": t for slot, t in zip(self.layout, tensors, strict=True)}
         # Copies, because batch normalisation in training mode writes to its running statistics.
         put_in |= {f"model.{name}": c.clone() for name, c in constants.items()}
-        return torch.func.functional_call(self._module, put_in, (batch, function))
+        with self._gradients_as_needed():
+            found: Tensor = torch.func.functional_call(module or self._module, put_in, (batch, function))
+        return found.detach() if detached and isinstance(found, Tensor) else found
+
+    def _gradients_as_needed(self) -> AbstractContextManager[object]:
+        return torch.enable_grad() if self.takes_gradients else contextlib.nullcontext()
 
     def gradient(self, point: Point) -> tuple[Float[Tensor, ""], Float[Tensor, " P"]]:
         """Loss (float64) and gradient, by plain backward passes."""
@@ -142,25 +237,31 @@ class Problem:
     def cut(self, samples: int, point: Point, why: str) -> None:
         """Cut batches into chunks of ``samples``, once it is sure that this does not change the loss.
 
-        Raises InputError where the mean over the pieces is not the loss of the whole batch.
+        Raises InputError where the mean over the pieces is not the loss of the whole batch, or there are no pieces.
         """
+        if self.batches.uncut:
+            raise InputError(
+                f"{why}, but they cannot be split (tensors with different numbers of rows, or a model that cannot take"
+                " a part of a batch)",
+                hint="smaller batches in the data",
+            )
         batch = self.batches.heaviest
         with torch.no_grad():
             whole = float(self.loss_of(point.tensors, point.constants, batch))
-            pieces = self.batches.pieces(batch, samples)
+            pieces = [piece for piece in self.batches.pieces(batch, samples) if self.batches.count(piece)]
             parts = [(self.batches.count(p), float(self.loss_of(point.tensors, point.constants, p))) for p in pieces]
         weight = sum(count for count, _ in parts)
         mean = sum(count * loss for count, loss in parts) / weight
         scale = max(sum(count * abs(loss) for count, loss in parts) / weight, abs(whole))
-        if abs(mean - whole) > (1e-9 if self.dtype == torch.float64 else 1e-4) * scale:
+        if abs(mean - whole) > (1e-7 if self.dtype == torch.float64 else 1e-4) * scale:
             raise InputError(
-                f"{why}, but the loss is not a mean over samples ({whole:.6g} whole, {mean:.6g} in pieces)",
+                f"{why}, but the loss is not a mean over samples ({whole:.6g} whole, {mean:.6g} split)",
                 hint="smaller batches in the data, or count= with the weight that the loss divides by",
             )
-        self.batches.cut = samples
+        self.batches.cut_to(samples)
 
 
-class _LossModule(nn.Module):
+class LossModule(nn.Module):
     """A model and its loss function as one module, so that parameters can be put in from outside by name."""
 
     def __init__(self, model: nn.Module, loss_fn: LossFunction) -> None:
@@ -168,5 +269,5 @@ class _LossModule(nn.Module):
         self.model = model
         self._function = loss_fn
 
-    def forward(self, batch: Batch, function: Callable[[nn.Module, Any], Tensor] | None) -> Tensor:
+    def forward(self, batch: Batch, function: Callable[[nn.Module, Any], Tensor] | None) -> Any:
         return (function or self._function)(self.model, batch)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from edgescope.cost import Cost
 from edgescope.errors import InputError, NotKnownError
-from edgescope.objective.batches import Batch, leading_size, piece_of
+from edgescope.objective.batches import Batch, leading_size, piece_of, rows_of
 from edgescope.objective.layout import Tensors
-from edgescope.objective.modules import uses_batch_statistics
 from edgescope.objective.objective import Objective
 from edgescope.objective.problem import Point, Problem
 
@@ -31,13 +28,13 @@ def sample_losses(objective: Objective) -> Float[Tensor, " n"]:
     """
     problem, point = separable(objective), objective._at(None)
     found: list[Tensor] = []
-    with objective._ready(point, derivatives=False), torch.no_grad():
+    with objective._curvature.ready(point, derivatives=False), torch.no_grad():
         for chunk in problem.chunks():
             losses = of_each(problem, point, chunk.batch, lambda one: one).double()
             if not found:
                 refuse_other_mean(losses, problem.loss_of(point.tensors, point.constants, chunk.batch))
             found.append(losses)
-    objective.spent += Cost(losses=1)
+    objective.meter.count(losses=1)
     return torch.cat(found)
 
 
@@ -52,16 +49,16 @@ def sample_gradients(objective: Objective, count: int | None = None, seed: int =
     rows = problem.batches.rows
     chosen = None
     if count is not None and count < rows:
-        chosen = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))[:count].sort().values
+        chosen = torch.randperm(rows, generator=torch.Generator().manual_seed(seed), device="cpu")[:count].sort().values
     each = max(1, TOGETHER // (point.flat.element_size() * objective.size))
     start, checked = 0, False
     for chunk in problem.chunks():
         batch, size = chunk.batch, leading_size(chunk.batch)
         if chosen is not None:
-            batch = _members(batch, chosen[(chosen >= start) & (chosen < start + size)] - start)
+            batch = rows_of(batch, chosen[(chosen >= start) & (chosen < start + size)] - start)
         start += size
         for piece in problem.batches.pieces(batch, each) if leading_size(batch) else []:
-            with objective._ready(point):
+            with objective._curvature.ready(point):
                 if not checked:
                     with torch.no_grad():
                         losses = of_each(problem, point, piece, lambda one: one).double()
@@ -69,7 +66,7 @@ def sample_gradients(objective: Objective, count: int | None = None, seed: int =
                     checked = True
                 found = of_each(problem, point, piece, torch.func.grad)
             yield problem.layout.join(found, (leading_size(piece),))
-    objective.spent += Cost(gradients=1)
+    objective.meter.count(gradients=1)
 
 
 def first_sample(objective: Objective) -> Batch:
@@ -78,11 +75,16 @@ def first_sample(objective: Objective) -> Batch:
 
 
 def separable(objective: Objective) -> Problem:
-    if uses_batch_statistics(objective.model, objective.mode):
+    if objective.couples_samples:
         raise NotKnownError("with batch statistics a sample has no loss of its own", hint="mode='eval'")
     if objective.group is not None:
         raise NotKnownError(
-            "single samples of data that are sharded over processes", hint="an objective of one process"
+            "losses of single samples, with data sharded over processes", hint="an objective of one process"
+        )
+    if objective._problem.batches.uncut:
+        raise NotKnownError(
+            "losses of single samples, with batches that cannot be split (graphs, sequences first)",
+            expected="tensors with equal numbers of rows, and a model that accepts a part of them",
         )
     return objective._problem
 
@@ -116,16 +118,6 @@ def of_each(  # type: ignore[no-untyped-def]
     except RuntimeError:  # an operation without a rule for mapping, or control flow that depends on values
         found = [work(tensors, *(member[i] for member in members)) for i in range(size)]
         return pytree.tree_map(lambda *ones: torch.stack(ones), *found)
-
-
-def _members(batch: Batch, places: Int[Tensor, " b"]) -> Batch:
-    size = leading_size(batch)
-
-    def pick(leaf: Any) -> Any:
-        runs = isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == size
-        return leaf[places.to(leaf.device)] if runs else leaf
-
-    return pytree.tree_map(pick, batch)
 
 
 def refuse_other_mean(losses: Float[Tensor, " b"], mean: Float[Tensor, ""]) -> None:

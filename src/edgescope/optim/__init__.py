@@ -1,17 +1,21 @@
 """Optimizers: for each its update rule, preconditioner, threshold and Jacobian; gradient flow; optimizers by name."""
 
+from edgescope.flows.gradient_flow import GradientFlow
 from edgescope.optim.adam import AdamRule
-from edgescope.optim.gradient_flow import GradientFlow
 from edgescope.optim.jacobian import UpdateJacobian, update_jacobian
+from edgescope.optim.joint import JointRule, rule_for
+from edgescope.optim.known import add_rule
 from edgescope.optim.label_noise import LabelNoiseSGD
 from edgescope.optim.langevin import Langevin
 from edgescope.optim.muon import MuonRule
 from edgescope.optim.named import OPTIMIZERS
 from edgescope.optim.rmsprop import RMSPropRule
-from edgescope.optim.rule import Threshold, UpdateRule, add_rule, rule_for
+from edgescope.optim.rule import UpdateRule
 from edgescope.optim.sam import SAM
 from edgescope.optim.sgd import SGDRule
 from edgescope.optim.steepest_descent import SteepestDescent, SteepestDescentRule
+from edgescope.optim.threshold import Threshold
+from edgescope.optim.unwrap import unwrapped
 
 add_rule(SGDRule)
 add_rule(RMSPropRule)
@@ -23,6 +27,7 @@ __all__ = [
     "OPTIMIZERS",
     "SAM",
     "GradientFlow",
+    "JointRule",
     "LabelNoiseSGD",
     "Langevin",
     "SteepestDescent",
@@ -31,5 +36,6 @@ __all__ = [
     "UpdateRule",
     "add_rule",
     "rule_for",
+    "unwrapped",
     "update_jacobian",
 ]

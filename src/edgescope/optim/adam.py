@@ -25,6 +25,9 @@ class AdamRule(UpdateRule):
         amsgrad = any(group["amsgrad"] for group in self.groups())
         return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if amsgrad else ()))
 
+    def keeps(self, group: Group, name: str) -> bool:
+        return name != "max_exp_avg_sq" or bool(group["amsgrad"])
+
     def coupled_decay(self, group: Group) -> float:
         return 0.0 if group["decoupled_weight_decay"] else float(group["weight_decay"])
 
@@ -52,6 +55,6 @@ class AdamRule(UpdateRule):
         square = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
         return correction1 * (root(square) / correction2**0.5 + group["eps"])
 
-    def momentum(self) -> Momentum:
-        beta1 = float(self.option("betas")[0])
+    def momentum_of(self, group: Group) -> Momentum:
+        beta1 = float(group["betas"][0])
         return Momentum(beta1, gain=1 - beta1, symbol="β₁", divisor="(1-β₁)", source=ADAPTIVE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +9,8 @@ import torch
 from torch import Tensor
 
 from edgescope.errors import InputError
+from edgescope.optim.hyperparameters import check_group
+from edgescope.options import check_optional, integer, real
 
 
 class LabelNoiseSGD(torch.optim.SGD):
@@ -42,13 +43,14 @@ class LabelNoiseSGD(torch.optim.SGD):
                 expected="one of the two",
                 hint="sigma=1.0 for real targets, flip=0.1 for classes",
             )
-        if sigma is not None and not (math.isfinite(sigma) and sigma > 0):
-            raise InputError(f"label noise with sigma={sigma:g}", expected="a positive finite number")
-        if flip is not None and not 0 < flip < 1:
-            raise InputError(f"label noise with flip={flip:g}", expected="a probability above 0 and below 1")
-        if classes is not None and classes < 2:
-            raise InputError(f"label noise among {classes} classes", expected="at least 2")
+        owner = "optimizer LabelNoiseSGD"
+        sigma = check_optional(owner, "sigma", sigma, check=real(above=0))
+        flip = check_optional(owner, "flip", flip, check=real(above=0, below=1))
+        classes = check_optional(owner, "classes", classes, check=integer(2))
+        check_group(owner, {"lr": lr} | options)
         super().__init__(params, lr=lr, **options)
+        for group in self.param_groups:
+            check_group(owner, group)
         self.sigma, self.flip, self.classes, self.generator = sigma, flip, classes, generator
 
     def __getstate__(self) -> dict[str, Any]:

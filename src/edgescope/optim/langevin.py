@@ -1,4 +1,4 @@
-"""Langevin descent: gradient steps with isotropic noise of a chosen temperature, which samples the Gibbs measure."""
+"""Langevin dynamics: gradient steps with isotropic noise of a chosen temperature, which samples the Gibbs measure."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import torch
 from torch import Tensor
 
 from edgescope.errors import InputError
+from edgescope.optim.hyperparameters import SHARED, check_group
 
 
 class Langevin(torch.optim.SGD):
     """w' = w - lr (g + weight_decay w) + sqrt(2 lr temperature) N(0, 1), with g the gradient that the caller left.
 
-    With full-batch gradients and small steps it samples exp(-(L + weight_decay/2 ||w||^2) / temperature), and leaves a
-    trap behind a barrier after a time that grows as exp(barrier / temperature), as steps times lr: unlike mini-batch
-    noise, this noise does not vanish where the gradient does. Mini-batch gradients add noise of their own: of variance
-    s^2 in each weight it has the temperature lr s^2 / 2.
+    With full-batch gradients and small steps it samples exp(-(L + weight_decay/2 ||w||^2) / temperature), and escapes
+    over a barrier after a time that grows as exp(barrier / temperature), as steps times lr: unlike mini-batch noise,
+    this noise does not vanish where the gradient does. Mini-batch gradients add noise of their own: of variance s^2 in
+    each weight it has the temperature lr s^2 / 2.
 
     ``lr`` and ``temperature`` may differ between parameter groups. ``generator`` draws the noise (torch's global one
     otherwise), on its own device. Raises :class:`InputError` for a temperature that is not positive and finite. Cost:
-    that of SGD and one normal number a weight. Its rule is that of gradient descent, which its mean step is.
+    that of SGD and one normal number a weight. Its update rule is that of gradient descent, the mean of its steps.
 
     Source: Welling and Teh 2011 (stochastic gradient Langevin dynamics), with the temperature written out.
     """
@@ -36,19 +37,25 @@ class Langevin(torch.optim.SGD):
         weight_decay: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
+        check_group("optimizer Langevin", {"lr": lr, "weight_decay": weight_decay})
         super().__init__(params, lr=lr, weight_decay=weight_decay)
         self.generator = generator
         self.defaults["temperature"] = temperature
         for group in self.param_groups:
             group.setdefault("temperature", temperature)
-            value = group["temperature"]
-            if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-                raise InputError(
-                    f"Langevin noise of temperature {value}", expected="a positive finite number", hint="SGD without it"
-                )
+            check_group("optimizer Langevin", group, (*SHARED, "temperature"))
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """One more group of parameters; refused in one line, and left out, where its options cannot be used."""
+        super().add_param_group(param_group)
+        try:
+            check_group("optimizer Langevin", self.param_groups[-1], (*SHARED, "temperature"))
+        except InputError:
+            self.param_groups.pop()
+            raise
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; ``closure``, where given, computes the loss and its gradient first."""
         loss = super().step(closure)
         for group in self.param_groups:

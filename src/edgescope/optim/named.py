@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from edgescope.errors import InputError
+from edgescope.flows.gradient_flow import FLOW_OPTIONS, GradientFlow
 from edgescope.geometry import as_geometry
-from edgescope.optim.gradient_flow import GradientFlow
+from edgescope.optim.hyperparameters import RANGES
 from edgescope.optim.langevin import Langevin
 from edgescope.optim.sam import SAM
 from edgescope.optim.steepest_descent import SteepestDescent
+from edgescope.options import Check, check_fields, check_float, integer, text
 from edgescope.registry import Registry
 
 
@@ -25,12 +26,14 @@ class NamedOptimizer:
     """The options of an optimizer, without its learning rate; the fields are torch's own keyword arguments."""
 
     kind: ClassVar[type[torch.optim.Optimizer]]
+    gradients_per_step: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        self._check()
 
     def build(self, parameters: Iterable[Tensor], lr: float) -> torch.optim.Optimizer:
         """The live optimizer; InputError for a learning rate that is not positive and finite, or unusable options."""
-        if not (math.isfinite(lr) and lr > 0):
-            raise InputError(f"a learning rate of {lr:g}", expected="a positive finite number")
-        return self.make(list(parameters), lr=lr)
+        return self.make(list(parameters), lr=check_float(self.owner, "lr", lr, above=0))
 
     def make(self, parameters: list[Tensor], **more: Any) -> torch.optim.Optimizer:
         """The optimizer of these options; what torch refuses becomes an :class:`InputError`."""
@@ -39,16 +42,41 @@ class NamedOptimizer:
         except ValueError as error:
             raise InputError(f"{self.kind.__name__} cannot be made: {error}") from error
 
+    @property
+    def owner(self) -> str:
+        """What the options belong to, for error messages."""
+        return f"optimizer {self.kind.__name__}"
+
+    def _check(self, **checks: Check) -> None:
+        """Check all options: those that several optimizers have by the ranges that they share, others by ``checks``."""
+        shared = {field.name: RANGES[field.name] for field in dataclasses.fields(self) if field.name in RANGES}
+        check_fields(self, self.owner, **shared | checks)
+
 
 @dataclass(frozen=True)
 class SGD(NamedOptimizer):
-    """Gradient descent; Polyak with ``momentum``, Nesterov with ``nesterov=true`` beside it."""
+    """Gradient descent; Polyak with ``momentum``, Nesterov with ``nesterov=true`` as well."""
 
     kind: ClassVar[type[torch.optim.Optimizer]] = torch.optim.SGD
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
     dampening: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._check()
+        if self.nesterov and (not self.momentum or self.dampening):
+            raise InputError(
+                f"{self.owner} with nesterov, momentum={self.momentum:g} and dampening={self.dampening:g}",
+                expected="momentum above 0 and no dampening",
+                hint="momentum=0.9",
+            )
+        if self.dampening and not self.momentum:
+            raise InputError(
+                f"{self.owner} with dampening={self.dampening:g} and no momentum",
+                expected="momentum above 0, which is what it dampens",
+                hint="momentum=0.9",
+            )
 
 
 @dataclass(frozen=True)
@@ -73,10 +101,6 @@ class Adam(NamedOptimizer):
     weight_decay: float = 0.0
     amsgrad: bool = False
 
-    def __post_init__(self) -> None:
-        if len(self.betas) != 2:
-            raise InputError(f"Adam with betas={self.betas}", expected="two numbers", hint="betas=0.9x0.999")
-
 
 @dataclass(frozen=True)
 class AdamW(Adam):
@@ -95,14 +119,18 @@ class Muon(NamedOptimizer):
     nesterov: bool = True
     weight_decay: float = 0.1
     ns_steps: int = 5
-    adjust_lr_fn: str | None = None
+    adjust_lr_fn: Literal["original", "match_rms_adamw"] | None = None
+
+    def __post_init__(self) -> None:
+        self._check(ns_steps=integer(1, 99))
 
 
 @dataclass(frozen=True)
 class Steepest(NamedOptimizer):
-    """Descent in a geometry, such as linf or ``geometry=mixed:matrices=spectral;vectors=linf`` (options joined by ;).
+    """Steepest descent in a geometry, such as linf or ``geometry=mixed:matrices=spectral;vectors=linf``.
 
-    Sign descent is ``geometry=linf,normalized=true``.
+    Options of the geometry are joined by ;.
+    Sign gradient descent is ``geometry=linf,normalized=true``.
     """
 
     kind: ClassVar[type[torch.optim.Optimizer]] = SteepestDescent
@@ -112,21 +140,18 @@ class Steepest(NamedOptimizer):
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        self._check(geometry=text(empty=False))
         object.__setattr__(self, "geometry", self.geometry.replace(";", ","))
         as_geometry(self.geometry)
 
 
 @dataclass(frozen=True)
 class NamedLangevin(NamedOptimizer):
-    """Gradient descent with isotropic noise of a ``temperature``, which escapes from traps in time."""
+    """Gradient descent with isotropic noise of a ``temperature``, which leaves metastable states."""
 
     kind: ClassVar[type[torch.optim.Optimizer]] = Langevin
     temperature: float = 1e-4
     weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            raise InputError(f"Langevin with temperature={self.temperature:g}", expected="a positive finite number")
 
 
 @dataclass(frozen=True)
@@ -134,16 +159,17 @@ class Sam(NamedOptimizer):
     """Sharpness-aware minimization around ``base=sgd:momentum=0.9;nesterov=true`` (options of the base joined by ;)."""
 
     kind: ClassVar[type[torch.optim.Optimizer]] = SAM
+    gradients_per_step: ClassVar[int] = 2
     rho: float = 0.05
     adaptive: bool = False
     base: str = "sgd"
 
     def __post_init__(self) -> None:
+        self._check(base=text(empty=False))
         object.__setattr__(self, "base", self.base.replace(";", ","))
-        if not (math.isfinite(self.rho) and self.rho > 0):
-            raise InputError(f"SAM with rho={self.rho:g}", expected="a positive finite number")
-        if isinstance(OPTIMIZERS.build(self.base), Flow | Sam):
+        if issubclass(OPTIMIZERS[self.base.partition(":")[0].strip()], NamedGradientFlow | Sam):
             raise InputError(f"SAM around '{self.base}'", expected="an optimizer that takes one gradient a step")
+        OPTIMIZERS.build(self.base)
 
     def make(self, parameters: list[Tensor], **more: Any) -> torch.optim.Optimizer:
         """SAM, its base made of the same parameters and learning rate."""
@@ -151,14 +177,18 @@ class Sam(NamedOptimizer):
 
 
 @dataclass(frozen=True)
-class Flow(NamedOptimizer):
+class NamedGradientFlow(NamedOptimizer):
     """Gradient flow, integrated; the learning rate has no meaning here and is ignored, ``max_step`` is a time."""
 
     kind: ClassVar[type[torch.optim.Optimizer]] = GradientFlow
+    gradients_per_step: ClassVar[int] = 3
     max_step: float = 1.0
     rtol: float = 1e-3
     atol: float = 1e-6
     safety: float = 1.0
+
+    def __post_init__(self) -> None:
+        self._check(**FLOW_OPTIONS)
 
     def build(self, parameters: Iterable[Tensor], lr: float | None = None) -> torch.optim.Optimizer:
         """The integrator; ``lr`` is ignored. Its ``sharpness`` may be set later, to bound the step by safety/S."""
@@ -174,4 +204,4 @@ OPTIMIZERS.add("muon", Muon)
 OPTIMIZERS.add("steepest", Steepest)
 OPTIMIZERS.add("langevin", NamedLangevin)
 OPTIMIZERS.add("sam", Sam)
-OPTIMIZERS.add("gradient-flow", Flow)
+OPTIMIZERS.add("gradient-flow", NamedGradientFlow)

@@ -25,6 +25,9 @@ class RMSPropRule(UpdateRule):
         buffer = any(group["momentum"] > 0 for group in self.groups())
         return ("square_avg", *(("grad_avg",) if centered else ()), *(("momentum_buffer",) if buffer else ()))
 
+    def keeps(self, group: Group, name: str) -> bool:
+        return bool({"grad_avg": group["centered"], "momentum_buffer": group["momentum"]}.get(name, True))
+
     def coupled_decay(self, group: Group) -> float:
         return float(group["weight_decay"])
 
@@ -45,6 +48,6 @@ class RMSPropRule(UpdateRule):
         variance = state["square_avg"] - state["grad_avg"] ** 2 if group["centered"] else state["square_avg"]
         return root(variance) + group["eps"]
 
-    def momentum(self) -> Momentum:
-        mu = float(self.option("momentum"))
+    def momentum_of(self, group: Group) -> Momentum:
+        mu = float(group["momentum"])
         return Momentum(mu, symbol="μ", source=COMPANION if mu else ADAPTIVE)

@@ -4,74 +4,56 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.errors import InputError, NotKnownError
-from edgescope.geometry.geometry import Geometry
-from edgescope.linalg.metric import Diagonal, Metric
+from edgescope.linalg.metric import DiagonalMetric, Metric
 from edgescope.linalg.operator import Operator
-from edgescope.optim.momentum import Momentum
+from edgescope.optim.momentum import NO_STEP, Momentum
+from edgescope.optim.threshold import Threshold, check_gradient_scale, joint_threshold
 
 Group = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """The value of the effective sharpness at which an optimizer with these hyper-parameters turns unstable.
-
-    Where ``geometry`` is None, ``value`` is compared with the largest eigenvalue of the *effective* Hessian, which is
-    the Hessian (plus what coupled weight decay adds to it) in the optimizer's own ``metric`` (None: the plain Hessian).
-    Otherwise it is compared with the generalized sharpness of the Hessian in that geometry, and with the directional
-    smoothness of a step in it; for a ``normalized`` optimizer with these over the dual norm of the gradient.
-    ``formula`` names the value in symbols, ``source`` says where it comes from.
-    """
-
-    value: float
-    formula: str
-    source: str
-    geometry: Geometry | None = None
-    normalized: bool = False
-
-    def at(self, gradient: Float[Tensor, " P"]) -> float:
-        """The threshold of the sharpness itself where the gradient is this: for a normalized one value * ||g||_*."""
-        if not self.normalized:
-            return self.value
-        assert self.geometry is not None
-        return self.value * float(self.geometry.dual_norm(gradient))
 
 
 class UpdateRule(ABC):
     """The rule of a live ``torch.optim`` object, read from its ``param_groups`` and ``state`` at every call.
 
     All vectors are flat, of length P, in the order of ``parameters``, the list of tensors the rule was made for
-    (an objective's trainable tensors). ``state`` holds the optimizer's state as flat vectors under torch's own names,
+    (trainable tensors of an objective). ``state`` holds the optimizer's state as flat vectors under torch's own names,
     and ``"step"``, of length T, how many steps each of the T tensors has taken (0 or 1 where torch keeps no count).
 
-    A rule for one more optimizer is a file with a class that names its ``kinds`` (exact types: a subclass may override
-    ``step``), says what state it keeps, what one step does to one tensor, and how its momentum works; ``add_rule``
-    makes it known.
+    The optimizer holds all of these tensors; it may hold further ones, such as those of another model. Several
+    optimizers, or tensors that no optimizer holds, are for :class:`~edgescope.optim.joint.JointRule`.
+
+    A rule for another optimizer is a file with a class that lists its ``kinds`` (exact types: a subclass may override
+    ``step``), the state it keeps, one step of one tensor, and its momentum; ``add_rule`` registers it. ``caveat`` says
+    why crossing its threshold need not mean instability, where that is so.
     """
 
-    kinds: ClassVar[tuple[type[torch.optim.Optimizer], ...]]
+    kinds: ClassVar[tuple[type[torch.optim.Optimizer], ...]] = ()
+    caveat: str = ""
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
         self.optimizer = optimizer
         self.tensors = list(parameters)
-        _check_members(optimizer, self.tensors)
+        self.groups()  # checks that the optimizer holds the tensors
         for option in ("maximize", "differentiable"):
             if any(group.get(option) for group in self.groups()):
                 raise NotKnownError(f"the update rule of {type(optimizer).__name__} with {option}=True is not known")
 
-    # What a rule must say.
+    # What a rule must define.
 
     @abstractmethod
     def vectors(self) -> tuple[str, ...]:
         """The names of the state vectors that the optimizer keeps with its present options."""
+
+    def keeps(self, group: Group, name: str) -> bool:
+        """Whether the tensors of this parameter group have the state vector of that name, as others do."""
+        return True
 
     def advance(
         self, group: Group, w: Tensor, state: dict[str, Tensor], gradient: Tensor
@@ -79,18 +61,18 @@ class UpdateRule(ABC):
         """One step of one tensor, in the tensor's own shape: its new value and new state vectors.
 
         ``state`` also has ``"step"``, the number of steps before this one (0-dim). Pure torch operations. A rule whose
-        tensors do not step each for itself says ``update`` instead.
+        tensors do not step independently defines ``update`` instead.
         """
-        raise NotImplementedError(f"{type(self).__name__} says neither advance nor update")
+        raise NotImplementedError(f"{type(self).__name__} defines neither advance nor update")
 
     @abstractmethod
-    def momentum(self) -> Momentum:
-        """How gradients of the past enter a step."""
+    def momentum_of(self, group: Group) -> Momentum:
+        """How gradients of the past enter a step of the tensors in this parameter group."""
 
     def preconditioner(self, group: Group, state: dict[str, Tensor], gradient: Tensor | None = None) -> Tensor | None:
         """The preconditioner of one tensor, for ``state`` after a step; None where it is the identity.
 
-        A number for each of its entries, unless the rule says otherwise in ``assemble``. ``gradient`` is the one of
+        A number for each of its entries, unless the rule overrides ``assemble``. ``gradient`` is the one of
         that step, where it is known.
         """
         return None
@@ -103,22 +85,71 @@ class UpdateRule(ABC):
         """The weight decay that shrinks the weights by lr * decay at every step, past momentum and preconditioner."""
         return 0.0
 
+    def rounding(self, state: dict[str, Tensor], gradient: Float[Tensor, " P"]) -> float:
+        """By what share of its length the optimizer's own arithmetic may move the step from ``state`` on ``gradient``.
+
+        0 where it steps in the precision of the parameters, whose rounding is not meant here. Weight decay is left out.
+        """
+        return 0.0
+
+    def check_linear(self) -> None:  # noqa: B027
+        """Raise NotKnownError, saying why, where no eigenvalue decides on the stability of this optimizer."""
+
     # What follows from it.
 
+    @property
+    def name(self) -> str:
+        """The optimizer's own name, such as "AdamW"."""
+        return type(self.optimizer).__name__
+
+    @property
+    def rules(self) -> list[UpdateRule]:
+        """One rule for each optimizer, over the tensors that it holds: here this one alone."""
+        return [self]
+
+    @property
+    def held(self) -> list[bool]:
+        """Which tensors are held by an optimizer; the others are constants of the training. Here all are held."""
+        return [True] * len(self.tensors)
+
+    @property
+    def others(self) -> int:
+        """How many trainable tensors the optimizer holds that are not among ``tensors``."""
+        own = {id(tensor) for tensor in self.tensors}
+        members = (p for group in self.optimizer.param_groups for p in group["params"])
+        return sum(p.requires_grad and id(p) not in own for p in members)
+
+    def layout(self) -> dict[str, list[bool]]:
+        """Which tensors have a part in the ``"parameters"`` that move and in each of the state vectors."""
+        kept = {name: [self.keeps(group, name) for group in self.groups()] for name in self.vectors()}
+        return {"parameters": self.held} | kept
+
     def groups(self) -> list[Group]:
-        """The parameter group of each tensor, live."""
+        """The parameter group of each tensor, live; InputError where the optimizer does not hold it."""
         by_id = {id(p): group for group in self.optimizer.param_groups for p in group["params"]}
+        for i, tensor in enumerate(self.tensors):
+            if id(tensor) not in by_id:
+                raise InputError(
+                    f"parameter {i} of the rule, of shape {tuple(tensor.shape)}, is not in the optimizer {self.name}",
+                    hint="rule_for, which takes parameters that no optimizer holds as constants",
+                )
         return [by_id[id(tensor)] for tensor in self.tensors]
 
     def option(self, name: str) -> Any:
         """An option on which all parameter groups agree; NotKnownError where they do not."""
-        values = [group[name] for group in self.groups()]
+        values = [group[name] for group, held in zip(self.groups(), self.held, strict=True) if held]
         if any(value != values[0] for value in values):
             distinct = ", ".join(dict.fromkeys(map(str, values)))
             raise NotKnownError(
-                f"{type(self.optimizer).__name__} has parameter groups with different {name} ({distinct})",
-                expected="one value, since no threshold is known for a mixture",
+                f"{self.name} has parameter groups with different {name} ({distinct})", expected="one value"
             )
+        return values[0]
+
+    def momentum(self) -> Momentum:
+        """The momentum on which all parameter groups agree; NotKnownError where they do not."""
+        values = [self.momentum_of(group) for group, held in zip(self.groups(), self.held, strict=True) if held]
+        if any(value != values[0] for value in values):
+            raise NotKnownError(f"{self.name} has parameter groups with different momenta", expected="one momentum")
         return values[0]
 
     def state(self) -> dict[str, Tensor]:
@@ -154,14 +185,41 @@ class UpdateRule(ABC):
         return torch.cat(moved), after | {"step": state["step"] + 1}
 
     def metric(self, gradient: Float[Tensor, " P"] | None = None) -> Metric | None:
-        """The preconditioner as a metric on parameter space, frozen; None where it is the identity.
+        """The preconditioner P as a metric on parameter space, frozen; None where it is the identity.
 
         Without ``gradient`` it is the preconditioner of the step just taken, and raises :class:`NotKnownError` before
-        the first; given the gradient at the present point, it is the one that the next step is going to use.
+        the first; given the gradient at the present point, as the optimizer receives it, it is the one that the next
+        step is going to use.
 
-        Where learning rates or decoupled decays lambda differ between parameter groups, each group's
-        (1 - lr lambda / 2) / lr is absorbed here, and the threshold has no learning rate in it.
+        Where learning rate eta, decoupled decay lambda or momentum differ between parameter groups, the metric is
+        P (2 - eta lambda)/(eta Gamma), Gamma the ``gauge`` of a group's :class:`Momentum`, and the threshold is 1.
+        Groups at a learning rate of 0, where others are not, are constants: their directions leave the effective
+        Hessian. So are tensors that an adaptive optimizer has never stepped, since they had no gradient.
         """
+        return self.scaled_metric(self.scales(), gradient)
+
+    def scales(self) -> list[float] | None:
+        """What multiplies the preconditioner of each tensor in ``metric``, infinity for constants; None: 1 for all."""
+        if not self._alike():
+            return self.joint_scales()
+        fixed = [lr == 0 for lr, _ in self.rates()]
+        if all(fixed) or not any(fixed):
+            return None
+        return [math.inf if still else 1.0 for still in fixed]
+
+    def joint_scales(self) -> list[float]:
+        """(2 - eta lambda)/(eta Gamma) of each tensor, infinity at a learning rate of 0.
+
+        In the metric that they make the threshold is 1, whatever else shares the Hessian (derivation:
+        :class:`Momentum`).
+        """
+        return [
+            math.inf if lr == 0 else (2 - lr * decay) / (lr * self.momentum_of(group).gauge)
+            for group, (lr, decay) in zip(self.groups(), self.rates(), strict=True)
+        ]
+
+    def scaled_metric(self, scales: list[float] | None, gradient: Float[Tensor, " P"] | None = None) -> Metric | None:
+        """The preconditioner of each tensor times its scale, as ``metric`` is for ``scales()``."""
         state = self.state()
         if gradient is not None:
             state = self.update(torch.cat([t.detach().flatten() for t in self.tensors]), state, gradient)[1]
@@ -169,26 +227,35 @@ class UpdateRule(ABC):
         pieces = [
             self.preconditioner(*each) for each in zip(self.groups(), self._split_state(state), gradients, strict=True)
         ]
-        known = [piece for piece in pieces if piece is not None]
-        if known and not bool((state["step"] > 0).all()):
-            raise NotKnownError(
-                f"the preconditioner of {type(self.optimizer).__name__} is not known before its first step",
-                hint="measuring after a step, or giving the gradient at the present point",
-            )
-        scales = self.scales()
-        return self.assemble(scales or [1.0] * len(self.tensors), known) if known or scales else None
-
-    def scales(self) -> list[float] | None:
-        """What learning rate and decoupled decay add to the preconditioner of each tensor; None where they agree."""
-        rates = self.rates()
-        if all(rate == rates[0] for rate in rates):
+        unknown = [p is not None and not steps for p, steps in zip(pieces, state["step"].tolist(), strict=True)]
+        if any(unknown):
+            if all(unknown[i] for i, piece in enumerate(pieces) if piece is not None):
+                raise NotKnownError(
+                    f"the preconditioner of {self.name} is not known before its first step",
+                    hint="measuring after a step, or giving the gradient at the present point",
+                )
+            scales = scales or [1.0] * len(self.tensors)
+            scales = [math.inf if u else scale for u, scale in zip(unknown, scales, strict=True)]
+        if scales is None and all(piece is None for piece in pieces):
             return None
-        return [(1 - lr * decay / 2) / lr for lr, decay in rates]
+        return self.assemble(scales or [1.0] * len(self.tensors), pieces)
 
-    def assemble(self, scales: list[float], pieces: list[Tensor]) -> Metric:
-        """The metric made of the preconditioners of the tensors (none: identities), each times its scale."""
-        pieces = pieces or [torch.ones_like(tensor) for tensor in self.tensors]
-        return Diagonal(torch.cat([s * piece.detach().flatten() for s, piece in zip(scales, pieces, strict=True)]))
+    def assemble(self, scales: list[float], pieces: list[Tensor | None]) -> Metric:
+        """The metric made of the preconditioners of the tensors (None: the identity), each times its scale.
+
+        An infinite scale makes a tensor a constant, whatever its preconditioner.
+        """
+        finite = [1.0 if scale == math.inf else scale for scale in scales]
+        entries = [
+            scale * (torch.ones_like(tensor) if piece is None else piece).detach().flatten()
+            for tensor, scale, piece in zip(self.tensors, finite, pieces, strict=True)
+        ]
+        if finite == scales:
+            return DiagonalMetric(torch.cat(entries))
+        constant = [
+            torch.full_like(e, scale == math.inf, dtype=torch.bool) for e, scale in zip(entries, scales, strict=True)
+        ]
+        return DiagonalMetric(torch.cat(entries), torch.cat(constant))
 
     def shift(self) -> Float[Tensor, " P"] | None:
         """What coupled weight decay adds to the diagonal of the Hessian; None where there is no such decay.
@@ -201,31 +268,34 @@ class UpdateRule(ABC):
             return None
         return torch.cat([torch.full_like(t, d).detach().flatten() for t, d in zip(self.tensors, decays, strict=True)])
 
-    def effective(self, operator: Operator) -> Operator:
-        """The operator whose largest eigenvalue, in ``metric()``, is to be compared with the threshold: H + shift."""
+    def effective(self, operator: Operator, gradient_scale: float = 1.0) -> Operator:
+        """The operator whose largest eigenvalue, in ``metric()``, is to be compared with the threshold: H + shift.
+
+        Where training multiplies its gradients by ``gradient_scale`` (clipping, loss scaling) while ``operator`` is the
+        Hessian of the loss itself, it is H + shift/gradient_scale, to be compared with
+        ``threshold().scaled(gradient_scale)``: the decay is added to the gradient after it was scaled.
+        """
+        check_gradient_scale(gradient_scale)
         shift = self.shift()
         if shift is None:
             return operator
-        diagonal = shift[:, None]
-        return Operator(
-            operator.size,
-            lambda block: operator @ block + diagonal.to(block) * block,
-            dtype=operator.dtype,
-            device=operator.device,
-            shapes=operator.shapes,
-        )
+        diagonal = shift[:, None] / gradient_scale
+        return operator.derived(lambda block: operator @ block + diagonal.to(block) * block)
 
     def threshold(self) -> Threshold:
-        """The stability threshold for the effective Hessian.
+        """The stability threshold for the effective Hessian; infinite where all learning rates are 0.
 
-        Raises :class:`NotKnownError` where none is known (parameter groups with different momentum), and
-        :class:`InputError` for a learning rate that is zero, negative or infinite. Derivation: :class:`Momentum`.
+        Raises :class:`NotKnownError` where none is known, and :class:`InputError` for a learning rate that is negative,
+        infinite or NaN. Derivation: :class:`Momentum`.
         """
-        momentum, rates = self.momentum(), self.rates()
-        if all(rate == rates[0] for rate in rates):
-            return Threshold(*momentum.threshold(*rates[0]), momentum.source)
-        value, formula = momentum.threshold(None)
-        return Threshold(value, f"{formula}, learning rates absorbed in the metric", momentum.source)
+        trained = self._trained()
+        if not trained:
+            return Threshold(math.inf, NO_STEP, self.momentum_of(self.groups()[0]).source, caveat=self.caveat)
+        lr, decay, momentum = trained[0]
+        if self._alike():
+            return Threshold(*momentum.threshold(lr, decay), momentum.source, caveat=self.caveat)
+        self.joint_scales()  # raises where none is known
+        return joint_threshold([momentum.source for _, _, momentum in trained], self.caveat)
 
     def split(self, flat: Float[Tensor, " P"]) -> list[Tensor]:
         """A flat vector as one piece a tensor, each in the tensor's shape."""
@@ -237,8 +307,8 @@ class UpdateRule(ABC):
         rates = []
         for group in self.groups():
             lr, decay = float(group["lr"]), self.decoupled_decay(group)
-            if not (math.isfinite(lr) and lr > 0):
-                raise InputError(f"a learning rate of {lr:g}", expected="a positive finite number")
+            if not (math.isfinite(lr) and lr >= 0):
+                raise InputError(f"a learning rate of {lr:g}", expected="a finite number of at least 0")
             if lr * decay >= 2:
                 raise InputError(
                     f"learning rate times weight decay is {lr * decay:g}",
@@ -246,6 +316,15 @@ class UpdateRule(ABC):
                 )
             rates.append((lr, decay))
         return rates
+
+    def _trained(self) -> list[tuple[float, float, Momentum]]:
+        """Learning rate, decoupled decay and momentum of each tensor whose learning rate is not 0."""
+        each = zip(self.groups(), self.rates(), strict=True)
+        return [(lr, decay, self.momentum_of(group)) for group, (lr, decay) in each if lr > 0]
+
+    def _alike(self) -> bool:
+        trained = self._trained()
+        return all(each == trained[0] for each in trained)
 
     def _split_state(self, state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
         columns = {name: list(v.unbind()) if name == "step" else self.split(v) for name, v in state.items()}
@@ -256,50 +335,7 @@ class UpdateRule(ABC):
         return {name: value for name, value in self.optimizer.state.get(tensor, {}).items() if value is not None}
 
 
-RuleType = TypeVar("RuleType", bound=type[UpdateRule])
-RULES: dict[type[torch.optim.Optimizer], type[UpdateRule]] = {}
-
-
-def add_rule(rule: RuleType) -> RuleType:
-    """Make an update rule known for the exact optimizer types that it names in ``kinds``; the last one wins."""
-    RULES.update(dict.fromkeys(rule.kinds, rule))
-    return rule
-
-
-def rule_for(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> UpdateRule:
-    """The update rule of a live optimizer, for ``parameters`` (an objective's ``tensors``, in its order).
-
-    Raises :class:`NotKnownError` for an optimizer that nobody described (a subclass of a known one included, since it
-    may step differently) and :class:`InputError` where optimizer and parameters are not about the same tensors.
-    """
-    rule = RULES.get(type(optimizer))
-    if rule is None:
-        raise NotKnownError(
-            f"no update rule is known for the optimizer {type(optimizer).__name__}",
-            expected=f"exactly one of {', '.join(sorted(kind.__name__ for kind in RULES))}",
-            hint="edgescope.optim.add_rule with a rule of your own",
-        )
-    return rule(optimizer, parameters)
-
-
 def root(square: Tensor) -> Tensor:
     """Square root with derivative zero at zero, so that a weight that never had a gradient gives no NaN."""
     zero = square == 0
     return torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
-
-
-def _check_members(optimizer: torch.optim.Optimizer, tensors: list[Tensor]) -> None:
-    held = {id(p): p for group in optimizer.param_groups for p in group["params"]}
-    for i, tensor in enumerate(tensors):
-        if id(tensor) not in held:
-            raise InputError(
-                f"parameter {i} of the objective, of shape {tuple(tensor.shape)}, is not in the optimizer",
-                expected="an optimizer made for all trainable parameters of this model",
-            )
-    wanted = {id(tensor) for tensor in tensors}
-    for p in held.values():
-        if p.requires_grad and id(p) not in wanted:
-            raise InputError(
-                f"the optimizer holds a parameter of shape {tuple(p.shape)} that is not in the objective",
-                expected="an optimizer made for the parameters of this objective's model only",
-            )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from edgescope.errors import InputError
+from edgescope.optim.hyperparameters import check_group
 from edgescope.optim.kept_buffers import KeptBuffers
 
 Closure = Callable[[], Any]
@@ -62,24 +65,32 @@ class SAM(torch.optim.Optimizer):
         super().__init__(params, {"rho": rho, "adaptive": adaptive})
         try:
             self.base = base(self.param_groups, **options)
-        except (TypeError, ValueError) as error:
+        except (IndexError, TypeError, ValueError) as error:
             raise InputError(f"the base optimizer of SAM cannot be made: {error}") from error
         if isinstance(self.base, torch.optim.LBFGS | SAM):
             raise InputError(
                 f"SAM around {type(self.base).__name__}", expected="an optimizer that takes one gradient a step"
             )
+        for group in self.base.param_groups:
+            _check_shared(group)
         self.defaults |= self.base.defaults
         self._share()
         self._saved: dict[Tensor, Tensor] | None = None
         self._buffers, self._model = KeptBuffers(), model
+        self._first_step_hooks: OrderedDict[int, Callable[[SAM], None]] = OrderedDict()
+
+    def register_first_step_pre_hook(self, hook: Callable[[SAM], None]) -> RemovableHandle:
+        """Have ``hook(optimizer)`` called before each :meth:`first_step`, while the parameters are still those at w."""
+        handle = RemovableHandle(self._first_step_hooks)
+        self._first_step_hooks[handle.id] = hook
+        return handle
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """One more group, ``rho`` and ``adaptive`` as for the others unless it says otherwise."""
-        rho = float(param_group.get("rho", self.defaults["rho"]))
-        if not (math.isfinite(rho) and rho > 0):
-            raise InputError(f"SAM with rho={rho:g}", expected="a positive finite number", hint="0.05")
+        own = {name: param_group.get(name, self.defaults[name]) for name in ("rho", "adaptive")}
+        check_group("optimizer SAM", own, ("rho", "adaptive"))
+        _check_shared(param_group)
         if hasattr(self, "base"):
-            own = {name: self.defaults[name] for name in ("rho", "adaptive")}
             self.base.add_param_group(own | param_group)
         else:
             super().add_param_group(param_group)
@@ -89,6 +100,8 @@ class SAM(torch.optim.Optimizer):
         """Go from w to w + e, given the gradient at w; ``zero_grad`` clears it afterwards."""
         if self._saved is not None:
             raise InputError("SAM.first_step() twice in a row", expected="step() between, at the perturbed weights")
+        for hook in tuple(self._first_step_hooks.values()):
+            hook(self)
         members = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
         if any(p.grad.is_sparse for p, _ in members):
             raise InputError("SAM with sparse gradients", expected="dense ones", hint="sparse=False")
@@ -108,7 +121,7 @@ class SAM(torch.optim.Optimizer):
         if zero_grad:
             self.zero_grad()
 
-    def step(self, closure: Closure | Sequence[Closure] | None = None, weights: Sequence[float] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Closure | Sequence[Closure] | None = None, weights: Sequence[float] | None = None) -> Any:
         """One step in one of the three forms above; returns the (weighted mean) loss at w, None without closure."""
         if closure is None:
             if self._saved is None:
@@ -141,7 +154,7 @@ class SAM(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._buffers = KeptBuffers()
+        self._buffers, self._first_step_hooks = KeptBuffers(), OrderedDict()
         if "base" in state:
             self._share()
 
@@ -201,6 +214,11 @@ class SAM(torch.optim.Optimizer):
                     if p.grad is not None:
                         p.grad.div_(scale.to(p.grad.device))
         self.base.step()
+
+
+def _check_shared(group: dict[str, Any]) -> None:
+    """Refuse what means nothing in any optimizer; None is for the base to judge, which may find its own rate."""
+    check_group("optimizer SAM", {name: value for name, value in group.items() if value is not None})
 
 
 def _length(pieces: list[Tensor]) -> float:

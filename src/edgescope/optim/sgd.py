@@ -19,13 +19,16 @@ class SGDRule(UpdateRule):
     Thresholds on H + lambda I (lambda the weight decay, coupled in torch; derivation: :class:`Momentum`): 2/eta without
     momentum, (2 + 2 beta)/eta for Polyak, (2 + 2 beta)/((1 - tau) eta) with dampening tau, and
     (2 + 2 beta)/((1 + 2 beta) eta) for Nesterov, whose u = g + beta b' = h w (1 + 2 beta)/(1 + beta) at the threshold.
-    Noise in the targets or beside the gradient leaves the rule as it is: neither moves the Jacobian of the update.
+    Noise in the targets or added to the gradient leaves the rule unchanged: the Jacobian of the update is the same.
     """
 
     kinds = (torch.optim.SGD, LabelNoiseSGD, Langevin)
 
     def vectors(self) -> tuple[str, ...]:
         return ("momentum_buffer",) if any(group["momentum"] for group in self.groups()) else ()
+
+    def keeps(self, group: Group, name: str) -> bool:
+        return bool(group["momentum"])
 
     def coupled_decay(self, group: Group) -> float:
         return float(group["weight_decay"])
@@ -42,11 +45,10 @@ class SGDRule(UpdateRule):
         direction = gradient + beta * buffer if group["nesterov"] else buffer
         return w - lr * direction, {"momentum_buffer": buffer}
 
-    def momentum(self) -> Momentum:
-        beta = float(self.option("momentum"))
+    def momentum_of(self, group: Group) -> Momentum:
+        beta, dampening = float(group["momentum"]), float(group["dampening"])
         if not beta:
             return Momentum(source=GRADIENT_DESCENT)
-        if self.option("nesterov"):
+        if group["nesterov"]:  # torch refuses dampening with it
             return Momentum(beta, direct=1.0, through=beta, divisor="(1+2β)")
-        dampening = float(self.option("dampening"))
         return Momentum(beta, gain=1 - dampening, divisor="(1-τ)" if dampening else "", source=COMPANION)

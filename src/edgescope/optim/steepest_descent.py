@@ -1,4 +1,4 @@
-"""Steepest descent in any geometry, and its stability threshold: one of generalized sharpness."""
+"""Steepest descent in any geometry, and its stability threshold, which is one of generalized sharpness."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from torch import Tensor
 from edgescope import linalg
 from edgescope.errors import InputError, NotKnownError
 from edgescope.geometry import Diagonal, Euclidean, Geometry, Part, Product, Scaled, as_geometry
+from edgescope.optim.hyperparameters import SHARED, check_group
 from edgescope.optim.momentum import COMPANION, Momentum
-from edgescope.optim.rule import Group, Threshold, UpdateRule
+from edgescope.optim.rule import Group, UpdateRule
 from edgescope.optim.sgd import GRADIENT_DESCENT
+from edgescope.optim.threshold import Threshold
 
 ISLAMOV = "Islamov et al. 2026, arXiv 2603.05002"
 
@@ -27,8 +29,8 @@ class SteepestDescent(torch.optim.Optimizer):
     Both are those of all parameters together: groups with equal geometries are one vector in it, groups with different
     ones make a :class:`Product` (the largest of their norms; the dual norms add up). ``geometry`` is a
     :class:`Geometry` or its name, such as ``"spectral:polar=polar-express"``. With ``momentum`` beta, b' = beta b + g
-    takes the place of g. ``weight_decay`` is decoupled: w is also shrunk by lr * weight_decay. Euclidean descent is
-    ``torch.optim.SGD``, normalized Linf descent signSGD.
+    takes the place of g. ``weight_decay`` is decoupled: w is also shrunk by lr * weight_decay. Euclidean steepest
+    descent is ``torch.optim.SGD``, normalized Linf steepest descent signSGD.
 
     Learning rates that differ between groups belong to the norm, so that every step is one of steepest descent: the
     step is that of rate 1 in the variables w_i / sqrt(lr_i), normalized in the variables w_i / lr_i. Euclidean groups
@@ -70,7 +72,7 @@ class SteepestDescent(torch.optim.Optimizer):
             raise
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; the closure, where there is one, computes loss and gradients, and its loss is returned."""
         loss = None
         if closure is not None:
@@ -124,8 +126,9 @@ class SteepestDescentRule(UpdateRule):
     **Threshold** on the generalized sharpness S = max of d^T H d over ||d|| = 1: on a quadratic, start on the line of
     the maximiser v of S. There g = t H v, of dual norm |t| S and steepest direction sign(t) v, so the iteration stays
     on the line and is that of one mode of curvature S: (2 - eta lambda)(1 + beta)/eta, as in :class:`Momentum`. Above
-    it descent diverges from this line, not from every start. Normalized descent without momentum alternates on that
-    line where S/||g||_* is (2 - eta lambda)/eta; with momentum its cycles have many lengths, and none is known.
+    it steepest descent diverges from this line, not from every start. Normalized steepest descent without momentum
+    alternates on that line where S/||g||_* is (2 - eta lambda)/eta; with momentum its cycles have many lengths, and
+    none is known.
 
     For the Euclidean and the diagonal norm S is the largest eigenvalue in ``metric()``, as for other optimizers; when
     normalized the metric holds ||g||_*, and is known for a given gradient. No other norm has a metric.
@@ -136,16 +139,41 @@ class SteepestDescentRule(UpdateRule):
     def vectors(self) -> tuple[str, ...]:
         return ("momentum_buffer",) if any(group["momentum"] for group in self.groups()) else ()
 
+    def keeps(self, group: Group, name: str) -> bool:
+        return bool(group["momentum"])
+
     def decoupled_decay(self, group: Group) -> float:
         return float(group["weight_decay"])
 
-    def momentum(self) -> Momentum:
-        beta = float(self.option("momentum"))
+    def momentum_of(self, group: Group) -> Momentum:
+        beta = float(group["momentum"])
         return Momentum(beta, source=COMPANION if beta else GRADIENT_DESCENT)
 
     def geometry(self) -> Geometry:
-        """The norm of all parameters together, learning rates left out, bound to the shapes of this rule's tensors."""
-        return joint_geometry(self.optimizer.param_groups, self.tensors)
+        """The norm of all parameters together, learning rates left out, bound to the shapes of this rule's tensors.
+
+        Raises :class:`NotKnownError` where the optimizer's norm has further parameters in it, which are not the rule's.
+        """
+        geometry = joint_geometry(self.optimizer.param_groups, self.tensors)
+        if self.others and (self.option("normalized") or not isinstance(geometry, Euclidean)):
+            raise NotKnownError(
+                f"the norm of {self.name} has {self.others} parameters in it that are not in the objective",
+                hint="an optimizer for the parameters of the objective alone",
+            )
+        return geometry
+
+    def check_linear(self) -> None:
+        geometry = self.geometry()
+        if not isinstance(geometry, Euclidean | Diagonal):
+            raise NotKnownError(
+                f"steepest descent in the geometry {type(geometry).__name__} has no preconditioner, so stability"
+                " is not decided by an eigenvalue",
+                hint="the generalized sharpness in this geometry",
+            )
+        if self.option("normalized"):
+            raise NotKnownError(
+                "the threshold of normalized steepest descent depends on the gradient, so no eigenvalue decides"
+            )
 
     def update(
         self, w: Float[Tensor, " P"], state: dict[str, Tensor], gradient: Float[Tensor, " P"]
@@ -165,33 +193,41 @@ class SteepestDescentRule(UpdateRule):
         return torch.cat([(kept - move).reshape(-1) for kept, move in zip(shrunk, moves, strict=True)]), after
 
     def metric(self, gradient: Float[Tensor, " P"] | None = None) -> linalg.Metric | None:
-        geometry, scales = self.geometry(), self.scales()
-        if not isinstance(geometry, Euclidean | Diagonal):
+        geometry = self.geometry()
+        if not self.option("normalized") or not isinstance(geometry, Euclidean | Diagonal):
+            return super().metric(gradient)
+        if gradient is None or self.scales() is not None:
             raise NotKnownError(
-                f"descent in the geometry {type(geometry).__name__} has no preconditioner, so no eigenvalue decides",
-                hint="the generalized sharpness in this geometry",
+                "the metric of normalized steepest descent is not known without the gradient or where learning rates"
+                " differ"
             )
-        if self.option("normalized"):
-            if gradient is None or scales is not None:
-                raise NotKnownError(
-                    "the metric of normalized descent is not known without the gradient, or where learning rates differ"
-                )
-            scales = [float(geometry.dual_norm(gradient))] * len(self.tensors)
-        pieces = self.split(geometry.metric().entries) if isinstance(geometry, Diagonal) else []
-        return self.assemble(scales or [1.0] * len(self.tensors), pieces) if pieces or scales else None
+        return self.assemble([float(geometry.dual_norm(gradient))] * len(self.tensors), self._entries(geometry))
+
+    def scaled_metric(
+        self, scales: list[float] | None, gradient: Float[Tensor, " P"] | None = None
+    ) -> linalg.Metric | None:
+        self.check_linear()
+        geometry = self.geometry()
+        if scales is None and not isinstance(geometry, Diagonal):
+            return None
+        return self.assemble(scales or [1.0] * len(self.tensors), self._entries(geometry))
 
     def threshold(self) -> Threshold:
-        geometry, normalized, momentum = self.geometry(), bool(self.option("normalized")), self.momentum()
-        if normalized and momentum.memory:
-            raise NotKnownError("no threshold is known for normalized descent with momentum")
+        geometry, normalized = self.geometry(), bool(self.option("normalized"))
         if isinstance(geometry, Euclidean | Diagonal) and not normalized:
-            metric = self.metric()
-            geometry = Diagonal(metric.entries) if isinstance(metric, linalg.Diagonal) else Euclidean()
-            return replace(super().threshold(), geometry=geometry.bind(self._shapes()))
+            return replace(super().threshold(), geometry=self._geometry_of(self.metric()))
+        momentum = self.momentum()
+        if normalized and momentum.memory:
+            raise NotKnownError("no threshold is known for normalized steepest descent with momentum")
         rates, note = self.rates(), ", of sharpness over dual gradient norm" if normalized else ""
         if self.scales() is None:
             value, formula = momentum.threshold(*rates[0])
         else:
+            if any(lr == 0 for lr, _ in rates):
+                raise NotKnownError(
+                    f"no threshold is known in the geometry {type(geometry).__name__} where some learning rates are 0",
+                    hint="an optimizer without these parameters",
+                )
             shrinking = [lr * decay for lr, decay in rates]
             if max(shrinking) > min(shrinking):
                 raise NotKnownError(
@@ -202,6 +238,18 @@ class SteepestDescentRule(UpdateRule):
             geometry = Scaled(geometry, factors).bind(self._shapes())
             note = f", learning rates absorbed in the geometry{note}"
         return Threshold(value, formula + note, ISLAMOV, geometry, normalized)
+
+    def _geometry_of(self, metric: linalg.Metric | None) -> Geometry | None:
+        """The geometry whose sharpness is the largest eigenvalue in ``metric``; None where that has constants in it."""
+        if not isinstance(metric, linalg.DiagonalMetric):
+            return Euclidean().bind(self._shapes())
+        return Diagonal(metric.entries).bind(self._shapes()) if bool(metric.entries.isfinite().all()) else None
+
+    def _entries(self, geometry: Geometry) -> list[Tensor | None]:
+        """The preconditioner of each tensor, None where it is the identity."""
+        if isinstance(geometry, Diagonal):
+            return list(self.split(geometry.metric().entries))
+        return [None] * len(self.tensors)
 
     def _shapes(self) -> list[tuple[int, ...]]:
         return [tuple(tensor.shape) for tensor in self.tensors]
@@ -244,12 +292,7 @@ def descent_step(geometry: Geometry, groups: list[Group], driving: list[Tensor])
 
 
 def _check_group(group: Group, first: Group) -> None:
-    for name in ("lr", "weight_decay"):
-        value = float(group[name])
-        if not (math.isfinite(value) and value >= 0):
-            raise InputError(f"steepest descent with {name}={value:g}", expected="a finite number of at least 0")
-    if not 0 <= group["momentum"] < 1:
-        raise InputError(f"steepest descent with momentum={group['momentum']:g}", expected="at least 0 and less than 1")
+    check_group("optimizer SteepestDescent", group, (*SHARED, "normalized"))
     if group["normalized"] != first["normalized"]:
         raise InputError(
             "steepest descent with parameter groups of which only some are normalized", expected="all or none"

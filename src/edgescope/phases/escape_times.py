@@ -1,4 +1,4 @@
-"""Times of escape, some of them cut off: their mean, the shape of their distribution, and how they rise with 1/T."""
+"""Escape times, some of them censored: their mean, the shape of their distribution, and their growth with 1/T."""
 
 from __future__ import annotations
 
@@ -12,69 +12,72 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import CensoredData, chi2, ecdf
 
 from edgescope.errors import InputError
+from edgescope.short_errors import short_errors
+from edgescope.statistics import Estimate
 from edgescope.theory.arguments import Numbers, as_numbers, as_positive
 
 LEVEL = 0.95
 """Coverage of all intervals."""
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95% interval."""
-
-    value: float
-    low: float
-    high: float
-
-
+@short_errors
 @dataclass(frozen=True, eq=False)
 class EscapeTimes:
-    """How long each of n replicas took, or was watched in vain where ``escaped`` is False.
+    """The escape times of n replicas, in the unit of the caller.
 
-    Raises :class:`InputError` for times that are not positive.
+    Where ``escaped`` is False a replica had not escaped at its time, when the observation ended (a censored time).
+    Raises :class:`InputError` for times that are not positive, and for numbers of times and of marks that differ.
     """
 
     times: Float[np.ndarray, " n"]
     escaped: Bool[np.ndarray, " n"]
 
     def __post_init__(self) -> None:
-        times, escaped = as_positive(self.times, "times"), np.asarray(self.escaped, dtype=bool)
+        times, escaped = as_positive(self.times, "times"), _as_marks(self.escaped)
         if times.size == 0:
-            raise InputError("no times of escape", expected="at least one replica")
+            raise InputError("no escape times", expected="at least one replica")
         if times.ndim != 1 or times.shape != escaped.shape:
-            raise InputError(f"{times.shape} times and {escaped.shape} marks of escape", expected="one each")
+            raise InputError(
+                f"times of shape {times.shape} and escaped of shape {escaped.shape}",
+                expected="vectors of equal length, one entry for each replica",
+            )
         object.__setattr__(self, "times", times)
         object.__setattr__(self, "escaped", escaped)
 
     @property
     def escapes(self) -> int:
-        """How many escaped."""
+        """The number of replicas that escaped."""
         return int(self.escaped.sum())
 
     @property
     def total(self) -> float:
-        """The time that all replicas together were watched."""
+        """The total time for which replicas were observed before they escaped."""
         return float(self.times.sum())
 
     def rate_below(self) -> float:
-        """The escape rate that lies above the true one with 95%, whatever the number of escapes: 3/total for none."""
+        """An upper 95% confidence limit of the escape rate, for any number of escapes: 3/total where there are none."""
         return float(chi2.ppf(LEVEL, 2 * self.escapes + 2) / (2 * self.total))
 
     def mean(self) -> Estimate:
-        """The mean time of an exponential law, total time over escapes, with Garwood's interval for their number."""
-        self._two()
+        """The mean of an exponential distribution: total time over escapes, with Garwood's interval for their number.
+
+        In the unit of the times. Raises :class:`InputError` for fewer than two escapes.
+        """
+        self._require_two()
         tail = (1 - LEVEL) / 2
         low, high = (
             2 * self.total / chi2.ppf(p, f) for p, f in ((1 - tail, 2 * self.escapes + 2), (tail, 2 * self.escapes))
         )
-        return Estimate(self.total / self.escapes, float(low), float(high))
+        return Estimate(self.total / self.escapes, float(low), float(high), self.escapes, "escapes")
 
     def shape(self) -> Estimate:
-        """The exponent k of a Weibull law exp(-(t/scale)^k), by censored likelihood: 1 is exponential, without memory.
+        """The exponent k of a Weibull distribution with survival exp(-(t/scale)^k), by censored maximum likelihood.
 
-        Above 1 escapes become likelier as time passes (a lag before the first), below 1 rarer.
+        1 is the exponential distribution, whose escapes have no memory. Above 1 escapes become more likely as time
+        passes (there is a lag before the first), below 1 less likely. Raises :class:`InputError` for fewer than two
+        escapes.
         """
-        self._two()
+        self._require_two()
         t = self.times / self.times.max()
         logs = float(np.log(t[self.escaped]).sum())
 
@@ -83,15 +86,16 @@ class EscapeTimes:
             return n * log_k + (k - 1) * logs - n * math.log(float((t**k).sum()) / n) - n
 
         found = _profiled(likelihood, (-3.0, 3.0))
-        return Estimate(*(math.exp(v) for v in (found.value, found.low, found.high)))
+        value, low, high = (math.exp(v) for v in (found.value, found.low, found.high))
+        return Estimate(value, low, high, self.escapes, "escapes")
 
     def survival(self) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-        """Times of escapes in order, and the share that is still trapped after each (Kaplan and Meier 1958)."""
-        self._two()
+        """The escape times in order, and the fraction that has not escaped after each (Kaplan and Meier 1958)."""
+        self._require_two()
         curve = ecdf(CensoredData(uncensored=self.times[self.escaped], right=self.times[~self.escaped])).sf
         return curve.quantiles, curve.probabilities
 
-    def _two(self) -> None:
+    def _require_two(self) -> None:
         if self.escapes < 2:
             raise InputError(
                 f"{self.escapes} of {len(self.times)} replicas escaped",
@@ -100,17 +104,32 @@ class EscapeTimes:
             )
 
 
-def arrhenius(inverse_temperatures: Numbers, groups: Sequence[EscapeTimes]) -> Estimate:
-    """The slope of ln(mean time) over ``inverse_temperatures``, one for each group: the effective barrier.
+def _as_marks(escaped: object) -> Bool[np.ndarray, ...]:
+    marks = np.asarray(escaped)
+    if marks.dtype.kind != "b" and not (marks.dtype.kind in "iuf" and np.isin(marks, (0, 1)).all()):
+        raise InputError(f"escaped with entries of {marks.dtype}", expected="True or False for each replica")
+    return marks.astype(bool)
 
-    Maximum likelihood of exponential times whose logarithm of the mean is a straight line; a group without escapes
-    counts with the time that it was watched. The interval is that of the profile likelihood (95%). Also for batch/lr
-    in the place of 1/T. Raises :class:`InputError` for fewer than two escapes or two different temperatures.
+
+@short_errors
+def arrhenius(inverse_temperatures: Numbers, groups: Sequence[EscapeTimes]) -> Estimate:
+    """The slope of ln(mean escape time) against 1/T: the effective barrier, in the unit of the temperature.
+
+    Args:
+        inverse_temperatures: 1/T for each group, at least two different ones; or, for SGD noise, batch size over
+            learning rate.
+        groups: the escape times at each temperature. A group without escapes counts with its observation time.
+
+    The maximum-likelihood estimate for exponential times whose mean has a logarithm linear in 1/T, with the 95%
+    interval of the profile likelihood. Raises :class:`InputError` for fewer than two escapes or two temperatures.
     """
+    if not isinstance(groups, Sequence) or not all(isinstance(group, EscapeTimes) for group in groups):
+        raise InputError(f"groups of type {type(groups).__name__}", expected="a list of EscapeTimes")
     x = as_numbers(inverse_temperatures, "inverse temperatures")
     if x.ndim != 1 or len(x) != len(groups) or len(set(x.tolist())) < 2:
         raise InputError(
-            f"{x.size} temperatures for {len(groups)} groups", expected="one each, at least two different ones"
+            f"{x.size} temperatures for {len(groups)} groups",
+            expected="one for each group, at least two different ones",
         )
     total, escapes = np.array([g.total for g in groups]), np.array([g.escapes for g in groups])
     if escapes.sum() < 2 or (escapes > 0).sum() < 2:
@@ -127,11 +146,11 @@ def arrhenius(inverse_temperatures: Numbers, groups: Sequence[EscapeTimes]) -> E
             return float(-slope * (escapes * z).sum() - escapes.sum() * np.log((total * np.exp(-slope * z)).sum()))
 
     found = _profiled(likelihood, (-60.0, 60.0))
-    return Estimate(found.value / reach, found.low / reach, found.high / reach)
+    return Estimate(found.value / reach, found.low / reach, found.high / reach, float(escapes.sum()), "escapes")
 
 
 def _profiled(likelihood: Callable[[float], float], bounds: tuple[float, float]) -> Estimate:
-    """Where a concave log likelihood is highest, and where it has fallen by half of chi2's 95% quantile."""
+    """The maximum of a concave log-likelihood, and where it has fallen by half of chi2's 95% quantile."""
     best = float(minimize_scalar(lambda v: -likelihood(v), bounds=bounds, method="bounded", options={"xatol": 1e-10}).x)
     drop = likelihood(best) - float(chi2.ppf(LEVEL, 1)) / 2
 

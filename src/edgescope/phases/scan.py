@@ -1,4 +1,4 @@
-"""Weight decay swept up and down quasi-statically, with warm starts: jumps of order parameters, and their loops."""
+"""Quasi-static sweeps of weight decay, up and down with warm starts: jumps of order parameters, and hysteresis."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost
 from edgescope.errors import EdgescopeError, InputError
 from edgescope.objective import Objective
 from edgescope.optim import OPTIMIZERS
-from edgescope.theory.arguments import as_positive, positive_number, whole_number
+from edgescope.options import check_function, checked, instance_of, integer, optional, real, text, type_of
+from edgescope.progress import Progress
+from edgescope.theory.arguments import as_positive
 
-Progress = Callable[[float, str], None]
 Way = Literal["up", "down"]
 
 WAYS: tuple[Way, ...] = ("up", "down")
 
 JUMP = 0.25
-"""A change between neighbouring decays above this share of the whole range of an order parameter is a jump."""
+"""A change between neighbouring decays is a jump where it exceeds this fraction of the order parameter's range."""
 
 
 @dataclass(frozen=True)
 class Jump:
-    """An order parameter that changed by ``size`` between two neighbouring decays, in the order of the sweep."""
+    """A change by ``size`` of an order parameter, from decay ``before`` to the next one visited, ``after``."""
 
     name: str
     way: Way
@@ -41,13 +43,13 @@ class Jump:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """Order parameters on the way ``up`` and ``down``, both in the order of rising ``decays``.
+    """Order parameters on the way ``up`` and ``down``, both in the order of increasing ``decays``.
 
-    ``states`` are the parameters where each decay was left, so that a path between two of one decay can be sought.
-    ``residual`` is the norm of the gradient there, weight decay included, over what decay makes of the jitter of one
-    weight; ``settled`` whether it fell below the tolerance. Where it did not, the network was still under way, as it
-    is for long beside a continuous transition, and a loop may be wider than it is. ``between`` holds what was found at
-    decays between neighbours, looked at because something changed much: decay to order parameters, for each way.
+    ``states`` (n, P) are the parameters at the end of each decay, for each way; for example, as ends of a path between
+    the two states at one decay. ``residual`` is the norm of the gradient there, weight decay included, over
+    decay * jitter; ``settled`` says whether it fell below the tolerance. Where it did not (relaxation is slow near a
+    continuous transition) the measured loop may be too wide. ``between`` holds order parameters at additional decays
+    between neighbours with a large change, for each way. ``mode`` is that of the objective.
     """
 
     decays: Float[np.ndarray, " n"]
@@ -58,27 +60,28 @@ class Scan:
     residual: dict[Way, Float[np.ndarray, " n"]]
     settled: dict[Way, Bool[np.ndarray, " n"]]
     cost: Cost
+    mode: str | None = None
 
     def jumps(self, name: str, share: float = JUMP) -> list[Jump]:
-        """Changes above ``share`` of the range of the parameter, between decays as near as they were looked at.
+        """Changes of more than ``share`` of the order parameter's range, between decays as close as were visited.
 
-        A continuous change shrinks as decays lie closer and a jump does not: what is left changes so much within an
-        eighth of a step of the sweep (``refine=3``). Counts, such as the rank, always jump.
+        A continuous change becomes smaller as the decays get closer, and a jump does not: these changes occur within an
+        eighth of a step of the sweep (for ``refine=3``). Integer order parameters, such as the rank, always jump.
         """
         both = np.concatenate([self._of("up", name), self._of("down", name)])
-        enough = max(share * float(np.ptp(both)), 1e-12)
+        smallest = max(share * float(np.ptp(both)), 1e-12)
         found = []
         for way in WAYS:
             values = dict(zip(self.decays.tolist(), self._of(way, name).tolist(), strict=True))
             values |= {decay: row[name] for decay, row in self.between[way].items()}
             for before, after in pairwise(sorted(values, reverse=way == "down")):
                 size = values[after] - values[before]
-                if abs(size) > enough:
+                if abs(size) > smallest:
                     found.append(Jump(name, way, before, after, size))
         return found
 
     def area(self, name: str) -> float:
-        """The area between both ways over ln(decay), in units of the range of the parameter: 0 without hysteresis."""
+        """The area between the two ways over ln(decay), in units of the order parameter's range; 0: no hysteresis."""
         gap = np.abs(self._of("up", name) - self._of("down", name))
         reach = float(np.ptp(np.concatenate([self._of("up", name), self._of("down", name)])))
         return float(np.trapezoid(gap, np.log(self.decays))) / reach if reach > 0 else 0.0
@@ -90,6 +93,18 @@ class Scan:
         return values[name]
 
 
+@checked(
+    objective=instance_of(Objective),
+    lr=real(above=0),
+    steps=integer(1),
+    optimizer=text(empty=False),
+    jitter=real(least=0),
+    tol=real(above=0),
+    refine=integer(0, 20),
+    first=optional(integer(1)),
+    progress=optional(check_function),
+)
+@in_plain_arithmetic
 def scan(
     objective: Objective,
     decays: Sequence[float],
@@ -108,43 +123,43 @@ def scan(
     """Train at each decay in turn, up and then down, every time from where the last one ended.
 
     Args:
-        objective: the loss without weight decay, on all data; its model starts the sweep and is left as it was.
-        decays: positive, in any order.
+        objective: the loss on all data, without weight decay. The sweep starts from the parameters of its model, which
+            is not changed.
+        decays: the weight decays, positive, in any order.
         lr: learning rate.
-        steps: optimizer steps at each decay, at most: a network that has settled goes on to the next. Growth and decay
-            slow down towards a continuous transition, in proportion to the distance, and past the end of a state with
-            its square root; look at ``settled``.
-        optimizer: by name; its weight decay is what is swept, as the optimizer applies it. It has to be coupled (part
-            of the gradient) for ``residual`` and ``settled`` to mean anything. Momentum is dropped where it leads
-            uphill (O'Donoghue and Candes 2015), else it would swing networks over the saddles that hold them.
-        order: order parameters by name, functions of the objective; by default ``norm``, ``loss``, ``rank`` (of the
-            outputs over the data, singular values above 5% of those at the start of the sweep) and, where the
-            loss has classes, ``accuracy``.
-        jitter: standard deviation of what is added to every weight at each decay: states of exactly zero weights are
-            stationary for any network, so that without it no way leads back from them.
-        tol: settled is where the gradient, decay included, is this share of what decay makes of the jitter of one
-            weight (without jitter: of a thousandth of the first weights' root mean square).
-        refine: how many times to halve the ratio of two neighbouring decays between which an order parameter changed
-            like in a jump, to tell a jump from a steep but continuous change and to place it.
-        first: optimizer steps at the first decay, at most; ten times as many by default.
+        steps: the largest number of optimizer steps at each decay; a network that has settled goes on to the next
+            decay. Relaxation slows down near transitions: check ``settled``.
+        optimizer: name and options of the optimizer, whose weight decay is swept. It has to be coupled weight decay
+            (part of the gradient) for ``residual`` and ``settled`` to have a meaning. Momentum is reset where it points
+            uphill (O'Donoghue and Candes 2015), since it could carry a network over a saddle.
+        order: order parameters by name, as functions of the objective. By default ``norm``, ``loss``, ``rank`` (the
+            number of singular values of the outputs over the data above 5% of the largest at the start of the sweep)
+            and, where the loss has classes, ``accuracy``.
+        jitter: standard deviation of the noise added to every weight at each decay. All weights 0 is a stationary state
+            of any network, which no sweep leaves without noise.
+        tol: a network has settled where the norm of the gradient, decay included, is at most tol * decay * jitter
+            (without jitter: a thousandth of the root mean square of the first weights in its place).
+        refine: how many times the interval between two neighbouring decays is halved, in ln(decay), where an order
+            parameter changes as in a jump: to distinguish jumps from steep continuous changes, and to locate them.
+        first: the largest number of optimizer steps at the first decay, by default 10 ``steps``.
+        seed: seed of the noise.
+        progress: is called with the fraction done and a line of text.
 
     Raises :class:`InputError` for decays that are not positive, an objective with an l2 term, an optimizer without
-    weight decay, and networks that diverge. Cost: ``steps`` gradients for each decay, twice, at most; and for each
-    change as large as a jump up to 2^refine - 1 times as many.
+    weight decay, and networks that diverge. Cost: at most ``steps`` gradients for each decay and way, and up to
+    2^refine - 1 times as many for each change that is as large as a jump.
     """
-    rising = np.unique(as_positive(list(decays), "decays"))
+    rising = np.unique(as_positive(decays if isinstance(decays, str) else np.asarray(decays), "decays"))
     if len(rising) < 2:
         raise InputError(f"{len(rising)} different decays", expected="at least 2")
     if objective.l2:
         raise InputError(f"an objective with l2={objective.l2:g}", expected="one without: its decay is what is swept")
-    steps, refine = whole_number(steps, "steps", 1), whole_number(refine, "refine", 0)
-    first = 10 * steps if first is None else whole_number(first, "first", 1)
-    tol = positive_number(tol, "tol")
-    if not (math.isfinite(jitter) and jitter >= 0):
-        raise InputError(f"jitter={jitter:g}", expected="zero or more")
+    if order is not None and not (isinstance(order, Mapping) and all(callable(of) for of in order.values())):
+        raise InputError(f"order given as {type_of(order)}", expected="functions of the objective by name")
+    first = 10 * steps if first is None else first
     before, start = objective.spent, objective.parameters()
     gradients = [tensor.grad for tensor in objective.tensors]
-    sweep = _Sweep(objective, optimizer, positive_number(lr, "learning rate"), jitter, tol, order, seed)
+    sweep = _Sweep(objective, optimizer, lr, jitter, tol, order, seed)
     found: dict[Way, list[_Visit]] = {"up": [], "down": []}
     between: dict[Way, dict[float, dict[str, float]]] = {"up": {}, "down": {}}
     plan: list[tuple[Way, float]] = [(way, d) for way in WAYS for d in (rising if way == "up" else rising[::-1])]
@@ -162,7 +177,7 @@ def scan(
                 a, b, left = pending.pop()
                 if left == 0 or all(abs(b.order[n] - a.order[n]) <= JUMP * reach[n] for n in reach):
                     continue
-                middle = sweep.visit(sweep.jittered(a.w), math.sqrt(a.decay * b.decay), steps, afresh=True)
+                middle = sweep.visit(sweep.jittered(a.w), math.sqrt(a.decay * b.decay), steps, reset_momentum=True)
                 between[way][middle.decay] = middle.order
                 pending += [(a, middle, left - 1), (middle, b, left - 1)]
                 if progress:
@@ -181,12 +196,13 @@ def scan(
         residual={way: np.array([visit.residual for visit in found[way]]) for way in WAYS},
         settled={way: np.array([visit.residual <= tol for visit in found[way]]) for way in WAYS},
         cost=objective.spent - before,
+        mode=objective.mode,
     )
 
 
 @dataclass(frozen=True, eq=False)
 class _Visit:
-    """Where the network came to rest, or was left, at one decay."""
+    """The state of the network at the end of one decay."""
 
     decay: float
     order: dict[str, float]
@@ -195,7 +211,7 @@ class _Visit:
 
 
 class _Sweep:
-    """The optimizer that goes from decay to decay, and what it looks at."""
+    """The optimizer of a sweep, with the order parameters that are measured."""
 
     def __init__(
         self,
@@ -223,13 +239,15 @@ class _Sweep:
     def jittered(self, w: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         if not self.jitter:
             return w
-        return w + self.jitter * torch.randn(w.shape, generator=self.generator, dtype=w.dtype).to(w.device)
+        return w + self.jitter * torch.randn(w.shape, generator=self.generator, dtype=w.dtype, device="cpu").to(
+            w.device
+        )
 
-    def visit(self, start: Float[Tensor, " P"], decay: float, steps: int, afresh: bool = False) -> _Visit:
-        """Train from ``start`` until settled, at most so many steps; ``afresh``: without the momentum of before."""
+    def visit(self, start: Float[Tensor, " P"], decay: float, steps: int, reset_momentum: bool = False) -> _Visit:
+        """Train from ``start`` at one decay until the network has settled, for at most ``steps`` steps."""
         objective, decay = self.objective, float(decay)
         objective.assign(start)
-        if afresh:
+        if reset_momentum:
             self.stepper.state.clear()
         for group in self.stepper.param_groups:
             group["weight_decay"] = decay
@@ -239,20 +257,22 @@ class _Sweep:
             if self._residual(gradient, decay, w) <= self.tol:
                 break
             if float((gradient + decay * w) @ (w - last)) > 0:
-                self._stop()
+                self._reset_momentum()
             last = w
             for tensor, piece in zip(objective.tensors, objective.layout.split(gradient), strict=True):
                 tensor.grad = piece.to(tensor.dtype)
             self.stepper.step()
         w = objective.parameters()
         if not torch.isfinite(w).all():
-            raise InputError(f"the network diverged at decay {decay:g} and lr={self.lr:g}", hint="a smaller rate")
+            raise InputError(
+                f"the network diverged at decay {decay:g} and lr={self.lr:g}", hint="a smaller learning rate"
+            )
         self.measured = self.measured or _usual(objective)
         order = {name: float(of(objective)) for name, of in self.measured.items()}
         return _Visit(decay, order, w, self._residual(objective.gradient(), decay, w))
 
-    def _stop(self) -> None:
-        """Drop momentum, which has begun to lead uphill: it would swing networks over saddles that hold them."""
+    def _reset_momentum(self) -> None:
+        """Set the momentum to 0, where it points uphill and could carry the network over a saddle."""
         for state in self.stepper.state.values():
             if isinstance(state.get("momentum_buffer"), Tensor):
                 state["momentum_buffer"].zero_()
@@ -262,7 +282,7 @@ class _Sweep:
 
 
 def _usual(objective: Objective) -> dict[str, Callable[[Objective], float]]:
-    """Norm and loss; rank and accuracy where outputs and classes can be told."""
+    """Norm and loss; also rank and accuracy where the loss gives access to outputs and classes."""
     usual: dict[str, Callable[[Objective], float]] = {
         "norm": lambda o: float(o.parameters().norm()),
         "loss": lambda o: float(o.loss()),
@@ -273,11 +293,11 @@ def _usual(objective: Objective) -> dict[str, Callable[[Objective], float]]:
         objective.accuracy()
         usual["accuracy"] = lambda o: o.accuracy()
     except EdgescopeError:
-        pass  # a loss that keeps its outputs to itself
+        pass  # a loss without access to the outputs
     return usual
 
 
 def _singular_values(objective: Objective) -> Float[Tensor, " k"]:
-    """Of the outputs less their mean over the data: how many directions the network tells inputs apart by."""
+    """Singular values of the outputs over the data, minus their mean."""
     outputs = torch.cat([out.detach().flatten(1).double() for out, _ in objective.outputs()])
     return torch.linalg.svdvals(outputs - outputs.mean(0))

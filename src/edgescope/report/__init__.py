@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from edgescope.report.finding import Finding, Verdict, judge, read_findings
+from edgescope.claims import read_findings
+from edgescope.extras import require
+
+require("figures", "reports need", "altair", "jinja2", "polars", "rich", "vl_convert")
+
 from edgescope.report.page import write_report
 from edgescope.report.terminal import verdict_table
 
-__all__ = ["Finding", "Verdict", "judge", "read_findings", "verdict_table", "write_report"]
+__all__ = ["read_findings", "verdict_table", "write_report"]

@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-import numbers
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
+from edgescope.atomic import subfolder, write_file
+from edgescope.claims import Finding, dumps
 from edgescope.errors import InputError
-from edgescope.figures.figure import Figure, write_aside
-from edgescope.report.cross_table import cross_table
-from edgescope.report.finding import Finding, dumps
-from edgescope.report.numbers import duration, number
-from edgescope.report.terminal import SYMBOLS
+from edgescope.figures.figure import Figure
+from edgescope.printable import printable
+from edgescope.report.cards import Card, interval_text, make_cards
+from edgescope.report.numbers import number
+from edgescope.report.pictures import Picture
+from edgescope.report.scripts import content_policy, page_script, vega_bundle
+from edgescope.report.summary import summary, tally
+from edgescope.report.tables import RunTables, cell, columns, heading
+from edgescope.report.words import SYMBOLS, verb
 
-CONFIGURATION = ("run", "data", "model", "optimizer", "lr", "steps", "mode", "precision", "status")
-SPENDING = ("run", "losses", "gradients", "products", "seconds", "threads", "path")
-
-ENLARGED = 1.25
-
-_HEADINGS = {
-    "lr": "learning rate η",
-    "losses": "loss evaluations",
-    "products": "curvature products",
-    "seconds": "time",
-    "path": "derivative path",
-    "mode": "measured in mode",
-}
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table of runs."""
-
-    key: str
-    heading: str
-    numeric: bool
+_FOLDER = Path(__file__).parent
 
 
 def write_report(
@@ -55,16 +37,22 @@ def write_report(
     cost: Mapping[str, Any],
     versions: Mapping[str, Any],
     command: str,
+    notes: Sequence[Mapping[str, Any]] = (),
+    topics: Mapping[str, Sequence[str]] | None = None,
 ) -> Path:
     """Write ``report.html``, ``findings.json`` and ``figures/*.svg|png|pdf`` into ``folder``; the path of the report.
 
-    The page is one file: pictures and style are inside, there are no scripts, and nothing is loaded. ``runs`` has a
-    mapping a run with any of ``run data model optimizer lr steps mode precision status`` (configuration) and
-    ``losses gradients products seconds threads path`` (cost); other keys join the configuration. ``cost`` holds the
-    totals, ``versions`` those of the parts and the commit, ``command`` what to type to get the same again. Every file
-    is written aside and renamed, the page last. With ``findings=None``, for runs that belong to no study, there are
-    neither verdicts nor ``findings.json``. Raises :class:`InputError` for an empty list of findings, no title, two
-    figures of one name, or a folder that cannot be written.
+    The page is one file: pictures, style and scripts are inside, and a policy of the page itself keeps it from loading
+    anything. Without scripts, and on paper, it says the same with still pictures; where there is something to draw,
+    the scripts of the live ones take some 900 kB. ``runs`` has a mapping a run with any of ``run data model optimizer
+    lr steps mode precision status`` (configuration) and ``losses gradients products seconds threads path`` (cost);
+    other keys join the configuration. ``cost`` holds the totals, ``versions`` those of the parts and the commit,
+    ``command`` what to type to get the same again. ``notes`` are what a reader of the figures must know, each with any
+    of ``about text steps runs``. ``topics`` has the ids of the findings under each heading, in reading order; claims
+    that are in none come last. Every file is written aside and renamed, the page last. With ``findings=None``, for
+    runs that belong to no study, there are neither verdicts nor ``findings.json``. Raises :class:`InputError` for an
+    empty list of findings, no title, or two figures of one name, and :class:`RecordError` for a folder that cannot be
+    written.
     """
     if not title.strip():
         raise InputError("a report without a title", expected="a short title")
@@ -75,92 +63,73 @@ def write_report(
     if twice:
         raise InputError(f"two figures named '{twice[0]}'", expected="a name of its own for every figure")
     folder = Path(folder)
+    pictured = subfolder(folder, "figures") if figures else folder
     for figure in figures:
-        figure.save(folder / "figures")
+        figure.save(pictured)
     if findings is not None:
-        write_aside(folder / "findings.json", dumps(findings))
-    pictures = [
-        {"name": f.name, "title": f.title, "caption": f.caption, "svg": _inlined(f.svg(), f.name, f.title)}
-        for f in figures
-    ]
-    known = dict.fromkeys([*CONFIGURATION, *(key for run in runs for key in run if key not in SPENDING)])
-    common = _common(runs, [key for key in known if key not in ("run", "status")])
-    page = _environment().get_template("report.html.j2")
-    text = page.render(
-        title=title,
-        abstract=abstract,
-        paper=paper,
-        css=Markup((Path(__file__).parent / "report.css").read_text(encoding="utf-8")),  # our own file, not input
-        symbols=SYMBOLS,
-        tally=[(v, n) for v in SYMBOLS if (n := sum(f.verdict == v for f in findings or ()))],
-        findings=findings,
-        pictures=pictures,
-        runs=runs,
-        common=common,
-        configuration=_columns(runs, [key for key in known if key not in common]),
-        spending=_columns(runs, SPENDING),
-        cost=cost,
-        versions=versions,
-        command=command,
+        write_file(folder / "findings.json", dumps(findings))
+    pictures = [Picture.of(figure, place) for place, figure in enumerate(figures, 1)]
+    cards = make_cards(findings or (), {picture.name: picture for picture in pictures})
+    forests = [card.forest for card in cards if card.forest]
+    alive = forests + pictures
+    scripts = [vega_bundle(), page_script()] if alive else [page_script()]
+    text = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            title=title,
+            abstract=abstract,
+            paper=paper,
+            css=Markup((_FOLDER / "report.css").read_text(encoding="utf-8")),  # our own file, not input
+            policy=Markup(content_policy(scripts)),
+            scripts=scripts,
+            symbols=SYMBOLS,
+            tally=tally(findings or ()),
+            summary=summary(findings, {n: card.place for n, card in enumerate(cards)}) if findings else [],
+            cards=cards,
+            topics=_by_topic(cards, topics or {}),
+            pictures=pictures,
+            placed={card.shown.name for card in cards if card.shown},
+            alive=alive,
+            forests=forests,
+            runs=runs,
+            tables=RunTables.of(runs),
+            cost=cost,
+            versions=versions,
+            command=command,
+            notes=notes,
+            about=columns(notes, ("about", "text", "steps", "runs")),
+        )
     )
-    return write_aside(folder / "report.html", text)
+    return write_file(folder / "report.html", text)
+
+
+def _by_topic(cards: Sequence[Card], topics: Mapping[str, Sequence[str]]) -> list[tuple[str, list[Card]]]:
+    """Cards under the headings they belong to; those of none last, under "Other claims", or "" where there are none."""
+    groups: list[tuple[str, list[Card]]] = []
+    left = list(cards)
+    for topic, ids in topics.items():
+        members = [card for card in left if card.finding.id in ids]
+        left = [card for card in left if card.finding.id not in ids]
+        if members:
+            groups.append((topic, sorted(members, key=lambda card: list(ids).index(card.finding.id))))
+    return [*groups, ("Other claims" if groups else "", left)] if left else groups
 
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,
+        finalize=_shown,
     )
-    environment.filters |= {"cross_table": cross_table, "number": number, "cell": _cell, "heading": _heading}
+    environment.filters |= {"number": number, "cell": cell, "heading": heading, "interval": interval_text}
+    environment.globals |= {"verb": verb}
     return environment
 
 
-def _heading(key: str) -> str:
-    return _HEADINGS.get(key, key.replace("_", " "))
-
-
-def _cell(value: Any, key: str) -> str:
-    if isinstance(value, jinja2.Undefined):
-        value = None
-    if key == "seconds" and isinstance(value, numbers.Real):
-        return duration(float(value))
-    text = number(value)
-    if not isinstance(value, str) or "," not in text:
-        return text
-    return Markup(escape(text).replace(",", Markup(",<wbr>")))  # long descriptions may break after their commas
-
-
-def _common(runs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[str, Any]:
-    """What is the same in all of several runs is said once, not in every row."""
-    if len(runs) < 2:
-        return {}
-    first = runs[0]
-    return {key: first[key] for key in keys if key in first and all(run.get(key) == first[key] for run in runs)}
-
-
-def _columns(runs: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[Column]:
-    """The columns that some run has a value for; of numbers where every value is one."""
-    columns = []
-    for key in keys:
-        values = [run[key] for run in runs if run.get(key) not in (None, "")]
-        if values:
-            numeric = all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in values)
-            columns.append(Column(key, _heading(key), numeric))
-    return columns
-
-
-def _inlined(svg: str, name: str, title: str) -> Markup:
-    """An SVG picture as part of a page: identifiers of its own, a name for those who cannot see it, no scripts."""
-    svg = re.sub(r'<svg ([^>]*?)width="([\d.]+)" height="[\d.]+"', _enlarged, svg, count=1)
-    svg = re.sub(r"""\bid=(["'])""", rf"id=\g<1>{name}-", svg)
-    svg = re.sub(r"url\((['\"]?)#", rf"url(\g<1>#{name}-", svg)
-    svg = re.sub(r"href=([\"'])#", rf"href=\g<1>#{name}-", svg)
-    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1))
-
-
-def _enlarged(match: re.Match[str]) -> str:
-    """The size of a picture on the page: its text then is nearly as large as the page's."""
-    return f'<svg {match[1]}width="{ENLARGED * float(match[2]):.0f}"'
+def _shown(value: Any) -> Any:
+    """Texts with control characters written out; pictures and styles, which are our own, as they are."""
+    return printable(value, keep="\n\t") if isinstance(value, str) and not isinstance(value, Markup) else value

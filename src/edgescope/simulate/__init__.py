@@ -1,1 +1,1 @@
-"""Compiled long runs of small models, many replicas side by side: one file a model."""
+"""Compiled simulations of small models, many replicas at a time; one file for each kind of model."""

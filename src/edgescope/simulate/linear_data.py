@@ -1,32 +1,40 @@
-"""Data of linear networks: a joint Gaussian population, or fixed samples; both through their second moments."""
+"""Training data of linear networks: a joint Gaussian distribution, or fixed samples, both with their second moments."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from edgescope.errors import InputError
-from edgescope.theory.arguments import as_numbers, whole_number
+from edgescope.memory import require
+from edgescope.options import checked, integer
+from edgescope.theory.arguments import as_numbers
 
-Sources = tuple[
-    Float[np.ndarray, "N n"],
-    Float[np.ndarray, "N m"],
-    Float[np.ndarray, "m n"],
-    Float[np.ndarray, "n n"],
-    Float[np.ndarray, "m m"],
-]
-"""What batches are drawn from, for compiled code: fixed inputs and targets, or regression and roots of covariances."""
+
+class BatchSource(NamedTuple):
+    """What compiled code draws mini-batches from: N fixed samples, or a Gaussian distribution where N is 0.
+
+    A sample of the distribution is x = ``root`` N(0, I) with target ``regression`` x + ``noise_root`` N(0, I). A named
+    tuple, since numba compiles no dataclasses.
+    """
+
+    inputs: Float[np.ndarray, "N n"]
+    targets: Float[np.ndarray, "N m"]
+    regression: Float[np.ndarray, "m n"]
+    root: Float[np.ndarray, "n n"]
+    noise_root: Float[np.ndarray, "m m"]
 
 
 @dataclass(frozen=True, eq=False)
 class Gaussian:
-    """Inputs x ~ N(0, covariance), targets y = B x + noise with E[y x'] = ``correlation`` (m, n).
+    """Inputs x ~ N(0, covariance) and targets y = B x + noise, with E[y x'] = ``correlation`` (m, n).
 
-    ``covariance`` (n, n) is the identity by default; ``residual`` (m, m) is the covariance of the noise, by default
-    what is left for targets of unit variance, I - C covariance^-1 C'.
+    ``covariance`` (n, n) is the identity by default. ``residual`` (m, m) is the covariance of the noise; by default
+    I - C covariance^-1 C', which gives the targets unit variance.
     """
 
     correlation: Float[np.ndarray, "m n"]
@@ -44,16 +52,20 @@ class Gaussian:
         for name, value in (("correlation", C), ("covariance", covariance), ("residual", np.asarray(left))):
             object.__setattr__(self, name, value)
 
-    def sources(self, batches: bool = True) -> Sources:
-        """No samples; the regression B, lower triangular L with L L' = covariance, a root of the noise covariance."""
+    def batch_source(self, batches: bool = True) -> BatchSource:
+        """The distribution that fresh samples are drawn from: B, the Cholesky factor of the covariance, a noise root.
+
+        Without ``batches`` only the shapes are right. Raises :class:`InputError` for a covariance that is not positive
+        definite or a noise covariance that is not positive semidefinite.
+        """
         n, m = self.correlation.shape[::-1]
-        nothing = np.empty((0, n)), np.empty((0, m))
+        no_samples = np.empty((0, n)), np.empty((0, m))
         if not batches:
-            return *nothing, np.zeros((m, n)), np.zeros((n, n)), np.zeros((m, m))
+            return BatchSource(*no_samples, np.zeros((m, n)), np.zeros((n, n)), np.zeros((m, m)))
         values, vectors = np.linalg.eigh(self.residual)
         if values.min() < -1e-12:
             raise InputError(
-                f"noise of the targets has variance {values.min():.6g} in some direction",
+                f"the noise of the targets has variance {values.min():.6g} in some direction",
                 expected="zero or more",
                 hint="residual=, or smaller correlations",
             )
@@ -62,17 +74,19 @@ class Gaussian:
         except np.linalg.LinAlgError:
             raise InputError("a covariance that is not positive definite") from None
         B = np.ascontiguousarray(np.linalg.solve(self.covariance, self.correlation.T).T)
-        return *nothing, B, L, np.ascontiguousarray(vectors * np.sqrt(np.maximum(values, 0)))
+        return BatchSource(*no_samples, B, L, np.ascontiguousarray(vectors * np.sqrt(np.maximum(values, 0))))
 
+    @checked(count=integer(1))
     def draw(self, count: int, seed: int = 0) -> Samples:
-        """``count`` independent samples."""
+        """Draw ``count`` independent samples."""
         rng = np.random.default_rng(seed)
-        _, _, B, L, root = self.sources()
-        x = rng.standard_normal((whole_number(count, "samples", 1), len(L))) @ L.T
+        _, _, B, L, root = self.batch_source()
+        require(3 * 8 * count * (len(L) + len(root)), f"{count:,} samples", hint="fewer")
+        x = rng.standard_normal((count, len(L))) @ L.T
         return Samples(x, x @ B.T + rng.standard_normal((count, len(root))) @ root.T)
 
     def loss(self, maps: Float[np.ndarray, "*S m n"]) -> Float[np.ndarray, "*S"]:
-        """E |y - W x|^2 / 2 of end-to-end maps, which for large sets is the test loss."""
+        """E |y - W x|^2 / 2 for each end-to-end map W: the population loss."""
         power = np.trace(self.residual + self.correlation @ np.linalg.solve(self.covariance, self.correlation.T))
         return _loss(maps, self.correlation, self.covariance, power)
 
@@ -90,13 +104,14 @@ class Samples:
         if self.inputs.ndim != 2 or self.targets.ndim != 2 or not 0 < len(self.inputs) == len(self.targets):
             raise InputError(
                 f"inputs of shape {self.inputs.shape} and targets of shape {self.targets.shape}",
-                expected="two matrices, a row a sample",
+                expected="two matrices with one row for each sample",
             )
 
-    def sources(self, batches: bool = True) -> Sources:
-        """The samples, where batches are drawn from them; nothing to draw fresh ones from."""
+    def batch_source(self, batches: bool = True) -> BatchSource:
+        """The samples that batches are drawn from; none where there are no ``batches``."""
         m, n, kept = self.targets.shape[1], self.inputs.shape[1], len(self.inputs) if batches else 0
-        return self.inputs[:kept], self.targets[:kept], np.zeros((m, n)), np.zeros((n, n)), np.zeros((m, m))
+        zeros = np.zeros((m, n)), np.zeros((n, n)), np.zeros((m, m))
+        return BatchSource(self.inputs[:kept], self.targets[:kept], *zeros)
 
     @cached_property
     def correlation(self) -> Float[np.ndarray, "m n"]:
@@ -109,7 +124,7 @@ class Samples:
         return self.inputs.T @ self.inputs / len(self.inputs)
 
     def loss(self, maps: Float[np.ndarray, "*S m n"]) -> Float[np.ndarray, "*S"]:
-        """Mean of |y - W x|^2 / 2 of end-to-end maps."""
+        """The mean of |y - W x|^2 / 2 over the samples, for each end-to-end map W."""
         power = float((self.targets**2).sum() / len(self.targets))
         return _loss(maps, self.correlation, self.covariance, power)
 

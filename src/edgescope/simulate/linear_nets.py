@@ -1,4 +1,4 @@
-"""Deep linear networks of matrices, step by step: descent, mini-batches fresh or from fixed samples, Langevin noise."""
+"""Deep linear networks, simulated step by step: gradient descent, mini-batches, or Langevin noise."""
 
 from __future__ import annotations
 
@@ -6,27 +6,31 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final, NamedTuple
 
-import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from edgescope.errors import InputError
-from edgescope.simulate.linear_data import Gaussian, Samples
+from edgescope.extras import compiled
+from edgescope.memory import require
+from edgescope.options import as_text, checked, each, integer, optional, real
+from edgescope.simulate.linear_data import BatchSource, Gaussian, Samples
 from edgescope.simulate.replicas import over_threads
-from edgescope.theory.arguments import one_number, positive_number, whole_number
 
 Nets = Float[np.ndarray, "R D k k"]
-"""Weights of R networks: layer l of one is ``nets[r, l, : sizes[l + 1], : sizes[l]]``, the rest is zero."""
+"""Weights of R networks. Layer l of network r is ``nets[r, l, : sizes[l + 1], : sizes[l]]``; all else is zero."""
 
+SIZES: Final = each(integer(1))
+"""The check of layer sizes."""
 
-_NOTHING = 1e-100
-"""Weights that decay below this are 0: their products would be denormal numbers, at a hundredth of the speed."""
+_NEGLIGIBLE = 1e-100
+"""Smaller weights are set to 0: their products would be denormal numbers, which are a hundred times slower."""
 
 
 @dataclass(frozen=True, eq=False)
 class Event:
-    """The moment at which u' W v, with W the end-to-end map, first passes ``level``, from whichever side it starts."""
+    """The first step at which u' W v crosses ``level``, from either side; W (m, n) is the end-to-end map."""
 
     u: Float[np.ndarray, " m"]
     v: Float[np.ndarray, " n"]
@@ -34,23 +38,42 @@ class Event:
 
 
 @dataclass(frozen=True, eq=False)
-class Followed:
-    """R networks after their run.
+class Trajectories:
+    """The results of R simulated networks.
 
-    ``nets`` are their weights; ``steps`` those taken, fewer where the event ``happened``; ``times`` are steps times
-    the learning rate. ``maps`` are the end-to-end maps after ``at`` steps, of the last moment before the event there.
+    ``nets`` are the weights after the last step. ``steps`` counts the steps taken: fewer than asked for where the event
+    ``happened``. ``times`` are steps times the learning rate. ``maps`` are the end-to-end maps after ``map_steps``
+    steps; after the event a network keeps the map that it had when the event happened.
     """
 
     nets: Nets
     steps: Int[np.ndarray, " R"]
     times: Float[np.ndarray, " R"]
     happened: Bool[np.ndarray, " R"]
-    at: Int[np.ndarray, " T"]
+    map_steps: Int[np.ndarray, " T"]
     maps: Float[np.ndarray, "R T m n"]
 
 
+class _Settings(NamedTuple):
+    """The settings of one simulation, for compiled code; numba compiles no dataclasses.
+
+    ``batch`` is 0 for the mean over all data, ``noise`` the standard deviation of what is added to each weight at each
+    step. The event is that the sum of ``watched`` times the end-to-end map crosses ``level`` (NaN: there is none).
+    """
+
+    batch: int
+    decay: float
+    lr: float
+    noise: float
+    watched: Float[np.ndarray, "m n"]
+    level: float
+    steps: int
+    every: int
+
+
+@checked(sizes=SIZES, replicas=integer(1))
 def random_nets(sizes: Sequence[int], replicas: int = 1, *, seed: int = 0) -> Nets:
-    """Weights N(0, 1/inputs of the layer), for layers from ``sizes[0]`` inputs to ``sizes[-1]`` outputs."""
+    """Networks with independent weights N(0, 1 / inputs of the layer); ``sizes`` runs from inputs to outputs."""
     rng = np.random.default_rng(seed)
     nets = _empty(sizes, replicas)
     for layer, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
@@ -58,8 +81,9 @@ def random_nets(sizes: Sequence[int], replicas: int = 1, *, seed: int = 0) -> Ne
     return nets
 
 
+@checked(sizes=SIZES, replicas=integer(1))
 def balanced_nets(end_to_end: Float[np.ndarray, "m n"], sizes: Sequence[int], replicas: int = 1) -> Nets:
-    """Networks of least weight for an end-to-end map: each layer carries the D-th root of its singular values.
+    """Networks of least weight norm for an end-to-end map: each layer has the D-th roots of its singular values.
 
     Raises :class:`InputError` where a hidden layer is narrower than the rank of the map.
     """
@@ -82,14 +106,24 @@ def balanced_nets(end_to_end: Float[np.ndarray, "m n"], sizes: Sequence[int], re
 
 
 def end_to_end(nets: Nets, sizes: Sequence[int]) -> Float[np.ndarray, "R m n"]:
-    """The products W_D ... W_1."""
+    """The product W_D ... W_1 of each network."""
     product = nets[:, 0, : sizes[1], : sizes[0]]
     for layer in range(1, len(sizes) - 1):
         product = nets[:, layer, : sizes[layer + 1], : sizes[layer]] @ product
     return product
 
 
-def follow(
+@checked(
+    sizes=SIZES,
+    decay=real(least=0),
+    lr=real(above=0),
+    steps=integer(1),
+    batch=optional(integer(1)),
+    temperature=optional(real(above=0)),
+    every=optional(integer(1)),
+    threads=optional(integer(1, 1024)),
+)
+def simulate(
     data: Gaussian | Samples,
     nets: Nets,
     sizes: Sequence[int],
@@ -103,108 +137,105 @@ def follow(
     every: int | None = None,
     seed: int = 0,
     threads: int | None = None,
-) -> Followed:
-    """Descend E |y - W x|^2 / 2 + decay/2 sum_l |W_l|^2 from ``nets``, which are left as they are.
+) -> Trajectories:
+    """Gradient descent on E |y - W x|^2 / 2 + decay/2 sum_l |W_l|^2, starting from ``nets`` (which are not changed).
 
     Args:
-        data: a joint Gaussian, or fixed samples.
-        sizes: of the layers, inputs first; any depth and widths.
+        data: a joint Gaussian distribution, or fixed samples.
+        nets: the weights to start from, as :func:`random_nets` and :func:`balanced_nets` make them.
+        sizes: the layer sizes, inputs first; any depth and widths.
         decay: weight decay; 0 for none.
         lr: learning rate.
-        steps: at most so many.
-        batch: mini-batches of so many: fresh ones of a Gaussian (they act through sum x x' and sum noise x', which are
-            drawn exactly, so that any batch costs the same), or of the fixed samples, without replacement in epochs.
-            None takes the mean over all.
-        temperature: adds sqrt(2 lr temperature) N(0, 1) to every weight at every step; None adds none.
-        event: stop a network when it happens; it is looked for at every step.
-        every: keep the end-to-end maps after so many steps each; None keeps none.
-        seed: of the random streams, one a network.
-        threads: to spread the networks over; the result does not depend on it.
+        steps: the largest number of steps.
+        batch: size of the mini-batches. Of a Gaussian distribution they are fresh samples, which enter through the sums
+            of x x' and noise x' alone; these are drawn exactly, so that the cost does not depend on the size. Of fixed
+            samples they are drawn without replacement, epoch by epoch. None: the mean over all data.
+        temperature: Langevin noise: sqrt(2 lr temperature) N(0, 1) is added to every weight at every step. None: no
+            noise.
+        event: ends the simulation of a network at the step at which it happens.
+        every: the end-to-end maps are kept every so many steps; None: none are kept.
+        seed: seed of the random streams, one for each network.
+        threads: number of threads that share the networks; the results do not depend on it.
 
-    Raises :class:`InputError` for values out of range, and for networks that diverge. Cost: about 1 us a step for
-    three layers of width 10 between 2 inputs and 2 outputs, twice that with noise (one core).
+    Raises :class:`InputError` for values out of range, and for networks that diverge. Cost: about 1 microsecond a step
+    for three layers of width 10 between 2 inputs and 2 outputs, twice that with noise (one core).
     """
-    decay = one_number(decay, "decay")
-    if decay < 0:
-        raise InputError(f"decay is {decay:g}", expected="zero or more")
-    lr, steps = positive_number(lr, "learning rate"), whole_number(steps, "steps", 1)
-    jump = 0.0 if temperature is None else math.sqrt(2 * lr * positive_number(temperature, "temperature"))
     m, n = data.correlation.shape
     if nets.shape != _empty(sizes, len(nets)).shape or (sizes[0], sizes[-1]) != (n, m):
         raise InputError(
             f"networks of shape {nets.shape} and sizes {tuple(sizes)} on {n} inputs and {m} outputs",
-            expected="weights as random_nets makes them, for the sizes of these data",
+            expected="weights as random_nets makes them, with the numbers of inputs and outputs of the data",
         )
-    size = 0 if batch is None else whole_number(batch, "batch", 1)
-    if isinstance(data, Samples) and size > len(data.inputs):
-        raise InputError(f"batch = {size}", expected=f"at most {len(data.inputs)}, the number of samples")
-    X, Y, regression, root, noise_root = data.sources(batches=size > 0)
-    watched = np.zeros((m, n)) if event is None else np.outer(event.u, event.v)
-    every = steps + 1 if every is None else whole_number(every, "every", 1)
-    at = np.arange(0, steps + 1, every) if every <= steps else np.empty(0, dtype=np.int64)
-    after, maps = nets.copy(), np.zeros((len(nets), len(at), m, n))
-    taken = np.empty(len(nets), dtype=np.int64)
-    layers, level = np.asarray(sizes), math.nan if event is None else float(event.level)
+    if isinstance(data, Samples) and (batch or 0) > len(data.inputs):
+        raise InputError(f"batch={batch}", expected=f"at most {len(data.inputs)}, the number of samples")
+    every = steps + 1 if every is None else every
+    settings = _Settings(
+        batch=batch or 0,
+        decay=decay,
+        lr=lr,
+        noise=0.0 if temperature is None else math.sqrt(2 * lr * temperature),
+        watched=np.zeros((m, n)) if event is None else np.outer(event.u, event.v),
+        level=math.nan if event is None else float(event.level),
+        steps=steps,
+        every=every,
+    )
+    source, moments = data.batch_source(batches=settings.batch > 0), (data.correlation, data.covariance)
+    kept = steps // every + 1 if every <= steps else 0
+    require(8 * kept * (1 + len(nets) * m * n), f"a simulation that keeps {kept:,} maps", hint="a larger every=")
+    map_steps = np.arange(0, steps + 1, every) if every <= steps else np.empty(0, dtype=np.int64)
+    after, maps = nets.copy(), np.zeros((len(nets), len(map_steps), m, n))
+    taken, layers = np.empty(len(nets), dtype=np.int64), np.asarray(sizes)
 
     def one(replica: int, stream: np.random.Generator) -> None:
-        taken[replica] = _descend(
-            after[replica], layers, data.correlation, data.covariance, X, Y, regression, root, noise_root, size, decay,
-            lr, jump, watched, level, steps, every, maps[replica], stream,
-        )  # fmt: skip
+        taken[replica] = _simulate_one(after[replica], layers, moments, source, settings, maps[replica], stream)
 
     over_threads(one, len(nets), seed, threads)
     if not np.isfinite(after).all():
         raise InputError(f"a network diverged at lr={lr:g}", hint="a smaller learning rate")
     happened = np.zeros(len(nets), dtype=bool)
     if event is not None:
-        begun, ended = ((end_to_end(w, sizes) * watched).sum((1, 2)) > event.level for w in (nets, after))
-        happened = begun != ended
-    return Followed(after, taken, taken * lr, happened, at, maps)
+        before, now = ((end_to_end(w, sizes) * settings.watched).sum((1, 2)) > event.level for w in (nets, after))
+        happened = before != now
+    return Trajectories(after, taken, taken * lr, happened, map_steps, maps)
 
 
 def _empty(sizes: Sequence[int], replicas: int) -> Nets:
-    for size in sizes:
-        whole_number(size, "layer size", 1)
     if len(sizes) < 2:
-        raise InputError(f"layers of sizes {tuple(sizes)}", expected="at least inputs and outputs")
-    return np.zeros((whole_number(replicas, "replicas", 1), len(sizes) - 1, max(sizes), max(sizes)))
+        raise InputError(f"layers of sizes {tuple(sizes)}", expected="at least the numbers of inputs and outputs")
+    shape = (replicas, len(sizes) - 1, max(sizes), max(sizes))
+    require(8 * math.prod(shape), f"{replicas:,} networks of sizes {as_text(tuple(sizes))}", hint="fewer networks")
+    return np.zeros(shape)
 
 
-@numba.njit(cache=True, nogil=True, error_model="numpy")  # type: ignore[untyped-decorator]
-def _descend(
-    nets: Float[np.ndarray, "D k k"],
+@compiled(cache=True, nogil=True, error_model="numpy")
+def _simulate_one(
+    net: Float[np.ndarray, "D k k"],
     sizes: Int[np.ndarray, " D1"],
-    correlation: Float[np.ndarray, "m n"],
-    covariance: Float[np.ndarray, "n n"],
-    X: Float[np.ndarray, "N n"],
-    Y: Float[np.ndarray, "N m"],
-    regression: Float[np.ndarray, "m n"],
-    root: Float[np.ndarray, "n n"],
-    noise_root: Float[np.ndarray, "m m"],
-    batch: int,
-    decay: float,
-    lr: float,
-    jump: float,
-    watched: Float[np.ndarray, "m n"],
-    level: float,
-    steps: int,
-    every: int,
+    moments: tuple[Float[np.ndarray, "m n"], Float[np.ndarray, "n n"]],
+    source: BatchSource,
+    settings: _Settings,
     maps: Float[np.ndarray, "T m n"],
     rng: np.random.Generator,
 ) -> int:
-    """Steps taken, ``nets`` changed and ``maps`` filled in place; batches come from X and Y where these have rows."""
-    depth, size = nets.shape[0], nets.shape[1]
-    m, n = correlation.shape
+    """Train one network, ``net``, and fill its ``maps``, both in place; returns the number of steps.
+
+    ``moments`` are the means of y x' and x x', which the mean over all data needs in place of mini-batches.
+    """
+    batch, decay, lr, noise = settings.batch, settings.decay, settings.lr, settings.noise
+    watched, level, steps, every = settings.watched, settings.level, settings.steps, settings.every
+    depth, size = net.shape[0], net.shape[1]
+    m, n = moments[0].shape
     forward = np.zeros((depth + 1, size, n))  # W_l ... W_1
     for j in range(n):
         forward[0, j, j] = 1.0
-    back = np.zeros((depth + 1, size, n))  # (W_D ... W_{l+1})' G
-    mean_yx, mean_xx = correlation.copy(), covariance.copy()
-    order, place = np.arange(X.shape[0]), X.shape[0]
+    backward = np.zeros((depth + 1, size, n))  # (W_D ... W_{l+1})' G
+    mean_yx, mean_xx = moments[0].copy(), moments[1].copy()
+    samples = source.inputs.shape[0]
+    order, place = np.arange(samples), samples
     began_above = False
     for step in range(steps + 1):
         for layer in range(depth):
-            _multiply(nets[layer], forward[layer], forward[layer + 1], sizes[layer + 1], sizes[layer], n)
+            _multiply(net[layer], forward[layer], forward[layer + 1], sizes[layer + 1], sizes[layer], n)
         W = forward[depth]
         if step % every == 0 and step // every < maps.shape[0]:
             maps[step // every] = W[:m]
@@ -220,23 +251,23 @@ def _descend(
             return step
         if step == steps:
             break
-        if batch > 0 and X.shape[0] > 0:
-            if place + batch > X.shape[0]:
+        if batch > 0 and samples > 0:
+            if place + batch > samples:
                 _shuffle(order, rng)
                 place = 0
-            _moments(X, Y, order[place : place + batch], mean_yx, mean_xx)
+            _moments(source.inputs, source.targets, order[place : place + batch], mean_yx, mean_xx)
             place += batch
         elif batch > 0:
-            _fresh_moments(regression, root, noise_root, batch, mean_yx, mean_xx, rng)
-        slope = back[depth]
+            _fresh_moments(source, batch, mean_yx, mean_xx, rng)
+        slope = backward[depth]
         for i in range(m):
             for j in range(n):
                 slope[i, j] = -mean_yx[i, j]
                 for k in range(n):
                     slope[i, j] += W[i, k] * mean_xx[k, j]
         for layer in range(depth - 1, -1, -1):
-            weights, rows, columns = nets[layer], sizes[layer + 1], sizes[layer]
-            above, below, under = back[layer + 1], back[layer], forward[layer]
+            weights, rows, columns = net[layer], sizes[layer + 1], sizes[layer]
+            above, below, under = backward[layer + 1], backward[layer], forward[layer]
             for i in range(columns):
                 for j in range(n):
                     below[i, j] = 0.0
@@ -247,13 +278,13 @@ def _descend(
                         below[k, j] += old * above[i, j]
                         gradient += above[i, j] * under[k, j]
                     new = old - lr * (gradient + decay * old)
-                    if jump > 0.0:
-                        new += jump * rng.standard_normal()
-                    weights[i, k] = 0.0 if abs(new) < _NOTHING else new
+                    if noise > 0.0:
+                        new += noise * rng.standard_normal()
+                    weights[i, k] = 0.0 if abs(new) < _NEGLIGIBLE else new
     return steps
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled(cache=True, nogil=True)
 def _multiply(
     A: Float[np.ndarray, "k k"],
     B: Float[np.ndarray, "k n"],
@@ -270,14 +301,14 @@ def _multiply(
             out[i, j] = total
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled(cache=True, nogil=True)
 def _shuffle(order: Int[np.ndarray, " N"], rng: np.random.Generator) -> None:
     for i in range(order.size - 1, 0, -1):
         j = int(rng.random() * (i + 1))
         order[i], order[j] = order[j], order[i]
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled(cache=True, nogil=True)
 def _moments(
     X: Float[np.ndarray, "N n"],
     Y: Float[np.ndarray, "N m"],
@@ -295,17 +326,19 @@ def _moments(
                 mean_yx[i, j] += Y[row, i] * X[row, j] / rows.size
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[untyped-decorator]
+@compiled(cache=True, nogil=True)
 def _fresh_moments(
-    regression: Float[np.ndarray, "m n"],
-    root: Float[np.ndarray, "n n"],
-    noise_root: Float[np.ndarray, "m m"],
+    source: BatchSource,
     batch: int,
     mean_yx: Float[np.ndarray, "m n"],
     mean_xx: Float[np.ndarray, "n n"],
     rng: np.random.Generator,
 ) -> None:
-    """Mean x x' and y x' of a batch of Gaussians: Wishart by Bartlett's triangle A, noise times A (Bartlett 1933)."""
+    """Means of x x' and y x' over a fresh batch: a Wishart matrix by its Bartlett triangle A, and noise times A.
+
+    Source: Bartlett 1933.
+    """
+    regression, root, noise_root = source.regression, source.root, source.noise_root
     n, m = root.shape[0], noise_root.shape[0]
     columns = min(n, batch)
     half = np.zeros((n, columns))  # root A / sqrt(b), so that mean x x' = half half'

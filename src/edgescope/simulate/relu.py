@@ -1,9 +1,8 @@
-"""Batch-1 SAM, label-noise SGD and plain SGD on the ReLU networks of theory: compiled, many seeds side by side."""
+"""SAM, label-noise SGD and SGD with batch size 1 on two- and three-layer ReLU networks, in compiled code."""
 
 from __future__ import annotations
 
 import copy
-import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,43 +17,60 @@ from edgescope.errors import InputError
 from edgescope.losses import Logistic, Loss, SquaredError
 from edgescope.models.shallow import ShallowNetwork
 from edgescope.models.simplified_norm import SimplifiedBatchNorm, SimplifiedLayerNorm
-from edgescope.simulate.relu_batchnorm import follow_batchnorm
-from edgescope.simulate.relu_steps import follow, follow_deep
+from edgescope.options import checked, integer, optional, real
+from edgescope.simulate.relu_batchnorm import train_batchnorm
+from edgescope.simulate.relu_steps import train_three_layers, train_two_layers
 
 _BLOCK = 100_000
-"""Steps drawn and taken by one call of compiled code."""
+"""Steps for which samples are drawn, and which one call of compiled code takes."""
 
 _MOMENTS = 10**8
-"""Numbers in the second moments that batch normalisation holds, 0.8 GB."""
+"""The largest number of entries of the second moments that batch normalisation keeps: 0.8 GB."""
 
 _PADDED = 8
-"""Columns are filled up to a multiple of this, so that no loop has an odd end."""
+"""Columns are padded to a multiple of this, so that vectorised loops need no remainder."""
 
 
 class ReluDescent:
-    """Training of one network on single samples, drawn uniformly with replacement; equal to the PyTorch optimizers.
+    """Training of one network on single samples, drawn uniformly with replacement.
 
-    ``rho``: :class:`edgescope.optim.SAM` around SGD on batches of one sample (Foret et al. 2021). ``sigma`` or
-    ``flip``: :class:`edgescope.optim.LabelNoiseSGD` (Blanc et al. 2020). Neither: plain SGD. ``model`` is a
-    :class:`ShallowNetwork` of two layers, or of three equally wide ones without normalisation, with relu or softplus
-    and one output; it is copied, and left as it was. ``x`` (n, d), ``y`` (n,) or (n, 1). ``loss`` is
-    :class:`SquaredError`, (f - y)^2 **without the factor 1/2**, or :class:`Logistic`. All in float64.
+    The steps equal those of the PyTorch optimizers: with ``rho``, :class:`edgescope.optim.SAM` around SGD with batch
+    size 1 (Foret et al. 2021); with ``sigma`` or ``flip``, :class:`edgescope.optim.LabelNoiseSGD` (Blanc et al. 2020);
+    with none of them, SGD.
 
-    Batch normalisation is that over the whole training set, as in ``normalize_over``, for which only relu is compiled.
-    Two objects with equal ``seed`` see the same samples and noise, however their steps are split into calls.
+    Args:
+        model: a :class:`ShallowNetwork` of two layers, or of three layers of equal width without normalisation, with
+            relu or softplus and one output. It is copied and not changed. Batch normalisation is over the whole
+            training set, as in ``normalize_over``, and is compiled for relu only.
+        x, y: inputs (n, d) and targets (n,) or (n, 1).
+        lr: learning rate.
+        rho: perturbation radius of SAM.
+        sigma: the targets are changed by plus or minus this, with equal probability.
+        flip: probability with which the sign of a target is flipped.
+        weight_decay: coupled weight decay.
+        loss: :class:`SquaredError`, (f - y)^2 **without the factor 1/2** (the default), or :class:`Logistic`.
+        seed: objects with equal seeds see the same samples and noise, however the steps are split into calls.
 
-    Raises :class:`InputError` for networks that are not compiled, for radii and rates that are not positive, for both
-    kinds of noise at once and for data that do not fit. Cost: 4 to 8 microseconds a step for width 500 in 30 dimensions
-    (softplus: some 10; three layers: 5 products with the middle one). Batch normalisation: 0.6 of one for every neuron
-    that fires, which at first is every other one, since each has a gradient through its own mean over all
-    samples: two products with a matrix of d + 1 rows, of which width matrices are held.
+    Everything is float64. Raises :class:`InputError` for networks that are not compiled, for radii and learning rates
+    that are not positive, for both kinds of noise at once and for data that do not fit the network.
+
+    Cost: 4 to 8 microseconds a step for width 500 in 30 dimensions (softplus: about 10; three layers: 5 products with
+    the middle layer). Batch normalisation: about 0.6 microseconds for every active neuron (half of them at first),
+    since each has a gradient through its mean over all samples; a (d + 1) x (d + 1) matrix is kept for each neuron.
     """
 
+    @checked(
+        lr=real(above=0),
+        rho=optional(real(above=0)),
+        sigma=optional(real(above=0)),
+        flip=optional(real(above=0, below=1)),
+        weight_decay=real(least=0),
+    )
     def __init__(
         self,
         model: ShallowNetwork,
         x: Float[Tensor | np.ndarray, "n d"],
-        y: Float[Tensor | np.ndarray, " n"],
+        y: Float[Tensor | np.ndarray, " n *one"],
         *,
         lr: float,
         rho: float | None = None,
@@ -64,15 +80,8 @@ class ReluDescent:
         loss: Loss | None = None,
         seed: int = 0,
     ) -> None:
-        for name, value in (("lr", lr), ("rho", rho), ("sigma", sigma)):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name}={value:g} of a simulation", expected="a positive finite number")
-        if flip is not None and not 0 < flip < 1:
-            raise InputError(f"flip={flip:g} of a simulation", expected="a probability above 0 and below 1")
         if sigma is not None and flip is not None:
             raise InputError("label noise with both sigma and flip", expected="one of the two")
-        if not (math.isfinite(weight_decay) and weight_decay >= 0):
-            raise InputError(f"weight_decay={weight_decay:g} of a simulation", expected="0 or more")
         self.lr, self.rho, self.sigma, self.flip, self.weight_decay = lr, rho, sigma, flip, weight_decay
         self.loss = SquaredError() if loss is None else loss
         self._smoothing = _smoothing(self.loss)
@@ -82,23 +91,24 @@ class ReluDescent:
         self._samples, self._noise = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2))
         self.steps = 0
 
+    @checked(steps=integer(0))
     def advance(self, steps: int) -> ReluDescent:
-        """Take so many more steps; returns this object, whose ``network`` then has the new weights."""
+        """Take ``steps`` more steps; returns this object, whose ``network`` then has the new weights."""
         while steps > 0:
             block = min(steps, _BLOCK)
             steps -= block
-            # One draw a step from each stream, so that it does not matter where a call ends.
+            # One number is drawn for each step from each stream, so that it does not matter where a call ends.
             order = (self._samples.random(block) * len(self._inputs)).astype(np.int64)
             targets, chances = self._targets[order], self._noise.random(block)
             if self.sigma is not None:
                 targets = targets + self.sigma * np.where(chances < 0.5, -1.0, 1.0)
             elif self.flip is not None:
                 targets = np.where(chances < self.flip, -targets, targets)
-            self.follow(order, targets)
+            self.train_on(order, targets)
         return self
 
-    def follow(self, order: Int[np.ndarray, " t"], targets: Float[np.ndarray, " t"]) -> ReluDescent:
-        """Take one step on each sample of ``order`` (indices into ``x``), with the targets that are given for it."""
+    def train_on(self, order: Int[np.ndarray, " t"], targets: Float[np.ndarray, " t"]) -> ReluDescent:
+        """Take one step on each sample of ``order`` (indices of rows of ``x``), with these ``targets``."""
         order = np.ascontiguousarray(order, dtype=np.int64)
         targets = np.ascontiguousarray(targets, dtype=np.float64)
         if order.ndim != 1 or order.shape != targets.shape or (order.size and not _within(order, len(self._inputs))):
@@ -119,29 +129,29 @@ class ReluDescent:
         smooth = isinstance(self.network.activation, nn.Softplus)
         norm = self.network.norm
         if isinstance(norm, SimplifiedBatchNorm):
-            follow_batchnorm(*weights, *how)
+            train_batchnorm(*weights, *how)
         elif len(self._layers) == 2:
-            follow_deep(*weights, *how, smooth)  # type: ignore[call-arg]
+            train_three_layers(*weights, *how, smooth)
         else:
             epsilon = norm.epsilon if isinstance(norm, SimplifiedLayerNorm) else 0.0
-            follow(*weights, *how, smooth, epsilon)  # type: ignore[call-arg]
+            train_two_layers(*weights, *how, smooth, epsilon)
         self.steps += len(order)
         self._write()
         return self
 
     @property
     def finite(self) -> bool:
-        """Whether no weight has run away."""
+        """Whether all weights are finite."""
         return all(bool(np.isfinite(part).all()) for part in (self._first, *self._rest))
 
     def state(self) -> dict[str, Any]:
-        """What :meth:`load_state` needs to continue bit for bit."""
+        """The state from which :meth:`load_state` continues bit for bit."""
         parts = {f"rest{number}": torch.from_numpy(part.copy()) for number, part in enumerate(self._rest)}
         streams = {name: _as_text(getattr(self, f"_{name}")) for name in ("samples", "noise")}
         return {"steps": self.steps, "first": torch.from_numpy(self._first.copy()), **parts, **streams}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from what :meth:`state` gave."""
+        """Continue from a result of :meth:`state`."""
         self.steps = int(state["steps"])
         self._first[:] = state["first"].numpy()
         for number, part in enumerate(self._rest):
@@ -165,7 +175,7 @@ class ReluDescent:
             if not bool(np.isfinite(values).all()):
                 raise InputError(f"{name} with values that are NaN or infinite")
         if self._smoothing >= 0 and not bool((np.abs(targets) == 1).all()):
-            raise InputError("the logistic loss on other targets", expected="targets of -1 and 1")
+            raise InputError("the logistic loss with targets other than -1 and 1", expected="targets of -1 and 1")
         if isinstance(self.network.norm, SimplifiedBatchNorm):
             if len(inputs) < 2:
                 raise InputError("batch normalisation over a batch of 1", expected="at least 2 samples")
@@ -185,7 +195,7 @@ class ReluDescent:
         return cast(list[nn.Linear], list(self.network.layers))
 
     def _tensors(self) -> list[Tensor]:
-        """The weights after those of the first layer, as the compiled functions take them."""
+        """All weights but those of the first layer, in the order in which compiled functions take them."""
         tensors: list[Tensor] = [layer.weight for layer in self._layers[1:]]
         if isinstance(self.network.norm, SimplifiedBatchNorm):
             tensors.append(self.network.norm.weight)
@@ -198,7 +208,7 @@ class ReluDescent:
         return _padded(weights), [tensor.detach().numpy().copy() for tensor in self._tensors()]
 
     def _write(self) -> None:
-        """Put the weights into the network."""
+        """Copy the weights into the network."""
         first = self._layers[0]
         size = first.in_features
         with torch.no_grad():
@@ -210,9 +220,9 @@ class ReluDescent:
 
 
 def advance_together(descents: Sequence[ReluDescent], steps: int, threads: int | None = None) -> None:
-    """Let every simulation take ``steps`` steps, side by side in ``threads`` threads (None: one a core).
+    """Advance all simulations by ``steps`` steps, in ``threads`` threads (None: one for each core).
 
-    The results do not depend on the number of threads. Compiled code holds no interpreter lock.
+    The results do not depend on the number of threads.
     """
     threads = threads or os.cpu_count() or 1
     if threads == 1 or len(descents) == 1:

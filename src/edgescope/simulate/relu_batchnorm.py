@@ -1,10 +1,11 @@
-"""Compiled one-sample steps on a ReLU network whose neurons are normalised over the whole training set.
+"""Compiled steps on single samples for a ReLU network with batch normalisation over the whole training set.
 
-A neuron w meets only those samples at which it fires. Between two steps they rarely change, and while they do not, all
-that matters of them is M = sum of x x^T: n times the mean square is w.M w, its gradient 2 M w. M is kept for every
-neuron; where a sample begins or ceases to fire, it changes by one outer product. Which samples can do so is known
-without looking at all of them: those that lie no farther from the kink than the weights have moved since all were
-looked at, and SAM is about to move them. M w, which is carried along, is worked out anew at every such look.
+The normalisation of a neuron w depends only on the samples at which it is active. They rarely change between two steps,
+and while they do not, they enter only through M = sum of x x^T: w.M w is n times the mean square, and 2 M w its
+gradient. M is kept for every neuron, and changes by one outer product where a sample becomes active or inactive. To
+find these samples it is not necessary to visit all: it can happen only to samples that are no farther from the kink
+than the weights have moved since the last full pass, plus the perturbation of SAM. M w is updated at each step, and
+recomputed in each full pass.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from edgescope.simulate.relu_steps import Matrix, Order, Vector, add_outer, compiled, multiply, slope_of_loss
 
 AHEAD = 8.0
-"""How many moves like the present one the samples near the kink are listed for, before all are looked at again."""
+"""A list of samples near the kink is long enough for about this many steps of the present length."""
 
 Fires = npt.NDArray[np.bool_]
 
@@ -32,8 +33,10 @@ def dot(one: Vector, other: Vector) -> float:
 def look(
     w: Vector, inputs: Matrix, squares: Vector, radius: float, fires: Fires, moment: Matrix, image: Vector, near: Order
 ) -> int:
-    """Where the neuron fires, its moment M and M w (``image``), afresh; into ``near`` the samples that a move by
-    ``radius`` could turn, whose number is returned."""
+    """A full pass: updates the samples at which the neuron is active (``fires``), M (``moment``) and M w (``image``).
+
+    Writes into ``near`` the samples that a move of the weights by ``radius`` could change, and returns their number.
+    """
     count = 0
     for k in range(len(inputs)):
         z = dot(w, inputs[k])
@@ -49,14 +52,14 @@ def look(
 
 @compiled
 def point_along(x: Vector, z: float, square: float, count: int, image: Vector, along: Vector) -> None:
-    """The gradient in w of z / rms, z = w.x, with ``square`` = ``count`` rms^2 and ``image`` = M w."""
+    """The gradient of z / rms with respect to w, where z = w.x, ``square`` = ``count`` rms^2 and ``image`` = M w."""
     scale = np.sqrt(count / square)
     for c in range(len(x)):
         along[c] = scale * (x[c] - z / square * image[c])
 
 
 @compiled
-def follow_batchnorm(
+def train_batchnorm(
     first: Matrix,
     gamma: Vector,
     head: Vector,
@@ -68,20 +71,21 @@ def follow_batchnorm(
     decay: float,
     smoothing: float,
 ) -> None:
-    """Steps on the samples ``order`` with these targets; SGD where ``rho`` is 0, else 1-SAM; in place.
+    """Train a network in place, one step for each sample of ``order``: SGD where ``rho`` is 0, else SAM.
 
-    A neuron that is silent at the sample has gradient zero in all of its weights, also through its root mean square, so
-    only those that fire are touched.
+    A neuron that is inactive at the sample has zero gradient in all of its weights, also through its root mean square,
+    so that only active neurons are updated.
     """
     (width, size), samples = first.shape, len(inputs)
     squares = (inputs * inputs).sum(1)
     fires = np.zeros((samples, width), dtype=np.bool_)
     moments, images = np.zeros((width, size, size)), np.empty((width, size))
     near, listed = np.empty((width, samples), dtype=np.int64), np.zeros(width, dtype=np.int64)
-    radius, moved, ahead = np.zeros(width), np.zeros(width), np.zeros(width)  # listed for; since then; by SAM
+    # The radius that the list covers; how far the weights have moved since; the perturbation of SAM.
+    radius, moved, ahead = np.zeros(width), np.zeros(width), np.zeros(width)
     along, z, h, active = np.empty((width, size)), np.empty(width), np.empty(width), np.empty(width, dtype=np.int64)
     head_there, gamma_there, w, image, push = head.copy(), gamma.copy(), np.empty(size), np.empty(size), np.empty(size)
-    pushes = np.empty((width, size))  # M times ``along``, worked out while M is at hand: to fetch it costs the most
+    pushes = np.empty((width, size))  # M times ``along``, computed while M is in the cache: loading M costs the most
     for j in range(width):
         listed[j] = look(first[j], inputs, squares, 0.0, fires[:, j], moments[j], images[j], near[j])
     for t in range(len(order)):
@@ -120,7 +124,7 @@ def follow_batchnorm(
                     there = dot(w, inputs[k])
                     if (there > 0) != fires[k, j]:
                         for c in range(size):
-                            image[c] += abs(there) * inputs[k, c]  # gained, or a negative one lost
+                            image[c] += abs(there) * inputs[k, c]  # a sample added, or one with w.x < 0 removed
                 z[j] = dot(w, x)
                 h[j] = 0.0
                 if z[j] > 0:

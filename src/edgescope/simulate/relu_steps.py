@@ -1,23 +1,24 @@
-"""Compiled steps of stochastic descent and of sharpness-aware minimization, one sample at a time, on ReLU networks.
+"""Compiled steps of SGD and of sharpness-aware minimization (SAM) on ReLU networks, one sample at a time.
 
 For a batch of one sample the gradient of a layer has rank one, and so has the perturbation of SAM: the perturbed
-network is evaluated from the pre-activations at hand, and no perturbed copy of the weights is made. The last columns of
-inputs and first-layer weights hold the bias (inputs 1) and zeros up to a multiple of 8 columns.
+network is evaluated from the pre-activations already computed, without a perturbed copy of the weights. The last
+columns of inputs and first-layer weights hold the bias (input 1) and zeros up to a multiple of 8 columns.
 """
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from edgescope import extras
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
 Order = npt.NDArray[np.int64]
 
-# Sums may be reordered, but NaN and infinity stay what they are, so that a run that diverges is seen to.
+# Sums may be reordered, but NaN and infinity are kept, so that divergence can be detected.
 _REORDER = {"reassoc", "contract", "nsz", "arcp"}
-compiled = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=_REORDER)
+compiled = extras.compiled(cache=True, nogil=True, error_model="numpy", fastmath=_REORDER)
 
 
 @compiled
@@ -31,7 +32,7 @@ def slope_of_loss(f: float, target: float, smoothing: float) -> float:
 
 @compiled
 def multiply(weights: Matrix, x: Vector, z: Vector) -> None:
-    """z = weights x, four rows at a time: a sum alone would wait for itself."""
+    """z = weights x, four rows at a time, since the additions of a single sum have to wait for each other."""
     rows = len(weights) // 4 * 4
     for j in range(0, rows, 4):
         z0, z1, z2, z3 = 0.0, 0.0, 0.0, 0.0
@@ -62,11 +63,11 @@ def add_outer(weights: Matrix, scale: float, left: Vector, right: Vector) -> Non
 def decay(t: float) -> float:
     """exp(-t) for 0 <= t <= 40, by the series of exp(-t/128) squared seven times, to 4e-14 of itself.
 
-    Plain arithmetic, unlike the exponential and the logarithm of the C library, is carried out four numbers at a time.
+    Plain arithmetic is vectorised, unlike the exponential and the logarithm of the C library.
     """
     y = t * (-1 / 128)
     square = y * y
-    # Even and odd powers apart: two short chains of multiplications instead of a long one.
+    # Even and odd powers are summed separately: two short chains of multiplications instead of a long one.
     even, odd = 1 / 479001600, 1 / 39916800
     even = ((((even * square + 1 / 3628800) * square + 1 / 40320) * square + 1 / 720) * square + 1 / 24) * square + 0.5
     odd = ((((odd * square + 1 / 362880) * square + 1 / 5040) * square + 1 / 120) * square + 1 / 6) * square
@@ -96,7 +97,7 @@ def activate(z: Vector, smooth: bool, h: Vector, slope: Vector) -> None:
     if smooth:
         for j in range(len(z)):
             t = abs(z[j])
-            small = decay(40.0 if t > 40 else t)  # which leaves NaN what it is
+            small = decay(40.0 if t > 40 else t)  # keeps NaN
             h[j] = max(z[j], 0.0) + log_above_one(small)
             slope[j] = (1.0 if z[j] > 0 else small) / (1 + small)
     else:
@@ -107,10 +108,13 @@ def activate(z: Vector, smooth: bool, h: Vector, slope: Vector) -> None:
 
 @compiled
 def output(z: Vector, head: Vector, smooth: bool, epsilon: float, h: Vector, g: Vector) -> float:
-    """f, what the head sees in ``h``, and df/dz in ``g``; ``epsilon`` > 0 is that of the layer normalisation."""
+    """The output f. Writes the inputs of the head into ``h`` and df/dz into ``g``.
+
+    ``epsilon`` is that of the layer normalisation; 0: there is none.
+    """
     activate(z, smooth, h, g)
     scale = 1.0
-    along = 0.0  # by how much a change along h matters less: the length is divided out
+    along = 0.0  # 1 where normalisation removes the component of the gradient along h
     if epsilon > 0:
         square = 0.0
         for j in range(len(z)):
@@ -129,7 +133,7 @@ def output(z: Vector, head: Vector, smooth: bool, epsilon: float, h: Vector, g: 
 
 
 @compiled
-def follow(
+def train_two_layers(
     first: Matrix,
     head: Vector,
     inputs: Matrix,
@@ -142,10 +146,10 @@ def follow(
     smooth: bool,
     epsilon: float,
 ) -> None:
-    """Steps on the samples ``order`` with these targets, of "no-bias", "bias" and "layernorm"; in place.
+    """Train networks of two layers ("no-bias", "bias" or "layernorm") in place, one step for each sample of ``order``.
 
-    SGD where ``rho`` is 0, else 1-SAM: z' = z + kappa |x|^2 df/dz, head' = head + kappa h, with kappa = rho sign(l') /
-    ||grad f||.
+    SGD where ``rho`` is 0; else SAM with batch size 1: z' = z + kappa |x|^2 df/dz, head' = head + kappa h, where
+    kappa = rho sign(l') / ||grad f||.
     """
     width = len(head)
     z, h, g, moved = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
@@ -175,7 +179,7 @@ def follow(
 
 
 @compiled
-def follow_deep(
+def train_three_layers(
     first: Matrix,
     middle: Matrix,
     head: Vector,
@@ -188,10 +192,10 @@ def follow_deep(
     smoothing: float,
     smooth: bool,
 ) -> None:
-    """The same for three layers without normalisation.
+    """:func:`train_two_layers` for three layers without normalisation.
 
-    With d = df/dz of the second hidden layer and h the first, the perturbed middle layer is M + kappa d h^T, applied
-    as it stands.
+    With d = df/dz of the second hidden layer and h the activations of the first, the perturbed middle layer is
+    M + kappa d h^T, which is applied without being formed.
     """
     width = len(head)
     z1, h1, s1, g1 = np.empty(width), np.empty(width), np.empty(width), np.empty(width)
@@ -232,7 +236,7 @@ def follow_deep(
 
 @compiled
 def pull_back(middle: Matrix, g2: Vector, s1: Vector, g1: Vector) -> None:
-    """df/dz of the first layer from that of the second."""
+    """Backpropagate df/dz from the second hidden layer (``g2``) to the first (``g1``)."""
     g1[:] = 0
     for j in range(len(g2)):
         if g2[j] != 0:

@@ -1,25 +1,25 @@
-"""Many replicas of a simulation over threads: each with a random stream of its own, whatever the number of threads."""
+"""Replicas of a simulation in several threads, each with its own random stream."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 
+from edgescope.extras import load
 from edgescope.theory.arguments import whole_number
 
 
 def over_threads(
     simulate: Callable[[int, np.random.Generator], None], replicas: int, seed: int, threads: int | None = None
 ) -> None:
-    """Call ``simulate(replica, stream)`` for every replica, over ``threads`` (numba's setting by default).
+    """Call ``simulate(replica, stream)`` for every replica, in ``threads`` threads (by default numba's setting).
 
-    Streams are spawned from ``seed``, one a replica, so that results do not depend on the number of threads; compiled
-    code must release the lock (``nogil=True``) for threads to help.
+    The streams are spawned from ``seed``, one for each replica, so that the results do not depend on the number of
+    threads. Compiled code must release the interpreter lock (``nogil=True``) for threads to make it faster.
     """
-    workers = numba.get_num_threads() if threads is None else whole_number(threads, "threads", 1)
+    workers = load("numba").get_num_threads() if threads is None else whole_number(threads, "threads", 1)
     seed = whole_number(seed, "seed", 0)
     streams = [np.random.Generator(np.random.PCG64(child)) for child in np.random.SeedSequence(seed).spawn(replicas)]
     if workers == 1:

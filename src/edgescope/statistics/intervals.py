@@ -1,4 +1,4 @@
-"""Bootstrap confidence intervals of statistics of a sample, by SciPy."""
+"""Bootstrap confidence intervals, by SciPy."""
 
 from __future__ import annotations
 
@@ -11,33 +11,31 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from edgescope.errors import InputError
+from edgescope.options import check_fields, integer, real
 
 Statistic = Callable[[Int[np.ndarray, "B n"]], Float[np.ndarray, " B"]]
 
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How an interval is found: ``resamples`` of the points, drawn with replacement from ``seed``."""
+    """Settings of a bootstrap interval: the number of resamples, the confidence level, and the seed."""
 
     resamples: int = 2000
     level: float = 0.95
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.resamples < 100:
-            raise InputError(f"{self.resamples} bootstrap resamples", expected="at least 100")
-        if not 0 < self.level < 1:
-            raise InputError(f"a confidence level of {self.level}", expected="one between 0 and 1", hint="0.95")
+        check_fields(self, "Bootstrap", resamples=integer(100), level=real(above=0, below=1))
 
     def interval(self, statistic: Statistic, points: int) -> tuple[float, float]:
-        """The percentile interval of a statistic of ``points`` points, given as a function of their places.
+        """The percentile interval of a statistic of ``points`` points.
 
-        ``statistic`` maps places (B, n), one row a resample, to B values; a resample in which it is not defined (NaN)
-        is left out. Percentiles, since the accelerated interval is not defined where all resamples agree; for the same
-        reason an interval around 1 or -1 may have no width. Source: Efron and Tibshirani 1993, ch. 13.
+        ``statistic`` maps indices of points (B, n), one row for each resample, to B values; resamples for which it is
+        NaN (not defined) are left out. Percentiles are used since the accelerated (BCa) interval is not defined where
+        all resamples agree; an interval around 1 or -1 may have zero width. Source: Efron and Tibshirani 1993, ch. 13.
         """
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # an interval without width is an answer
+            warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # an interval of zero width is a valid result
             drawn = stats.bootstrap(
                 (np.arange(points),),
                 lambda places, axis: statistic(np.atleast_2d(places)),
@@ -57,6 +55,6 @@ class Bootstrap:
 
 
 def counts(places: Int[np.ndarray, "B n"], points: int) -> Float[np.ndarray, "B N"]:
-    """How often each of ``points`` points was drawn into each resample."""
+    """How many times each of ``points`` points was drawn in each resample."""
     rows = np.arange(len(places))[:, None] * points
     return np.bincount((places + rows).ravel(), minlength=len(places) * points).reshape(len(places), points) * 1.0

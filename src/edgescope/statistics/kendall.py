@@ -1,4 +1,4 @@
-"""Kendall's rank correlation over runs, and granulated along the axes of a grid of hyper-parameters."""
+"""Kendall's rank correlation over runs, also granulated along the axes of a grid of hyper-parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from edgescope.errors import InputError
-from edgescope.statistics.columns import checked_columns
+from edgescope.options import checked, choice, instance_of, optional
+from edgescope.statistics.columns import Column, checked_columns
 from edgescope.statistics.intervals import Bootstrap, counts
 
 Ties = Literal["a", "b"]
@@ -18,7 +19,7 @@ Ties = Literal["a", "b"]
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """A rank correlation in [-1, 1], the ends of its bootstrap interval, and the number of points it is of."""
+    """A rank correlation in [-1, 1], with the ends of its bootstrap interval and the number of points."""
 
     value: float
     low: float
@@ -28,34 +29,31 @@ class RankCorrelation:
 
 @dataclass(frozen=True)
 class Granulated:
-    """psi along each axis, their mean Psi, and along how many lines of the grid each psi is a mean."""
+    """The correlation psi along each axis, their mean Psi, and the number of grid lines that each psi averages over."""
 
     axes: dict[str, RankCorrelation]
     mean: RankCorrelation
     lines: dict[str, int]
 
 
-def kendall(
-    measure: Sequence[float], gap: Sequence[float], *, ties: Ties = "a", bootstrap: Bootstrap | None = None
-) -> RankCorrelation:
-    """Kendall's tau between a measure and, say, the generalization gap, one entry a run.
+@checked(ties=choice("a", "b"), bootstrap=optional(instance_of(Bootstrap)))
+def kendall(measure: Column, gap: Column, *, ties: Ties = "a", bootstrap: Bootstrap | None = None) -> RankCorrelation:
+    """Kendall's tau of a measure and another quantity, such as the generalization gap, with one entry for each run.
 
-    Without association and ties its standard deviation is sqrt(2 (2n + 5) / (9 n (n - 1))), 0.14 for 25 points.
+    For independent columns without ties its standard deviation is sqrt(2 (2n + 5) / (9 n (n - 1))), 0.14 for 25 points.
 
     Args:
         measure, gap: n numbers each, n at least 3, neither constant.
-        ties: "a": a tied pair counts zero, as Jiang et al. define it; "b": tied pairs are left out of the normalisation
-            (as :func:`scipy.stats.kendalltau` does).
-        bootstrap: resamples, level and seed of the interval. A pair of two draws of one point says nothing, and is left
-            out of numerator and normalisation.
+        ties: "a": a tied pair counts as zero, as Jiang et al. define it; "b": tied pairs are left out of the
+            normalisation (as in :func:`scipy.stats.kendalltau`).
+        bootstrap: resamples, level and seed of the interval. Pairs of two draws of the same point are left out of
+            numerator and normalisation.
 
     Raises :class:`InputError` for columns that are constant, too short, of unequal length, or not finite.
     Memory: n^2 numbers. Cost: 10 ms for 25 points and 2,000 resamples.
     Source: Kendall 1938; Jiang et al. 2020 (arXiv 1912.02178), eq. 3.
     """
     x, y = checked_columns({"measure": measure, "gap": gap})
-    if ties not in ("a", "b"):
-        raise InputError(f"ties='{ties}'", expected="'a' or 'b'")
     order = pair_signs(x) * pair_signs(y)
     untied = [np.abs(pair_signs(column)) for column in (x, y)]
 
@@ -70,29 +68,31 @@ def kendall(
     return RankCorrelation(value, *(bootstrap or Bootstrap()).interval(tau, x.size), x.size)
 
 
+@checked(bootstrap=optional(instance_of(Bootstrap)))
 def granulated_kendall(
-    measure: Sequence[float],
-    gap: Sequence[float],
-    axes: Mapping[str, Sequence[Any]],
+    measure: Column,
+    gap: Column,
+    axes: Mapping[str, Sequence[Any] | np.ndarray],
     *,
     over: Sequence[str] | None = None,
     bootstrap: Bootstrap | None = None,
 ) -> Granulated:
     """Kendall's tau-a along each axis of a grid of hyper-parameters with all others fixed, averaged.
 
-    psi of an axis is the mean of tau over its lines: the sets of runs that differ along this axis only. A line with
-    fewer than two runs (others diverged, say) is left out. Psi is the mean of psi over the axes. So a measure that
-    follows one hyper-parameter alone, which follows the gap, has a low Psi, whatever its plain tau.
+    psi of an axis is the mean of tau over its lines, the sets of runs that differ along this axis only. Lines with
+    fewer than two runs (for example because others diverged) are left out. Psi is the mean of psi over the axes. A
+    measure that correlates with the gap only because both depend on one hyper-parameter has a low Psi, whatever its
+    tau.
 
     Args:
         measure, gap: n numbers each.
         axes: by name, the setting of each of the n runs, such as ``{"lr": ..., "batch": ..., "seed": ...}``.
-        over: the axes to granulate along (default: all); the others, such as the seed, only tell lines apart.
-        bootstrap: as for :func:`kendall`; points are resampled, and lines that a resample leaves without a pair are
-            left out of it.
+        over: the axes to granulate along (default: all); others, such as the seed, only distinguish lines.
+        bootstrap: as for :func:`kendall`; points are resampled, and lines without a pair of different points are left
+            out of a resample.
 
-    Raises :class:`InputError` also for an axis that is missing, of one setting only, or too short, and for two runs of
-    equal settings. Source: Jiang et al. 2020 (arXiv 1912.02178), eq. 4 and 5.
+    Raises :class:`InputError` as :func:`kendall` does, and for an axis that is missing, has a single setting, or is too
+    short, and for two runs with equal settings. Source: Jiang et al. 2020 (arXiv 1912.02178), eq. 4 and 5.
     """
     x, y = checked_columns({"measure": measure, "gap": gap})
     chosen = list(axes) if over is None else list(over)
@@ -135,11 +135,11 @@ def pair_signs(column: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n n"]:
 
 
 def over_pairs(matrix: Float[np.ndarray, "n n"], drawn: Float[np.ndarray, "B n"]) -> Float[np.ndarray, " B"]:
-    """The sum over all ordered pairs of points, each as often as both were drawn; the diagonal has to be zero."""
+    """The sum over all ordered pairs of points, weighted by how often both were drawn; the diagonal has to be zero."""
     return np.einsum("bi,bi->b", drawn @ matrix, drawn)
 
 
-def _labels(axes: Mapping[str, Sequence[Any]], points: int) -> dict[str, np.ndarray]:
+def _labels(axes: Mapping[str, Sequence[Any] | np.ndarray], points: int) -> dict[str, np.ndarray]:
     """The settings of each axis as whole numbers, in any order."""
     labels = {}
     for name, settings in axes.items():
@@ -153,14 +153,14 @@ def _labels(axes: Mapping[str, Sequence[Any]], points: int) -> dict[str, np.ndar
     if distinct < points:
         raise InputError(
             f"{points} runs with {distinct} different settings of {', '.join(labels)}",
-            expected="one run a setting",
+            expected="one run for each setting",
             hint="an axis for the seed",
         )
     return labels
 
 
 def _lines(labels: dict[str, np.ndarray], along: str) -> list[np.ndarray]:
-    """The places of the runs on each line along an axis, lines of a single run left out."""
+    """The indices of the runs on each line along an axis, without lines of a single run."""
     others = [column for name, column in labels.items() if name != along]
     place = np.zeros_like(labels[along])
     if others:

@@ -1,8 +1,8 @@
-"""Rank correlation with what other columns explain taken out."""
+"""Partial rank correlation: the correlation of two columns given further columns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
@@ -10,45 +10,45 @@ from jaxtyping import Float, Int
 from scipy import stats
 
 from edgescope.errors import InputError
-from edgescope.statistics.columns import checked_columns
+from edgescope.options import checked, choice, instance_of, optional
+from edgescope.statistics.columns import Column, checked_columns
 from edgescope.statistics.intervals import Bootstrap, counts
 from edgescope.statistics.kendall import RankCorrelation, over_pairs, pair_signs
 
 Products = Callable[[Int[np.ndarray, "B n"]], Float[np.ndarray, "B k k"]]
 
-_SINGULAR = 1e-9  # smallest eigenvalue of a matrix of correlations; less is rounding
+_SINGULAR = 1e-9  # a smaller eigenvalue of a correlation matrix is rounding
 
 
+@checked(method=choice("spearman", "kendall"), bootstrap=optional(instance_of(Bootstrap)))
 def partial_rank_correlation(
-    measure: Sequence[float],
-    gap: Sequence[float],
-    given: Mapping[str, Sequence[float]],
+    measure: Column,
+    gap: Column,
+    given: Mapping[str, Column],
     *,
     method: Literal["spearman", "kendall"] = "spearman",
     bootstrap: Bootstrap | None = None,
 ) -> RankCorrelation:
-    """The rank correlation of a measure with, say, the generalization gap, given further columns.
+    """The rank correlation of a measure and another quantity, such as the generalization gap, given further columns.
 
-    Over a grid of learning rates and batch sizes a measure that contains them may follow the gap for that reason
-    alone; given both, only what it says beyond them counts. Ranks do not change under a logarithm: ``given`` may hold
-    lr or log lr.
+    Over a grid of learning rates and batch sizes, a measure that contains them may correlate with the gap for that
+    reason alone; given both, only its additional information counts. Ranks do not change under a logarithm: ``given``
+    may contain lr or log lr.
 
     Args:
         measure, gap: n numbers each.
-        given: the columns to take out by name, such as ``{"log lr": ..., "log batch": ...}``.
+        given: the columns to condition on by name, such as ``{"log lr": ..., "log batch": ...}``.
         method: "spearman": the correlation of mid-ranks after linear regression on the mid-ranks of ``given``;
-            "kendall": the same of the signs of all pairs of points, tied pairs 0, which for one given column is
-            Kendall's partial tau-b. It need not vanish where measure and gap are independent given the columns.
+            "kendall": the same for the signs of all pairs of points (tied pairs are 0), which for one given column is
+            Kendall's partial tau-b. It need not be 0 where measure and gap are independent given the columns.
         bootstrap: as for :func:`kendall`. Resamples in which the correlation is not defined are left out.
 
     Raises :class:`InputError` for columns that are constant, too short, of unequal length or not finite, and where the
-    given columns explain the measure, the gap or each other wholly.
+    given columns determine the measure, the gap or each other.
     Source: Kendall 1942; Kendall and Stuart 1973, ch. 27 (partial correlation from the inverse of the matrix).
     """
     if not given:
-        raise InputError("no columns to take out", expected="at least one in given=", hint="kendall(measure, gap)")
-    if method not in ("spearman", "kendall"):
-        raise InputError(f"method='{method}'", expected="'spearman' or 'kendall'")
+        raise InputError("no columns to condition on", expected="at least one in given=", hint="kendall(measure, gap)")
     named = {"measure": measure, "gap": gap} | {f"given '{name}'": column for name, column in given.items()}
     columns = np.stack(checked_columns(named))
     size = columns.shape[1]

@@ -1,31 +1,35 @@
-"""How a cloud of points hangs together over all scales: lifetimes of its components, their sums, its dimension."""
+"""Persistent homology (degree 0) of a point cloud: lifetimes of its components, their sums, and its dimension."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 from jaxtyping import Float
 from scipy import stats
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import squareform
 
 from edgescope.errors import InputError, NotKnownError
+from edgescope.options import checked, real
 
-FEWEST = 20  # points: fewer leave no room for subsets of several sizes
+MIN_POINTS = 20
+"""With fewer points there are not enough subsets of different sizes for the regression."""
+
 _SIZES = 8  # subset sizes of the regression, evenly spaced in their logarithm
-_SMALLEST = 1 / 8  # the smallest subset, as a share of the points
-_SETS = 4  # random subsets of each size but the whole, whose sums are averaged
+_SMALLEST = 1 / 8  # the smallest subset, as a fraction of the points
+_SUBSETS = 4  # random subsets averaged for each size smaller than the whole
 
 
 @dataclass(frozen=True)
 class Persistence:
-    """What the components of a point cloud tell.
+    """Persistent-homology dimension and lifetime sum of a point cloud.
 
-    ``dimension`` is the persistent-homology dimension (PH^0) with the standard error of its regression, both infinite
-    where the sums grow as fast as the number of points, as those of no finite dimension do;
-    ``lifetime_sum`` is E_alpha over all points, in (unit of the distance)^alpha. ``sizes`` and ``sums`` are what the
-    regression saw: the numbers of points in the subsets, and the mean E_alpha of each.
+    ``dimension`` is the persistent-homology dimension (PH^0) and ``dimension_error`` the standard error of its
+    regression; both are infinite where the sums grow as fast as the number of points, which no finite dimension allows.
+    ``lifetime_sum`` is E_alpha over all points, in (unit of the distance)^alpha. ``sizes`` and ``sums`` are the data of
+    the regression: the number of points in the subsets, and the mean E_alpha of the subsets of each size.
     """
 
     dimension: float
@@ -37,13 +41,14 @@ class Persistence:
 
 
 def lifetimes(distances: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n-1"]:
-    """The n - 1 finite lifetimes of the connected components of growing balls, ascending, in the unit of distance.
+    """The n - 1 finite lifetimes of the connected components, in ascending order and in the unit of the distance.
 
-    Degree 0 of the persistent homology of the Vietoris-Rips filtration: components are born at 0 and die when a
-    distance joins them to another, so these are the lengths of the edges of a minimum spanning tree. Computed by Gudhi
-    (extra ``topology``). Cost: n^2 log n; 0.1 s for 1,000 points, 1 s for 3,000.
+    Degree 0 of the persistent homology of the Vietoris-Rips filtration: every point is a component born at 0, and a
+    component dies at the distance at which it merges with another. The lifetimes are therefore the edge lengths of a
+    minimum spanning tree, which are the merge heights of single-linkage clustering. Unlike SciPy's sparse spanning
+    tree, that clustering counts distances of 0. Cost: O(n^2); 0.01 s for 1,000 points.
 
-    Raises :class:`InputError` for what is no matrix of distances, and where Gudhi is not installed.
+    Raises :class:`InputError` where ``distances`` is not a finite, symmetric distance matrix.
     """
     given = np.asarray(distances, dtype=np.float64)
     if given.ndim != 2 or given.shape[0] != given.shape[1] or given.shape[0] < 2:
@@ -51,41 +56,39 @@ def lifetimes(distances: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n-1"]:
     if not np.isfinite(given).all():
         raise InputError("distances that are NaN or infinite", expected="finite distances", hint="a shorter trajectory")
     if (given < 0).any() or given.diagonal().any() or not np.allclose(given, given.T):
-        raise InputError("a matrix that is no matrix of distances", expected="symmetric, none negative, zero diagonal")
-    transform = _gudhi().RipsPersistence(homology_dimensions=0, input_type="full distance matrix")
-    intervals = transform.fit_transform([given])[0]
-    finite = np.sort(intervals[np.isfinite(intervals[:, 1]), 1])
-    # Points that coincide live for no time, which Gudhi leaves out.
-    return np.concatenate([np.zeros(len(given) - 1 - len(finite)), finite])
+        raise InputError(
+            "the matrix is not a distance matrix", expected="symmetric, with no negative entry and a zero diagonal"
+        )
+    return np.sort(linkage(squareform(given, checks=False), method="single")[:, 2])
 
 
+@checked(alpha=real(above=0, most=100))
 def persistence(distances: Float[np.ndarray, "n n"], *, alpha: float = 1.0, seed: int = 0) -> Persistence:
     """Persistent-homology dimension and lifetime sum of a point cloud, from the distances between its points.
 
     E_alpha(n), the sum of lifetimes to the power alpha, grows as n^((d - alpha) / d) for n points of a set of dimension
     d > alpha. The slope m of log E_alpha over log n, by least squares on the mean of random subsets (drawn from
-    ``seed``) of n/8 to n points, gives d = alpha / (1 - m). The standard error is that of the slope, passed on to d; it
-    does not know of the bias of small n (uniform points: low by some 10% for d = 3 and 1,000 points), nor of the
-    dependence between subsets. E_alpha depends on the number of points: compare equal ones only.
+    ``seed``) of n/8 to n points, gives d = alpha / (1 - m). The standard error of d is propagated from that of the
+    slope; it includes neither the bias at small n (for 1,000 uniform points in d = 3, about 10% too low) nor the
+    dependence between subsets. E_alpha depends on the number of points: compare clouds with equal numbers only.
 
-    Cost: 29 calls of :func:`lifetimes`, most of them on few points; some 1.5 s for 1,000 points.
-    Raises :class:`InputError` for fewer than 20 points and alpha that is not positive, :class:`NotKnownError` where
+    Cost: 29 calls of :func:`lifetimes`, most of them on few points; about 0.4 s for 1,000 points.
+    Raises :class:`InputError` for fewer than 20 points or an alpha that is not positive, :class:`NotKnownError` where
     all or most points coincide.
     Sources: Schweinhart 2021 (arXiv 1808.02196), Birdal et al. 2021 (arXiv 2111.13171), Algorithm 1; lifetime sums:
     Andreeva et al. 2024 (arXiv 2407.08723).
     """
     distances = np.asarray(distances, dtype=np.float64)
-    if not (alpha > 0 and math.isfinite(alpha)):
-        raise InputError(f"alpha={alpha} of lifetime sums", expected="a positive number")
     points = len(distances)
-    if points < FEWEST:
-        raise InputError(f"{points} points for a persistent-homology dimension", expected=f"at least {FEWEST}")
+    if points < MIN_POINTS:
+        raise InputError(f"{points} points for a persistent-homology dimension", expected=f"at least {MIN_POINTS}")
     total = float((lifetimes(distances) ** alpha).sum())
     if total == 0:
-        raise NotKnownError("all points coincide, which have no dimension", hint="iterates further apart")
+        raise NotKnownError("all points coincide, so they have no dimension", hint="iterates further apart")
     sizes = np.unique(np.geomspace(max(5.0, _SMALLEST * points), points, _SIZES).round().astype(int))
     generator = np.random.default_rng(seed)
-    sums = [float(np.mean([_sum_of_subset(distances, n, alpha, generator) for _ in range(_SETS)])) for n in sizes[:-1]]
+    smaller = sizes[:-1].tolist()
+    sums = [float(np.mean([_sum_of_subset(distances, n, alpha, generator) for _ in range(_SUBSETS)])) for n in smaller]
     sums.append(total)
     if min(sums) <= 0:
         raise NotKnownError("most points coincide, so that subsets of them have no extent", hint="a larger stride")
@@ -104,11 +107,3 @@ def persistence(distances: Float[np.ndarray, "n n"], *, alpha: float = 1.0, seed
 def _sum_of_subset(distances: np.ndarray, size: int, alpha: float, generator: np.random.Generator) -> float:
     chosen = generator.choice(len(distances), size, replace=False)
     return float((lifetimes(distances[np.ix_(chosen, chosen)]) ** alpha).sum())
-
-
-def _gudhi() -> ModuleType:
-    try:
-        from gudhi import sklearn
-    except ImportError as error:
-        raise InputError("Gudhi is not installed", hint="pip install 'edgescope[topology]'") from error
-    return sklearn

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shlex
-import subprocess
 import sys
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import torch
+
+from edgescope.store.commit import working_commit
 
 
 def run_info(command: str | None = None) -> dict[str, Any]:
@@ -32,14 +32,3 @@ def run_info(command: str | None = None) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def working_commit() -> str | None:
-    """The git commit of the working directory, with ``-dirty`` where files differ; None without git or repository."""
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}  # looking must not take the user's index lock
-    try:
-        answer = subprocess.run(describe, capture_output=True, text=True, timeout=10, env=environment, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.strip() or None

@@ -57,7 +57,7 @@ def _take_apart(thing: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         items = [_take_apart(item, f"{path}.{i}", tensors) for i, item in enumerate(thing)]
         return {"list" if isinstance(thing, list) else "tuple": items}
     raise InputError(
-        f"state '{path}' is a {type(thing).__name__}, which a checkpoint cannot hold",
+        f"state '{path}' is a {type(thing).__name__}, which a checkpoint cannot store",
         expected="tensors, arrays, numbers, text, None, and lists, tuples and dicts of them",
     )
 

@@ -1,51 +1,71 @@
-"""The record of one run: a single SQLite file that a killed process cannot damage and others can read meanwhile."""
+"""The record of one run: a single SQLite file that a killed process cannot damage and that others can read meanwhile.
+
+Damage is detected: readings, arrays, events and settings have checksums, a ledger counts them (checksums.py), and a
+closed record has a digest of the whole file (seal.py). One process writes at a time (lock.py); reading needs no write
+permission (opening.py).
+"""
 
 from __future__ import annotations
 
+import array
 import contextlib
-import difflib
-import hashlib
 import json
-import operator
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
-import polars as pl
 from jaxtyping import Float, Int
 
-from edgescope.errors import InputError, RecordError, UnknownNameError
+from edgescope.errors import EdgescopeWarning, InputError, RecordError
+from edgescope.short_errors import short_errors
 from edgescope.store import database as db
-from edgescope.store.cells import decode_array, decode_number, encode_array, encode_json, encode_number
-from edgescope.store.checkpoint import checkpoint_files
-from edgescope.store.info import run_info
+from edgescope.store import tables
+from edgescope.store.appending import as_step, cells_of, forget, remove_after, write_step
+from edgescope.store.cells import decode_array, encode_json
+from edgescope.store.checkpoint import Checkpoint, latest_checkpoint
+from edgescope.store.creation import FILE, create_record, fill
+from edgescope.store.fingerprint import SESSION_EVENTS, fingerprint_of
+from edgescope.store.lock import holder_of
+from edgescope.store.opening import Opened, open_to_read
+from edgescope.store.reading import RecordReader
+from edgescope.store.tags import TAGS, check_tags, with_tags
+from edgescope.store.writing import Transaction, Writer
+from edgescope.user_code import describe_exception
 
 if TYPE_CHECKING:  # a reader of records needs neither the measures nor the objective below them
-    from edgescope.measures.measure import Reading
+    import polars as pl
 
-FILE: Final = "record.sqlite"
-SESSION_EVENTS: Final = ("resumed", "interrupted")  # how a run was carried out, not what it found
+    from edgescope.measures.reading import Reading
+
+ENDED: Final = ("finished", "diverged")
 Status = Literal["running", "finished", "diverged", "interrupted", "failed"]
+State = Literal["running", "finished", "diverged", "interrupted", "failed", "abandoned"]
 
 
+@short_errors
 class Record:
     """The record of a run in ``folder/record.sqlite``.
 
     Every call that writes is one transaction. What was committed survives the death of the process at any moment (a
-    power cut may cost the last steps, never the file). Any number of processes may read while one writes. Use it as a
-    context manager, or call :meth:`close`. All methods raise :class:`RecordError` for a full disk, a corrupt file, or
-    a file that another process is writing for longer than two seconds.
+    power cut may cost the last steps, never the file). Any number of processes may read while one writes: the first
+    call that writes takes the lock of the folder, and :meth:`close` gives it back. Use it as a context manager, or call
+    :meth:`close`; where the block of a running record ends by an exception its status becomes "failed", by Ctrl-C
+    "interrupted". All methods raise :class:`RecordError` for a full disk, a damaged file, or a record that another
+    process writes to. :attr:`fault` is the last call's that could not write, None where it could.
     """
 
-    def __init__(self, folder: Path, database: sqlite3.Connection) -> None:
-        self.folder = folder
-        self.path = folder / FILE
-        self._database = database
+    def __init__(self, folder: Path, database: sqlite3.Connection, opened: Opened | None = None) -> None:
+        self.folder, self.path = folder, folder / FILE
+        self.fault: RecordError | None = None
+        self._reader = RecordReader(self.path, opened, None if opened else database)
+        self._writer: Writer | None = None if opened else Writer(database)  # in memory
+        self._closed = False
 
     @classmethod
     def create(
@@ -55,234 +75,296 @@ class Record:
         config: dict[str, Any] | None = None,
         command: str | None = None,
         overwrite: bool = False,
+        tags: Mapping[str, str] | None = None,
     ) -> Record:
-        """A new record with its configuration and :attr:`info`; the folder is made.
+        """A new record with its configuration (anything JSON can hold) and :attr:`info`; the folder is made.
 
-        ``config`` is anything JSON can hold. ``command`` is this process's command line by default. A folder that
-        has a record or checkpoints raises :class:`RecordError` unless ``overwrite``, which removes them. The file
-        appears whole or not at all.
+        ``command`` is this process's command line by default; ``tags`` select runs. A folder that has a record
+        or checkpoints raises :class:`RecordError` unless ``overwrite``, which removes them. The file appears whole.
         """
-        folder = Path(folder)
-        path, fresh = folder / FILE, folder / f".{FILE}.new"
-        settings = [("config", encode_json(config or {}, "the configuration")), ("status", "running")]
-        with db.faults(path):
-            stale = checkpoint_files(folder)
-            if (path.exists() or stale) and not overwrite:
-                kind = "a record" if path.exists() else "checkpoints"
-                raise RecordError(f"{folder} already holds {kind} of a run", hint="--resume, or another folder")
-            folder.mkdir(parents=True, exist_ok=True)
-            db.remove(fresh)
-            try:
-                with contextlib.closing(db.connect(fresh)) as database:
-                    database.execute("PRAGMA journal_mode = WAL")
-                    with db.transaction(database):
-                        db.lay_out(database)
-                        database.executemany("INSERT INTO meta VALUES (?, ?)", settings)
-                        info = [(key, encode_json(value, key)) for key, value in run_info(command).items()]
-                        database.executemany("INSERT INTO info VALUES (?, ?)", info)
-            except BaseException:
-                db.remove(fresh)
-                raise
-            db.remove(path)
-            for checkpoint in stale:  # a resumed run must not continue from those of the run before
-                checkpoint.unlink()
-            fresh.rename(path)
-        return cls.open(folder)
+        writer = create_record(Path(folder), config or {}, command, overwrite, check_tags(tags))
+        record = cls(Path(folder), writer.database)
+        record._take(writer)
+        return record
+
+    @classmethod
+    def in_memory(cls, config: dict[str, Any] | None = None, tags: Mapping[str, str] | None = None) -> Record:
+        """An empty record in memory, with all methods of a record. It is lost when closed."""
+        database = db.connect(Path(":memory:"))
+        fill(database, config or {}, with_tags({}, check_tags(tags)))
+        return cls(Path(":memory:"), database)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Record:
-        """The record in ``folder``, to read or to continue; :class:`RecordError` if there is none or it is broken."""
+        """The record in ``folder``, to read or to continue; :class:`RecordError` if there is none or it is damaged.
+
+        Damage that does not affect the rows, such as altered bits outside of them or lost commits, is reported as an
+        :class:`EdgescopeWarning`. Costs one pass over the file.
+        """
         folder = Path(folder)
         path = folder / FILE
         with db.faults(path):
             if not path.is_file():
                 raise RecordError(f"{folder} holds no record", expected=f"the folder of a run, with a file {FILE}")
-            database = db.connect(path)
-            try:
-                db.check(database, path)
-            except BaseException:
-                database.close()
-                raise
-        return cls(folder, database)
+            opened = open_to_read(path)
+        for problem in opened.checked.problems:
+            warnings.warn(f"{path}: {problem}", EdgescopeWarning, stacklevel=2)
+        return cls(folder, opened.database, opened)
+
+    @classmethod
+    def resume(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        step: int | None = None,
+        config: dict[str, Any] | None = None,
+        extend: bool = False,
+    ) -> Record:
+        """The record in ``folder``, to be continued: its lock is taken, it is running, with an event "resumed".
+
+        ``step`` is where the run goes on from, by default the last step of the record. A run that has finished or
+        diverged is opened and left as it is, unless ``extend``. Raises :class:`RecordError` for a record that another
+        process writes to, that is damaged, or whose configuration is not ``config``, where one is given.
+        """
+        record = cls.open(folder)
+        try:
+            if config is not None:
+                record.require(config)
+            if record.status not in ENDED or extend:
+                record.claim()
+                at = (record.last_step or 0) if step is None else step
+                record.note(at, "resumed", f"continued from step {at}")
+                record.set_status("running")
+            return record
+        except BaseException:
+            record.close()
+            raise
+
+    def claim(self) -> None:
+        """Take the lock of the folder now, as the first call that writes would, after a check of the whole record.
+
+        Raises :class:`RecordError` that names the process where another one writes to it.
+        """
+        if self._closed:
+            raise db.record_error(sqlite3.ProgrammingError("closed"), self.path)
+        if self._writer is None:
+            writer = Writer.of(self.path)
+            self._take(writer)
+            for problem in writer.problems:
+                if problem not in self._reader.checked.problems:
+                    warnings.warn(f"{self.path}: {problem}", EdgescopeWarning, stacklevel=2)
 
     def append(
         self, step: int, readings: Iterable[Reading], events: Iterable[tuple[str, str]] = (), add: bool = False
     ) -> None:
-        """Write all that was read at ``step`` in one transaction; ``events`` are pairs (kind, text).
+        """Write all readings of ``step`` in one transaction; ``events`` are pairs (kind, text).
 
         A step written again replaces what it had, except events that :meth:`note` wrote; with ``add`` it keeps its
         other measures and events. NaN and infinities are kept.
         """
-        step, readings, now = _as_step(step), list(readings), _now()
-        values: list[tuple[Any, ...]] = []
-        arrays: list[tuple[Any, ...]] = []
-        for slot, reading in enumerate(readings):
-            if any(other.measure == reading.measure for other in readings[:slot]):
-                raise InputError(f"measure '{reading.measure}' was given twice at step {step}")
-            name = f"measure '{reading.measure}'"
-            for position, (part, value) in enumerate(reading.values.items()):
-                error = encode_number(reading.errors.get(part), f"the error of {name}")
-                values.append((step, slot, position, part, encode_number(value, name), error))
-            arrays += [(step, slot, part, encode_array(array, name)) for part, array in reading.arrays.items()]
-        costs = [(r.cost.losses, r.cost.gradients, r.cost.products, float(r.seconds)) for r in readings]
-        with self._writing() as database:
-            first = _clear(database, step, [reading.measure for reading in readings] if add else None)
-            database.execute("INSERT OR IGNORE INTO step VALUES (?)", (step,))
-            rows = [(step, first + slot, r.measure, r.note) for slot, r in enumerate(readings)]
-            database.executemany("INSERT INTO reading VALUES (?, ?, ?, ?)", rows)
-            values = [(step, first + slot, *rest) for _, slot, *rest in values]
-            database.executemany("INSERT INTO value VALUES (?, ?, ?, ?, ?, ?)", values)
-            arrays = [(step, first + slot, *rest) for _, slot, *rest in arrays]
-            database.executemany("INSERT INTO array VALUES (?, ?, ?, ?)", arrays)
-            timing = [(step, first + slot, *cost) for slot, cost in enumerate(costs)]
-            database.executemany("INSERT INTO timing VALUES (?, ?, ?, ?, ?, ?)", timing)
-            happened = [(step, kind, text, now) for kind, text in events]
-            database.executemany("INSERT OR IGNORE INTO event VALUES (?, ?, ?, 0, ?)", happened)
+        step = as_step(step)
+        cells = cells_of(step, readings)
+        with self._writing() as work:
+            write_step(work, step, cells, add)
+            for kind, text in events:
+                work.add_event(step, kind, text, noted=False)
+
+    def remove_after(self, step: int) -> int:
+        """Remove readings, arrays and events of later steps, in one transaction; the number of steps removed.
+
+        Events about the session ("resumed", "failed", ...) are kept.
+        """
+        step = as_step(step)
+        with self._writing() as work:
+            return remove_after(work, step, SESSION_EVENTS)
 
     def note(self, step: int, kind: str, text: str) -> None:
         """Write an event ("diverged", "resumed", "interrupted", "stopped"); the same one twice is kept once."""
-        row = (_as_step(step), kind, text, _now())
-        with self._writing() as database:
-            database.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?, 1, ?)", row)
+        step = as_step(step)
+        with self._writing() as work:
+            work.add_event(step, kind, text, noted=True)
 
     def set_status(self, status: Status) -> None:
-        """Say how the run stands: running, finished, diverged, interrupted or failed."""
+        """Set the status of the run: running, finished, diverged, interrupted or failed."""
         if status not in get_args(Status):
             raise InputError(f"status '{status}'", expected=f"one of {', '.join(get_args(Status))}")
-        with self._writing() as database:
-            database.execute("UPDATE meta SET value = ? WHERE key = 'status'", (status,))
+        with self._writing() as work:
+            work.set("meta", "status", status)
+
+    def end_by(self, error: BaseException) -> None:
+        """Set the status after ``error``: "interrupted" for Ctrl-C, otherwise "failed", with an event that names it."""
+        if isinstance(error, KeyboardInterrupt):
+            self.set_status("interrupted")
+            return
+        self.note(self.last_step or 0, "failed", describe_exception(error))
+        self.set_status("failed")
+
+    def extend(
+        self,
+        config: dict[str, Any],
+        step: int | None = None,
+        measures: Iterable[str] = (),
+        events: Iterable[Sequence[str]] = (),
+    ) -> None:
+        """Give the run another configuration, such as one with more steps, in one transaction.
+
+        With ``step`` it is running again from there, and of that step only the readings of ``measures``, these
+        ``events`` (kind, text) and those of ``SESSION_EVENTS`` stay.
+        """
+        text = encode_json(config, "the configuration")
+        with self._writing() as work:
+            work.set("meta", "config", text)
+            if step is not None:
+                forget(work, as_step(step), set(measures), {*map(tuple, events)}, SESSION_EVENTS)
+                work.set("meta", "status", "running")
 
     def set_info(self, key: str, value: Any) -> None:
-        """Add to :attr:`info`, or replace there; ``value`` is anything JSON can hold."""
+        """Add or replace an entry of :attr:`info`; ``value`` is anything JSON can hold."""
         text = encode_json(value, f"info '{key}'")
-        with self._writing() as database:
-            database.execute("INSERT OR REPLACE INTO info VALUES (?, ?)", (key, text))
+        with self._writing() as work:
+            work.set("info", key, text)
 
     @property
     def status(self) -> Status:
-        return self._meta("status")  # type: ignore[return-value]
+        """The status of the run, as last written."""
+        with self._reader.reading("settings") as database:
+            return database.execute("SELECT value FROM meta WHERE key = 'status'").fetchone()[0]
+
+    @property
+    def state(self) -> State:
+        """:attr:`status`, except that of a run which is "running" while no live process writes to it: "abandoned"."""
+        status = self.status
+        if status != "running" or self._writer is not None or self._reader.checked.schema == 1:
+            return status
+        holder = holder_of(self.folder)
+        return status if holder is not None and holder.alive else "abandoned"
 
     @property
     def config(self) -> dict[str, Any]:
-        """The configuration of the run, as JSON gives it back (tuples are lists)."""
-        return json.loads(self._meta("config"))
+        """The configuration of the run, as read back from JSON (tuples become lists)."""
+        with self._reader.reading("settings") as database:
+            return json.loads(database.execute("SELECT value FROM meta WHERE key = 'config'").fetchone()[0])
 
     @property
     def info(self) -> dict[str, Any]:
         """Versions, platform, command, commit, threads, start time, and what :meth:`set_info` added."""
-        return {key: json.loads(value) for key, value in self._rows("SELECT key, value FROM info ORDER BY rowid")}
+        with self._reader.reading("settings") as database:
+            rows = database.execute("SELECT key, value FROM info ORDER BY rowid")
+            return {key: json.loads(value) for key, value in rows}
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags that the run was created with, such as its method and network; empty if there are none."""
+        return check_tags(self.info.get(TAGS))
 
     @property
     def last_step(self) -> int | None:
         """The largest step appended so far; None in an empty record."""
-        return self._rows("SELECT max(step) FROM step")[0][0]
+        with self._reader.reading("step") as database:
+            return database.execute("SELECT max(step) FROM step").fetchone()[0]
 
-    def table(self) -> pl.DataFrame:
-        """All scalars, one row a step, measure and part.
+    def require(self, config: dict[str, Any]) -> None:
+        """Raise :class:`RecordError` that names the first difference where the run has another configuration."""
+        then, now = self.config, json.loads(encode_json(config, "the configuration"))
+        for name in {**now, **then}:
+            if then.get(name) != now.get(name):
+                found = f"the run in {self.folder} has {name} = {then.get(name)}, not {now.get(name)}"
+                raise RecordError(found, expected="the configuration it was started with", hint="another folder")
+
+    def table(self, *measures: str) -> pl.DataFrame:
+        """All scalars, or those of these ``measures``, one row a step, measure and part.
 
         Columns: step, measure, part, value, error, losses, gradients, products, note. The three costs stand once a
         reading, in the row of its first part (null in the others), so that sums are right. ``error`` is null where
-        none is known; a reading without values has one row with a null value.
+        none is known; a reading without values has one row with a null value. Takes up to three times the memory of the
+        table; :meth:`pieces` takes that of a piece.
         """
-        rows = self._rows(
-            "SELECT step, measure, ifnull(part, ''), value, error, iif(first, losses, NULL),"
-            " iif(first, gradients, NULL), iif(first, products, NULL), note FROM"
-            " (SELECT *, ifnull(position, 0) = 0 AS first FROM reading LEFT JOIN value USING (step, slot))"
-            " JOIN timing USING (step, slot) ORDER BY step, slot, position"
-        )
-        decoded = [(*row[:3], decode_number(row[3]), decode_number(row[4]), *row[5:]) for row in rows]
-        columns = {"step": pl.Int64, "measure": pl.String, "part": pl.String, "value": pl.Float64, "error": pl.Float64}
-        counts = {"losses": pl.Int64, "gradients": pl.Int64, "products": pl.Int64}
-        return pl.DataFrame(decoded, schema=columns | counts | {"note": pl.String}, orient="row")
+        with self._reader.reading("reading") as database:
+            return tables.readings_table(tables.select_readings(database, measures))
+
+    def pieces(self, *measures: str, rows: int = 100_000) -> Iterator[pl.DataFrame]:
+        """The rows of :meth:`table` in pieces of whole steps, of about so many ``rows``; none for a record without any.
+
+        Each piece is what the record has when it is read, also while the run goes on.
+        """
+        after, count = -1, max(1, rows)
+        while True:
+            with self._reader.reading("step") as database:
+                last = database.execute(tables.LAST_OF, (after, count)).fetchone()[0]
+            if last is None:
+                return
+            with self._reader.reading("reading", steps=(after + 1, last)) as database:
+                found = tables.readings_table(tables.select_readings(database, measures, (after + 1, last)))
+            if not found.is_empty():
+                yield found
+            count = max(1, count * rows // max(1, found.height)) if found.height > rows else count
+            after = last
 
     def wide(self, *names: str) -> pl.DataFrame:
         """One row a step, a column a scalar, named ``measure`` or ``measure/part``.
 
-        ``names`` choose measures or single columns, in this order; all by default. A step without that scalar has null.
+        ``names`` choose measures or single columns, in this order; all by default. A step without that scalar has null,
+        and a measure that never had a value is a column of nulls (of those not named, unless it has arrays).
         """
-        table = self.table().filter(pl.col("value").is_not_null())
-        column = pl.when(pl.col("part") == "").then(pl.col("measure")).otherwise(pl.format("{}/{}", "measure", "part"))
-        table = table.with_columns(column.alias("column"))
-        known = table.select("column", "measure").unique(maintain_order=True).rows()
-        chosen: dict[str, None] = {}
-        for name in names or [column for column, _ in known]:
-            matching = [column for column, measure in known if name in (column, measure)]
-            if not matching:
-                raise _unknown(name, sorted({measure for _, measure in known}))
-            chosen |= dict.fromkeys(matching)
-        if not known:
-            return pl.DataFrame(schema={"step": pl.Int64})
-        return table.pivot("column", index="step", values="value").sort("step").select("step", *chosen)
+        with self._reader.reading() as database:
+            arrays = {measure for (measure,) in database.execute(tables.WITH_ARRAYS)}
+            known = [measure for (measure,) in database.execute(tables.MEASURES)]
+            chosen = [m for m in known if any(name == m or name.startswith(f"{m}/") for name in names)]
+            return tables.wide_table(self.table(*chosen), known, arrays, names)
 
     def series(self, measure: str, part: str = "") -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """Steps and values of one scalar, by step; both empty where the measure has no such part.
 
         Raises :class:`UnknownNameError` for a measure that a record with readings does not have.
         """
-        rows = self._rows(
-            "SELECT step, value FROM reading JOIN value USING (step, slot)"
-            " WHERE measure = ? AND part = ? ORDER BY step",
-            (measure, part),
-        )
-        if not rows:
-            known = [name for (name,) in self._rows("SELECT DISTINCT measure FROM reading ORDER BY measure")]
-            if known and measure not in known:
-                raise _unknown(measure, known)
-        values = np.array([decode_number(value) for _, value in rows], dtype=np.float64)
-        return np.array([step for step, _ in rows], dtype=np.int64), values
+        with self._reader.reading("reading", measure=measure) as database:
+            steps, values = array.array("q"), array.array("d")
+            for step, value in tables.select_series(database, measure, part, self._reader.is_trusted()):
+                steps.append(step)
+                values.append(float(value))
+            if not steps:
+                tables.require_measure(database, measure)
+            return np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)
 
     def array(self, step: int, measure: str, part: str = "") -> np.ndarray:
-        """The array that ``measure`` gave at ``step``, in the dtype and shape that it had."""
-        rows = self._rows(
-            "SELECT npy FROM reading JOIN array USING (step, slot) WHERE step = ? AND measure = ? AND part = ?",
-            (_as_step(step), measure, part),
-        )
-        if not rows:
-            raise InputError(f"no array '{measure}' with part '{part}' at step {step} in {self.path}")
-        return decode_array(rows[0][0])
+        """The array of ``measure`` at ``step``, in its original dtype and shape."""
+        with self._reader.reading("array", "reading", measure=measure) as database:
+            rows = database.execute(tables.ARRAY, (as_step(step), measure, part)).fetchall()
+            if rows:
+                return decode_array(rows[0][0])
+        raise InputError(f"no array '{measure}' with part '{part}' at step {step} in {self.path}")
 
     def costs(self) -> pl.DataFrame:
         """What each reading cost: step, measure, losses, gradients, products (passes over the data), seconds."""
-        rows = self._rows(
-            "SELECT step, measure, losses, gradients, products, seconds FROM reading"
-            " JOIN timing USING (step, slot) ORDER BY step, slot"
-        )
-        columns = {"step": pl.Int64, "measure": pl.String, "losses": pl.Int64, "gradients": pl.Int64}
-        return pl.DataFrame(rows, schema=columns | {"products": pl.Int64, "seconds": pl.Float64}, orient="row")
+        with self._reader.reading("reading") as database:
+            return tables.costs_table(database.execute(tables.COSTS))
 
     def events(self) -> pl.DataFrame:
         """What happened, by step: step, kind, text, time (UTC, ISO 8601)."""
-        rows = self._rows("SELECT step, kind, text, time FROM event ORDER BY step, rowid")
-        columns = {"step": pl.Int64, "kind": pl.String, "text": pl.String, "time": pl.String}
-        return pl.DataFrame(rows, schema=columns, orient="row")
+        with self._reader.reading("event") as database:
+            return tables.events_table(database.execute(tables.EVENTS).fetchall())
 
     def fingerprint(self) -> str:
-        """A SHA-256 of configuration, status, every number and array, and events: equal for bit-for-bit equal runs.
+        """A SHA-256 of all results of the run, equal for runs that are equal bit for bit; see ``store.fingerprint``."""
+        with self._reader.reading("settings", "step", "reading", "array", "event") as database:
+            return fingerprint_of(database)
 
-        Left out is what differs between two carryings-out of the same run: costs, times, :attr:`info`, and the events
-        "resumed" and "interrupted".
-        """
-        digest = hashlib.sha256()
-        for query in (
-            "SELECT key, value FROM meta ORDER BY key",
-            "SELECT step FROM step ORDER BY step",
-            "SELECT step, slot, measure, note FROM reading ORDER BY step, slot",
-            "SELECT step, slot, part, value, error FROM value ORDER BY step, slot, position",
-            "SELECT step, slot, part, npy FROM array ORDER BY step, slot, part",
-            f"SELECT step, kind, text FROM event WHERE kind NOT IN {SESSION_EVENTS} ORDER BY step, kind, text",
-        ):
-            with db.faults(self.path):
-                for row in self._database.execute(query):
-                    digest.update(repr(row).encode())
-            digest.update(b"\n")
-        return digest.hexdigest()
+    def latest_checkpoint(self) -> Checkpoint | None:
+        """As :func:`edgescope.store.latest_checkpoint`; an event says where a newer one is damaged."""
+        found = latest_checkpoint(self.folder)
+        if found is not None and found.notice:
+            self.note(found.step, "checkpoint", found.notice)
+        return found
 
     def close(self) -> None:
-        """Fold the write-ahead log into the one file and let go of it; harmless when closed already."""
-        # Where folding fails (full disk, a reader at work) the log stays beside the file and nothing is lost.
-        with contextlib.suppress(sqlite3.Error):
-            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._database.close()
+        """Merge the write-ahead log into the file, seal it, and close it; harmless if already closed."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._writer is not None:
+            self._writer.close(self.path)
+        else:
+            self._reader.close()
 
     def __enter__(self) -> Record:
         return self
@@ -290,53 +372,29 @@ class Record:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and self._writer is not None and not self._closed:
+            with contextlib.suppress(RecordError):
+                if self.status == "running":
+                    self.end_by(error)
         self.close()
 
+    def _take(self, writer: Writer) -> None:
+        self._writer = writer
+        self._reader.read_from(writer.database)
+        weakref.finalize(self, writer.release)  # of a record that nobody closes
+
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with db.faults(self.path), db.transaction(self._database):
-            yield self._database
+    def _writing(self) -> Iterator[Transaction]:
+        try:
+            self.claim()
+            assert self._writer is not None
+            with db.faults(self.path), self._writer.transaction() as work:
+                yield work
+        except RecordError as error:
+            self.fault = error
+            raise
+        self.fault = None
 
-    def _rows(self, query: str, arguments: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        with db.faults(self.path):
-            return self._database.execute(query, arguments).fetchall()
-
-    def _meta(self, key: str) -> str:
-        return self._rows("SELECT value FROM meta WHERE key = ?", (key,))[0][0]
-
-
-def _clear(database: sqlite3.Connection, step: int, measures: Sequence[str] | None) -> int:
-    """Remove what a step holds, or of these ``measures`` alone; the first slot that is free then."""
-    if measures is None:
-        for table in db.STEP_TABLES:
-            database.execute(f"DELETE FROM {table} WHERE step = ?", (step,))
-        database.execute("DELETE FROM event WHERE step = ? AND noted = 0", (step,))
-        return 0
-    for measure in measures:
-        for (slot,) in database.execute("SELECT slot FROM reading WHERE step = ? AND measure = ?", (step, measure)):
-            for table in db.STEP_TABLES:
-                if table != "step":
-                    database.execute(f"DELETE FROM {table} WHERE step = ? AND slot = ?", (step, slot))
-    return int(database.execute("SELECT ifnull(max(slot), -1) + 1 FROM reading WHERE step = ?", (step,)).fetchone()[0])
-
-
-def _as_step(step: int) -> int:
-    try:
-        number = operator.index(step)
-    except TypeError:
-        number = -1
-    if not 0 <= number < 2**63:
-        raise InputError(f"step {step!r}", expected="a whole number from 0")
-    return number
-
-
-def _unknown(name: str, known: list[str]) -> UnknownNameError:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    expected = f"one of {', '.join(known)}" if known else "a record with readings"
-    return UnknownNameError(
-        f"no measure '{name}' in the record", expected=expected, hint=f"'{near[0]}'" if near else None
-    )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    @property
+    def _database(self) -> sqlite3.Connection:
+        return self._reader.database

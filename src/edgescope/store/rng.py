@@ -1,4 +1,4 @@
-"""The state of all random generators that training draws from, taken and given back."""
+"""Saving and restoring the states of all random generators that training uses."""
 
 from __future__ import annotations
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from edgescope.extras import require
+
+require("studies", "studies need", "joblib", "numba", "polars")
+
 from edgescope.registry import Registry
 from edgescope.studies.dimension import Dimension
 from edgescope.studies.edge import Edge

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from edgescope.store import Record
-from edgescope.studies.seen import Seen
+from edgescope.studies.threshold_series import ThresholdSeries
 
 
 def times(record: Record) -> pl.DataFrame:
@@ -26,12 +26,12 @@ def series(runs: dict[str, Record], names: Sequence[str], measure: str, part: st
     return pl.concat(parts)
 
 
-def intervals(seen: Iterable[Seen]) -> pl.DataFrame:
+def intervals(series: Iterable[ThresholdSeries]) -> pl.DataFrame:
     """Where runs settle: run, and of its ratios from the first arrival on the mean and the middle 80%."""
     rows = []
-    for run in seen:
+    for run in series:
         low, high = np.quantile(run.after, [0.1, 0.9]) if run.after.size else (np.nan, np.nan)
-        rows.append((run.name, low, run.mean, high))
+        rows.append((run.name, low, float(run.after.mean()) if run.after.size else np.nan, high))
     return pl.DataFrame(rows, schema=["run", "low", "middle", "high"], orient="row")
 
 
@@ -47,14 +47,3 @@ def steps_of(runs: dict[str, Record]) -> pl.DataFrame:
         more = readings.filter(pl.col("part") == "actual").select("step", "note", rounding="error")
         rows.append(values.join(more, on="step").with_columns(run=pl.lit(name)))
     return pl.concat(rows, how="diagonal") if rows else pl.DataFrame()
-
-
-def spectra(record: Record) -> pl.DataFrame:
-    """Every spectrum of a record: moment, node, weight; empty where none was taken."""
-    table = record.table()
-    steps = table.filter((pl.col("measure") == "spectrum") & pl.col("value").is_not_null())["step"].to_list()
-    parts = []
-    for step in steps:
-        nodes, weights = (record.array(step, "spectrum", part) for part in ("nodes", "weights"))
-        parts.append(pl.DataFrame({"moment": [f"step {step}"] * len(nodes), "node": nodes, "weight": weights}))
-    return pl.concat(parts) if parts else pl.DataFrame()

@@ -1,18 +1,26 @@
-"""Many runs: the tasks, where they are carried out (here, in processes, on a cluster), and grids of them."""
+"""Many runs: tasks, where they are run (in this process, in several, on a cluster), and grids of configurations."""
 
+from edgescope.extras import require
+
+require("studies", "sweeps need", "joblib")
+
+from edgescope.sweep.planned_run import PlannedRun
 from edgescope.sweep.run_tasks import check_cluster, check_jobs, run_tasks
-from edgescope.sweep.runs import TrainTask, carry_out, grid, rates, run
-from edgescope.sweep.task import Outcome, Task
+from edgescope.sweep.runs import TrainTask, grid, rates, run, run_training
+from edgescope.sweep.task import Outcome, Tagged, Task, tasks_on
 
 __all__ = [
     "Outcome",
+    "PlannedRun",
+    "Tagged",
     "Task",
     "TrainTask",
-    "carry_out",
     "check_cluster",
     "check_jobs",
     "grid",
     "rates",
     "run",
     "run_tasks",
+    "run_training",
+    "tasks_on",
 ]

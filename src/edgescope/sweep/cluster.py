@@ -15,15 +15,17 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 from joblib import cpu_count
-from threadpoolctl import threadpool_limits
 
+from edgescope import description
 from edgescope.errors import EdgescopeError, InputError
+from edgescope.extras import load, require
+from edgescope.store.lock import Holder, holder_of, time_of
 from edgescope.sweep.processes import begin
-from edgescope.sweep.task import Outcome, carry_out_task, conclude, read_json, write_json
+from edgescope.sweep.task import Outcome, conclude, read_json, run_task, write_json
 
 REACH_SECONDS: Final = 3.0
 """For somebody to listen at the address."""
@@ -32,7 +34,10 @@ CONNECT_SECONDS: Final = 6.0
 """For a scheduler to answer on it."""
 
 STOP_SECONDS: Final = 10.0
-"""For runs under way to stop after Ctrl-C, and for those of a sweep that was killed to notice the next one."""
+"""For runs under way to stop after Ctrl-C."""
+
+LOCK: Final = description.OWNER
+"""In the same folder, with the process of that sweep: a run whose sweep was killed stops too."""
 
 OWNER: Final = "cluster.json"
 """In the folder of the sweep: which sweep its runs belong to. A run that finds another one there stops."""
@@ -54,6 +59,7 @@ class Cluster:
         self._client = connected(address)
         self._executor = self._client.get_executor(pure=False)
         self._owner = uuid.uuid4().hex
+        self._keeper: Holder | None = None
         self._busy: set[Future[Outcome]] = set()
 
     def room(self) -> int:
@@ -69,25 +75,24 @@ class Cluster:
             folder=folder,
             out=self._out,
             owner=self._owner,
+            keeper=self._keeper,
             modules=self._modules,
             here=os.getcwd(),
             neighbours={address: hosts.count(worker["host"]) for address, worker in self._workers().items()},
         )
-        future: Future[Outcome] = self._executor.submit(_sealed(), cloudpickle.dumps((carry_out_order, order)))
+        future: Future[Outcome] = self._executor.submit(_sealed(), cloudpickle.dumps((run_order, order)))
         self._busy.add(future)
         return future
 
     def __enter__(self) -> Cluster:
-        orphans = read_json(self._out / OWNER).get("owner") is not None
         write_json(self._out / OWNER, {"owner": self._owner})
-        if orphans:  # a sweep was killed here, and its workers may still be at it
-            time.sleep(1.0)
+        self._keeper = holder_of(self._out, LOCK)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(EdgescopeError):
             write_json(self._out / OWNER, {"owner": None})
         for future in self._busy:
             future.cancel()
@@ -112,12 +117,10 @@ def connected(address: str) -> Any:
     )
     if plain := re.fullmatch(r"(?:tcp|tls)://\[?([^\[\]]+)\]?:(\d+)/?", address):
         _wait_for(plain[1], int(plain[2]), refusal)  # Dask tries for as long as for a slow answer
-    try:
-        from distributed import Client
-    except ImportError as fault:
-        raise InputError("a cluster needs Dask", hint="pip install 'edgescope[cluster]'") from fault
+    require("cluster", "a cluster needs", "distributed", "threadpoolctl")
+    from distributed import Client
 
-    class Quiet(Client):  # type: ignore[misc]
+    class Quiet(Client):
         def __del__(self) -> None:
             """We close what we open; a client that never came to be would wait here, and complain."""
 
@@ -156,7 +159,8 @@ def _sealed() -> Callable[[bytes], Outcome]:
 class Order:
     """A task for a worker. It is pickled by itself: what it consists of may be known only once ``modules`` are there.
 
-    ``here`` is the working directory; ``neighbours`` says how many workers share the machine of each.
+    ``keeper`` is the process of the sweep, by its lock on ``out``. ``here`` is the working directory; ``neighbours``
+    says how many workers share the machine of each.
     """
 
     task: bytes
@@ -164,18 +168,34 @@ class Order:
     folder: Path
     out: Path
     owner: str
+    keeper: Holder | None
     modules: tuple[str, ...]
     here: str
     neighbours: dict[str, int]
 
     def stop_unless_owned(self) -> None:
         """Called a few times a second by the run."""
-        if self.owner_now() != self.owner:
+        if self.belongs_to() != "us":
             raise KeyboardInterrupt
 
-    def owner_now(self) -> str | None:
-        """Which sweep the runs belong to; where the file cannot be read, nothing is known and nothing stops."""
-        return read_json(self.out / OWNER).get("owner", self.owner)
+    def belongs_to(self) -> Literal["us", "nobody", "another"]:
+        """Whose the runs are: nobody's where the process of the sweep has ended, by itself or killed.
+
+        Where the files that say so cannot be read, nothing is known and they are ours.
+        """
+        owner = read_json(self.out / OWNER).get("owner", self.owner)
+        if owner not in (self.owner, None):
+            return "another"
+        holder = None
+        with contextlib.suppress(OSError):
+            holder = holder_of(self.out, LOCK)
+        if self.keeper is not None and holder is not None and holder.pid:
+            if _process_of(holder) != _process_of(self.keeper):
+                return "another"
+            # Before a lock counts as left it is looked at by the clock of the file system: ours may be wrong.
+            if not holder.alive and not _alive_by_clock_of_files(self.out):
+                return "nobody"
+        return "nobody" if owner is None else "us"
 
     def claim(self) -> None:
         """Say that the run was begun; refuse where this sweep had it begun before, on a worker that is no more."""
@@ -189,24 +209,38 @@ class Order:
         write_json(self.folder / "begun.json", {"by": self.owner})
 
 
-def carry_out_order(order: Order) -> Outcome:
+def _process_of(holder: Holder) -> tuple[int, str, str]:
+    return holder.pid, holder.machine, holder.start
+
+
+def _alive_by_clock_of_files(folder: Path) -> bool:
+    try:
+        holder = holder_of(folder, LOCK, time_of(folder))
+    except OSError:
+        return True
+    return holder is None or holder.alive
+
+
+def run_order(order: Order) -> Outcome:
     """What a worker does. A worker with several threads still does one run at a time: runs own their process."""
     import cloudpickle
     from distributed import get_worker
 
     with _ALONE:
+        if order.belongs_to() != "us":  # it waited here for longer than its sweep lived
+            return Outcome(order.name, order.folder, "interrupted", 0.0)
         order.claim()
         threads = max(1, cpu_count() // order.neighbours.get(get_worker().address, 1))
         before = torch.get_num_threads()
         if order.here not in sys.path:
             sys.path.insert(0, order.here)
         try:
-            with contextlib.chdir(order.here), threadpool_limits(threads):
+            with contextlib.chdir(order.here), load("threadpoolctl").threadpool_limits(threads):
                 begin(threads, order.modules)
-                return carry_out_task(cloudpickle.loads(order.task), order.folder, order.stop_unless_owned)
+                return run_task(cloudpickle.loads(order.task), order.folder, order.stop_unless_owned)
         except KeyboardInterrupt:
             outcome = Outcome(order.name, order.folder, "interrupted", 0.0)
-            if order.owner_now() is None:  # otherwise the run is somebody else's by now
+            if order.belongs_to() == "nobody":
                 conclude(outcome)
             return outcome
         finally:

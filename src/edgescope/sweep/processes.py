@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -18,7 +19,8 @@ from joblib import cpu_count
 from joblib.externals.loky import ProcessPoolExecutor
 
 from edgescope.allocator import keep_freed_memory
-from edgescope.sweep.task import Outcome, Task, carry_out_task
+from edgescope.sweep.lifeline import Lifeline, end_with_parent
+from edgescope.sweep.task import Outcome, Task, run_task
 
 THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -26,7 +28,8 @@ THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_T
 class Processes:
     """``jobs`` processes with cores // jobs threads each; ``modules`` are imported in each first.
 
-    One executor a process: when a process dies, its executor breaks alone and names the culprit.
+    They end when this process does, however it ends. One executor a process: when a process dies, its executor breaks
+    alone and names the culprit.
     """
 
     lacks = "a process"
@@ -34,6 +37,7 @@ class Processes:
     def __init__(self, jobs: int, modules: Sequence[str]) -> None:
         self._jobs, self._modules = jobs, modules
         self._threads = max(1, cpu_count() // jobs)
+        self._lifeline = Lifeline()
         self._idle: list[ProcessPoolExecutor] = []
         self._busy: dict[Future[Outcome], ProcessPoolExecutor] = {}
 
@@ -44,7 +48,7 @@ class Processes:
         self._recover()
         executor = self._idle.pop() if self._idle else self._worker()
         with _no_interrupts():
-            future: Future[Outcome] = executor.submit(carry_out_task, task, folder)
+            future: Future[Outcome] = executor.submit(run_task, task, folder)
         self._busy[future] = executor
         return future
 
@@ -59,6 +63,7 @@ class Processes:
     ) -> None:
         for executor in [*self._idle, *self._busy.values()]:
             executor.shutdown(kill_workers=True)
+        self._lifeline.close()
 
     def _recover(self) -> None:
         """Processes whose task has ended are free again; those that died are put away."""
@@ -71,8 +76,14 @@ class Processes:
 
     def _worker(self) -> ProcessPoolExecutor:
         environment = dict.fromkeys(THREAD_VARIABLES, str(self._threads))
-        start = (self._threads, self._modules)
-        return ProcessPoolExecutor(max_workers=1, env=environment, initializer=begin, initargs=start)
+        start = (self._lifeline.worker_end, self._threads, self._modules)
+        return ProcessPoolExecutor(max_workers=1, env=environment, initializer=begin_worker, initargs=start)
+
+
+def begin_worker(worker_end: Connection, threads: int, modules: Sequence[str]) -> None:
+    """Make a process of ours ready, which ends with its parent."""
+    end_with_parent(worker_end)
+    begin(threads, modules)
 
 
 def begin(threads: int, modules: Sequence[str]) -> None:

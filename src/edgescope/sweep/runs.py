@@ -1,4 +1,4 @@
-"""Runs from one configuration: a grid or a list of them, each with its own record, carried out as a sweep."""
+"""Sweeps of training runs: grids of configurations, batched training, and learning rates from text."""
 
 from __future__ import annotations
 
@@ -7,54 +7,71 @@ import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
+from joblib import cpu_count
 
-from edgescope.errors import InputError, UnknownNameError
+from edgescope.errors import InputError, MemoryBudgetError, UnknownNameError
+from edgescope.options import LARGEST, SMALLEST, shown
+from edgescope.progress import Progress
+from edgescope.short_errors import short_errors
 from edgescope.store import Record
-from edgescope.store.database import faults
+from edgescope.store.lock import RunLock
+from edgescope.store.record import FILE
+from edgescope.sweep.owner import owned
 from edgescope.sweep.run_tasks import run_tasks
-from edgescope.sweep.task import Outcome, Task, read_json, write_json
+from edgescope.sweep.task import Outcome, Tagged, Task, read_json, write_json
 from edgescope.training import RunConfig, train
-from edgescope.training.together import grouped, speedup, train_together
+from edgescope.training.batched_training import grouped, speedup, train_batched
+from edgescope.training.config import check_run
 
-Together = Literal["auto", "always", "never"]
+Batched = Literal["auto", "always", "never"]
 
 WORTH_IT: Final = 1.2
-"""Times faster that training together has to be: it also waits for the slowest of its runs."""
+"""The smallest speed-up for which runs are batched, or split into more batches."""
 
-CHOSEN: Final = "together.json"
+CHOSEN: Final = "batched.json"
+
+MOST_RATES: Final = 10_000
+"""The largest number of learning rates of a sweep."""
 
 
 @dataclass(frozen=True)
-class TrainTask:
-    """One training run as a task of a sweep. ``cost`` is its estimated length in any unit."""
+class TrainTask(Tagged):
+    """One training run as a task of a sweep. ``cost`` is its estimated duration in any unit."""
 
     name: str
     config: RunConfig
     cost: float
 
-    def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
-        carry_out(self.config, folder, progress)
+    def run(self, folder: Path, progress: Progress) -> None:
+        run_training(self.config, folder, progress, self.tags)
 
 
-def carry_out(config: RunConfig, folder: Path, progress: Callable[[float, str], None]) -> None:
-    """Train, from where an earlier call in this folder stopped."""
-    resume = (folder / "record.sqlite").exists()
-    if train(config, folder, progress=progress, resume=resume).status == "interrupted":
+def run_training(
+    config: RunConfig,
+    folder: Path,
+    progress: Progress,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Train a run, continuing an earlier call in this folder."""
+    resume = (folder / FILE).exists()
+    if train(config, folder, progress=progress, resume=resume, tags=tags).status == "interrupted":
         raise KeyboardInterrupt  # the run has kept its state; the sweep stops too
 
 
+@short_errors
 def grid(base: RunConfig, **values: Sequence[Any]) -> dict[str, RunConfig]:
     """``base`` with every combination of ``values``, by names such as ``"lr0.1-seed2"``: the first varies slowest.
 
-    ``grid(base, lr=[0.05, 0.1], seed=range(3))`` are six runs. A list of runs that is no grid is any such mapping.
+    ``grid(base, lr=[0.05, 0.1], seed=range(3))`` are six runs. Any mapping from names to configurations can be run.
     Raises :class:`InputError` for an option that a run does not have, one without values, or with a value twice.
     """
+    check_run(base)
     known = {field.name for field in dataclasses.fields(base)}
     for option, listed in values.items():
         if option not in known:
@@ -69,6 +86,7 @@ def grid(base: RunConfig, **values: Sequence[Any]) -> dict[str, RunConfig]:
     return runs
 
 
+@short_errors
 def run(
     runs: Mapping[str, RunConfig],
     out: str | os.PathLike[str],
@@ -76,26 +94,32 @@ def run(
     jobs: int = 1,
     cluster: str | None = None,
     resume: bool = False,
-    together: Together = "auto",
-    progress: Callable[[float, str, float | None], None] | None = None,
+    batched: Batched = "auto",
+    progress: Progress | None = None,
     modules: Sequence[str] = (),
+    owner: RunLock | None = None,
 ) -> dict[str, Outcome]:
-    """Carry out ``runs``, each with its record in ``out/runs/<name>``, as :func:`run_tasks` does; outcomes by name.
+    """Train ``runs``, each with its record in ``out/runs/<name>``, as :func:`run_tasks` does; return outcomes by name.
 
-    Runs that differ in learning rate, seed, momentum and weight decay alone are trained together in one batched
-    program where a short probe finds that faster (``together="auto"``), which the record says: ``info["together"]`` has
-    how many and how much faster than one by one. Their readings equal those of runs by themselves up to rounding.
-    ``"never"`` and ``"always"`` leave the probe out. What was chosen holds for a ``resume`` too.
+    Runs that differ only in learning rate, seed, momentum and weight decay are trained in one batch, or in several at
+    the same time, if a short probe finds that this is faster than one by one in as many jobs as there are cores
+    (``batched="auto"``). ``info["batched"]`` of the record then has the number of runs in the batch and the speed-up.
+    Their readings equal those of separate runs up to rounding. ``"never"`` and ``"always"`` skip the probe. A
+    ``resume`` keeps the choice.
     """
-    bundles = [] if together == "never" else _bundled(runs, Path(out), together, 1 if cluster else jobs)
-    single = dict(runs)
-    tasks: list[Task] = []
-    for bundle in bundles:
-        tasks.append(bundle)
-        for name, _ in bundle.runs:
-            del single[name]
-    tasks += [TrainTask(name, config, float(config.steps)) for name, config in single.items()]
-    ended = run_tasks(tasks, out, jobs=jobs, resume=resume, progress=progress, modules=modules, cluster=cluster)
+    for config in runs.values():
+        check_run(config)
+    with owned(out, owner) as held:
+        bundles = [] if batched == "never" else _bundled(runs, Path(out), batched, 1 if cluster else jobs)
+        in_batches = {name for bundle in bundles for name, _ in bundle.runs}
+        single = {name: config for name, config in runs.items() if name not in in_batches}
+        tasks: list[Task] = [
+            *bundles,
+            *(TrainTask(name, config, float(config.steps)) for name, config in single.items()),
+        ]
+        ended = run_tasks(
+            tasks, out, jobs=jobs, resume=resume, progress=progress, modules=modules, cluster=cluster, owner=held
+        )
     outcomes = {outcome.name: outcome for outcome in ended}
     for bundle in bundles:
         outcomes |= bundle.outcomes(outcomes.pop(bundle.name))
@@ -103,24 +127,24 @@ def run(
 
 
 @dataclass(frozen=True)
-class TogetherTask:
-    """Runs of one architecture, side by side in one batched program; their records lie beside the task's folder."""
+class BatchedTask(Tagged):
+    """Runs of one architecture, trained in one batch; their records are in folders next to that of the task."""
 
     name: str
     runs: tuple[tuple[str, RunConfig], ...]
     speedup: float | None
     cost: float
 
-    def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
-        info = {"together": {"runs": len(self.runs), "faster": self.speedup}}
-        train_together(dict(self.runs), self._folders(folder), folder, progress, info)
+    def run(self, folder: Path, progress: Progress) -> None:
+        info = {"batched": {"runs": len(self.runs), "faster": self.speedup}}
+        train_batched(dict(self.runs), self._folders(folder), folder, progress, info, self.tags)
 
     def outcomes(self, whole: Outcome) -> dict[str, Outcome]:
-        """How each of the runs ended, where all together ended as ``whole``."""
+        """The outcome of each run, given the outcome of the batch."""
         found = {}
         for name, folder in self._folders(whole.folder).items():
             status, error = whole.status, whole.error
-            if (folder / "record.sqlite").exists():
+            if (folder / FILE).exists():
                 with Record.open(folder) as record:
                     if record.status in ("finished", "diverged"):
                         status, error = record.status if status != "skipped" else status, None
@@ -131,25 +155,22 @@ class TogetherTask:
         return {name: folder.parent / name for name, _ in self.runs}
 
 
-def _bundled(runs: Mapping[str, RunConfig], out: Path, together: Together, jobs: int) -> list[TogetherTask]:
-    """What is trained together: as chosen before in this folder, or as the probe finds now."""
-    chosen = read_json(out / CHOSEN).get("bundles")
-    if chosen is None:
+def _bundled(runs: Mapping[str, RunConfig], out: Path, batched: Batched, jobs: int) -> list[BatchedTask]:
+    """The batches: as chosen before in this folder, or as the probe finds now."""
+    chosen: Any = read_json(out / CHOSEN).get("bundles")
+    if not _are_bundles(chosen):
+        concurrent = min(jobs, cpu_count())
         chosen = []
         for group in grouped(runs):
-            pieces = [dict(list(group.items())[start::jobs]) for start in range(min(jobs, len(group) // 2))]
             try:
-                faster = None if together == "always" else speedup(pieces[0])
-            except InputError:  # cannot be stacked
+                pieces, faster = _stacks(group, concurrent, batched)
+            except (InputError, MemoryBudgetError):  # cannot be stacked, or not in this memory
                 continue
-            if faster is None or faster > WORTH_IT:
-                chosen += [{"runs": list(piece), "faster": faster} for piece in pieces]
-        with faults(out):
-            out.mkdir(parents=True, exist_ok=True)
-            write_json(out / CHOSEN, {"bundles": chosen})
+            chosen += [{"runs": list(piece), "faster": faster} for piece in pieces]
+        write_json(out / CHOSEN, {"bundles": chosen})
     return [
-        TogetherTask(
-            f"together-{number}",
+        BatchedTask(
+            f"batched-{number}",
             tuple((name, runs[name]) for name in bundle["runs"]),
             bundle["faster"],
             float(sum(runs[name].steps for name in bundle["runs"])),
@@ -159,13 +180,50 @@ def _bundled(runs: Mapping[str, RunConfig], out: Path, together: Together, jobs:
     ]
 
 
+def _stacks(
+    group: dict[str, RunConfig], concurrent: int, batched: Batched
+) -> tuple[list[dict[str, RunConfig]], float | None]:
+    """The batches into which a group is divided for the shortest total time, and the speed-up over one by one.
+
+    ``concurrent`` batches are trained at the same time. Returns no batches if the speed-up is too small, and prefers
+    fewer batches: a step is so cheap in a large batch that the other cores may stay idle, and every further process
+    takes time to start.
+    """
+    max_batches = min(concurrent, len(group) // 2)  # of two runs at least
+    if batched == "always":
+        return _split(group, max_batches), None
+    best: tuple[list[dict[str, RunConfig]], float] = [], 1.0
+    for count in sorted({1, max(1, max_batches // 2), max_batches}):
+        pieces = _split(group, count)
+        largest = pieces[0]
+        one_by_one = math.ceil(len(group) / concurrent)  # in units of the time of one run
+        faster = one_by_one * speedup(largest) / len(largest)
+        if faster > WORTH_IT * best[1]:
+            best = pieces, faster
+    return best
+
+
+def _split(group: dict[str, RunConfig], count: int) -> list[dict[str, RunConfig]]:
+    return [dict(list(group.items())[start::count]) for start in range(count)]
+
+
+def _are_bundles(chosen: Any) -> bool:
+    """Whether a file from an earlier call lists batches and their speed-ups."""
+    return isinstance(chosen, list) and all(
+        isinstance(bundle, dict)
+        and isinstance(bundle.get("runs"), list)
+        and all(isinstance(name, str) for name in bundle["runs"])
+        and isinstance(bundle.get("faster"), int | float | None)
+        for bundle in chosen
+    )
+
+
 def rates(text: str) -> list[float]:
     """Learning rates from text: ``"0.01,0.03,0.1"``, or ``"1e-3:1:25log"`` for 25 from 1e-3 to 1.
 
-    They are even on a logarithmic scale and rounded to four digits.
-
-    ``"0.1:0.5:5"`` are even on a linear one. Raises :class:`InputError` for anything else, and for rates that are not
-    positive and finite.
+    They are spaced evenly on a logarithmic scale and rounded to four digits; those of ``"0.1:0.5:5"`` are spaced
+    linearly. Raises :class:`InputError` for anything else, for rates that are not positive and finite, for more than
+    10,000, and for duplicates.
     """
     match = re.fullmatch(r"([^:,]+):([^:,]+):(\d+)(log|lin)?", text.strip())
     try:
@@ -173,14 +231,15 @@ def rates(text: str) -> list[float]:
             chosen = [float(piece) for piece in text.split(",")]
         else:
             low, high, count = float(match[1]), float(match[2]), int(match[3])
-            positive = 0 < low < high < math.inf and count >= 2
+            positive = 0 < low < high < math.inf and 2 <= count <= MOST_RATES
             spaced = np.geomspace if match[4] == "log" else np.linspace
             chosen = [float(f"{lr:.4g}") for lr in spaced(low, high, count)] if positive else []
     except ValueError:
         chosen = []
-    if not chosen or not all(math.isfinite(lr) and lr > 0 for lr in chosen) or len(set(chosen)) < len(chosen):
+    if not chosen or not all(SMALLEST <= lr <= LARGEST for lr in chosen) or len(set(chosen)) < len(chosen):
         raise InputError(
-            f"learning rates '{text}'", expected="positive rates such as 0.01,0.1 or a range such as 1e-3:1:25log"
+            f"learning rates {shown(text)}",
+            expected="positive numbers such as 0.01,0.1 or a range such as 1e-3:1:25log",
         )
     return sorted(chosen)
 

@@ -1,4 +1,4 @@
-"""Arguments of closed forms: numbers or arrays in, float64, the first value that is out of range named."""
+"""Checks of the arguments of closed forms: numbers or arrays, converted to float64, with errors that name the value."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ import numpy as np
 import numpy.typing as npt
 
 from edgescope.errors import InputError
+from edgescope.options import HIGHEST, shown
 
 Numbers = npt.ArrayLike
 Array = npt.NDArray[np.float64]
+Scalars = Array | np.float64  # what NumPy makes of an array without axes is no array
 
 
 def as_numbers(value: Numbers, name: str) -> Array:
     """``value`` as finite float64 numbers of any shape."""
     try:
+        if np.asarray(value).dtype.kind in "bSU":  # which NumPy would turn into numbers
+            raise TypeError("truth values or text")
         numbers = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(f"{name} is {str(value)[:60]!r}", expected="a number or an array of numbers") from None
+    except (OverflowError, TypeError, ValueError):
+        raise InputError(f"{name} is {shown(value)}", expected="a number or an array of numbers") from None
     return require(numbers, np.isfinite(numbers), name, "finite numbers")
 
 
@@ -47,16 +51,18 @@ def whole_number(value: Any, name: str, least: int) -> int:
     """``value`` as a whole number that is at least ``least``."""
     expected = f"a whole number, at least {least}"
     try:
-        number = operator.index(value)
+        number = -1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        raise InputError(f"{name} is {value!r}", expected=expected) from None
-    if number < least:
-        raise InputError(f"{name} is {number}", expected=expected)
+        raise InputError(f"{name} is {shown(value)}", expected=expected) from None
+    if not least <= number <= HIGHEST or isinstance(value, bool):
+        raise InputError(f"{name} is {shown(value)}", expected=expected + ("" if number < least else ", below 2^63"))
     return number
 
 
-def require(numbers: Array, good: npt.NDArray[np.bool_], name: str, expected: str, hint: str | None = None) -> Array:
-    """``numbers``, or an :class:`InputError` that names the first which is not ``good``, and where it stands."""
+def require(
+    numbers: Array, good: npt.NDArray[np.bool_] | np.bool_, name: str, expected: str, hint: str | None = None
+) -> Array:
+    """``numbers``. Raises :class:`InputError` that names the first one which is not ``good``, and its index."""
     if not np.all(good):
         at = np.unravel_index(int(np.argmin(good)), good.shape)
         where = f"[{', '.join(map(str, at))}]" if at else ""
@@ -67,11 +73,11 @@ def require(numbers: Array, good: npt.NDArray[np.bool_], name: str, expected: st
 
 
 def plain(numbers: Any) -> Any:
-    """Arrays as they are, 0-dim ones as Python numbers."""
+    """Arrays unchanged, 0-dimensional arrays as Python numbers."""
     return numbers.item() if np.ndim(numbers) == 0 else numbers
 
 
-def elementwise(function: Callable[..., float], *arrays: Array) -> Array:
+def elementwise(function: Callable[..., float], *arrays: Scalars) -> Array:
     """``function`` of plain numbers, over the elements of arrays that are broadcast against each other."""
     spread = np.broadcast_arrays(*arrays)
     values = [function(*map(float, numbers)) for numbers in zip(*(array.ravel() for array in spread), strict=True)]

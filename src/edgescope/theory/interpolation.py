@@ -1,4 +1,4 @@
-"""Training sets that a ReLU network without output bias can interpolate; what makes others impossible, in one line."""
+"""Checks that a ReLU network without output bias can interpolate a training set, with the reason where it cannot."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Array = npt.NDArray[np.float64]
 def interpolable(architecture: str, x: Tensor | np.ndarray, y: Tensor | np.ndarray) -> tuple[Array, Array]:
     """Inputs (n, d) and targets (n,) in float64, which some network of this architecture fits exactly.
 
-    Any targets of distinct inputs can be fitted; without bias a network is homogeneous, f(k x) = k f(x) for k > 0, so
-    that targets along one ray must be proportional. Raises :class:`InputError` for anything else, repeated inputs with
-    equal targets included, which would count twice in every mean.
+    Any targets of distinct inputs can be fitted. Without bias a network is homogeneous, f(k x) = k f(x) for k > 0, so
+    that targets along one ray must be proportional. Raises :class:`InputError` for all other training sets, and for
+    repeated inputs with equal targets, since they would count twice in every mean.
     """
     known_architecture(architecture)
     inputs, targets = (np.asarray(_plain(values), dtype=np.float64) for values in (x, y))
@@ -60,7 +60,10 @@ def _refuse_contradictions(architecture: str, inputs: Array, targets: Array) -> 
     at_zero = lengths == 0
     if bool((at_zero & (targets != 0)).any()):
         i = int(np.flatnonzero(at_zero & (targets != 0))[0])
-        raise InputError(f"targets that cannot be interpolated: input {i} is 0, where a network without bias is 0")
+        raise InputError(
+            f"targets that cannot be interpolated: input {i} is 0 and its target is not, but a network without bias "
+            "maps 0 to 0"
+        )
     rays = np.round(inputs[~at_zero] / lengths[~at_zero, None], 12)
     slopes, index = targets[~at_zero] / lengths[~at_zero], np.flatnonzero(~at_zero)
     _, first, which = np.unique(rays + 0.0, axis=0, return_index=True, return_inverse=True)

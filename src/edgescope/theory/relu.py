@@ -1,4 +1,4 @@
-"""Flattest ReLU networks in closed form: the least trace of the Hessian, networks that attain it and memorize or not.
+"""Flattest ReLU networks in closed form: the least trace of the Hessian, and memorizing or generalizing minimisers.
 
 Wen, Li, Ma (2023, NeurIPS, arXiv 2307.11007). Everywhere here the loss is L = mean_i (f(x_i) - y_i)^2, **without the
 factor 1/2**, and the sharpness is the trace of its Hessian, which at interpolation is 2/n sum_i ||grad f(x_i)||^2
@@ -16,23 +16,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.errors import InputError, NotKnownError
 from edgescope.models.shallow import EPSILON, Architecture, ShallowNetwork
 from edgescope.models.simplified_norm import SimplifiedBatchNorm, SimplifiedLayerNorm
+from edgescope.short_errors import short_errors
 from edgescope.theory.interpolation import Array, interpolable
 from edgescope.theory.separation import separating_affine, separating_linear
 
 _CORNERS = np.array([(1.0, 1.0), (1.0, -1.0), (-1.0, 1.0), (-1.0, -1.0)])
-_TILT = 2.0**-23  # small beside the accuracy wanted, and still there in float32
-_LARGE = (
-    1e6  # what the first layer is multiplied by where the infimum lies at infinity; its share of the trace is 1e-12
-)
-
+_TILT = 2.0**-23  # much smaller than the accuracy wanted, and still representable in float32
+_LARGE = 1e6  # factor of the first layer where the infimum is at infinity; its share of the trace is then 1e-12
 
 _NUMBERS = 2**18
-"""Of gradients that are held at a time."""
+"""The largest number of gradient entries held at a time."""
 
 
+@short_errors
 def minimal_trace(
     architecture: Architecture,
     x: Tensor | np.ndarray,
@@ -41,7 +41,7 @@ def minimal_trace(
     depth: int = 2,
     epsilon: float = EPSILON,
 ) -> float:
-    """The least trace of the Hessian of mean (f - y)^2 over interpolating networks of any width, or a bound below it.
+    """The least trace of the Hessian of mean (f - y)^2 over interpolating networks of any width, or a lower bound.
 
     ``x`` (n, d) are distinct inputs, ``y`` (n,) or (n, 1) their targets; r_i = ||x_i||, or sqrt(||x_i||^2 + 1) where
     the first layer has a bias; ``depth`` counts the layers, ``epsilon`` is that of the layer normalisation.
@@ -79,6 +79,7 @@ def minimal_trace(
     return 2 * float(squares.mean())
 
 
+@short_errors
 def memorizing(
     architecture: Architecture,
     x: Tensor | np.ndarray,
@@ -87,7 +88,7 @@ def memorizing(
     depth: int = 2,
     epsilon: float = EPSILON,
 ) -> ShallowNetwork:
-    """A flattest network that memorizes: one neuron fires at each training sample, none at two of them.
+    """A flattest network that memorizes: exactly one neuron is active at each training sample, and none at two.
 
     On the hypercube f = 0 at every other corner. In float64, of width n (less where targets are 0), interpolating
     ``x``, ``y`` with the trace of :func:`minimal_trace`; no pre-activation of a training sample is near 0. With r_i,
@@ -110,7 +111,7 @@ def memorizing(
         )
     used = np.flatnonzero(targets)
     if len(used) == 0:
-        raise InputError("targets that are all 0 leave nothing to memorize")
+        raise InputError("targets that are all 0", expected="at least one target that is not 0")
     rows, biases = np.empty((len(used), inputs.shape[1])), np.zeros(len(used))
     for k, i in enumerate(used.tolist()):
         if architecture == "no-bias":
@@ -120,7 +121,7 @@ def memorizing(
             found = separating_affine(inputs, i)
         if found is None:
             where = (
-                "no half-space through the origin holds it alone"
+                "no half-space with the origin on its border contains it and no other input"
                 if architecture == "no-bias"
                 else "it lies in the convex hull of the others"
             )
@@ -129,6 +130,7 @@ def memorizing(
     return _one_hot(architecture, targets[used], rows, biases, _lengths(architecture, inputs)[used], depth, epsilon)
 
 
+@short_errors
 def generalizing(
     architecture: Architecture,
     x: Tensor | np.ndarray,
@@ -137,7 +139,7 @@ def generalizing(
     depth: int = 2,
     epsilon: float = EPSILON,
 ) -> ShallowNetwork:
-    """A flattest network of four neurons that is right on the whole hypercube, for xor data y = c x_1 x_2.
+    """A flattest network of four neurons that is correct on the whole hypercube, for xor data y = c x_1 x_2.
 
     In float64; with s running over the signs (+-1, +-1) of the four neurons:
 
@@ -192,11 +194,14 @@ def generalizing(
     return _network(architecture, [a * rows], None, wanted / (2 * a * (1 - _TILT)), epsilon)
 
 
+@short_errors
+@in_plain_arithmetic
 def trace_at_interpolation(model: nn.Module, x: Float[Tensor, "n ..."]) -> float:
     """2/n sum_i ||grad f(x_i)||^2, f the single output of ``model``: at interpolation the trace of the Hessian.
 
-    That of mean (f - y)^2, exactly, wherever f = y (trace lemma); elsewhere it is the trace of the Gauss-Newton matrix.
-    The model is taken in the mode it is in. Raises :class:`InputError` for several outputs. Cost: n gradients of f.
+    It equals that of mean (f - y)^2 exactly where f = y (trace lemma); elsewhere it is the trace of the Gauss-Newton
+    matrix. The model is evaluated in its present mode. Raises :class:`InputError` for several outputs. Cost: n
+    gradients of f.
     """
     outputs = model(x)
     if outputs.numel() != len(x):

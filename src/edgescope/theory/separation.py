@@ -1,4 +1,4 @@
-"""Half-spaces that hold one point of a set and no other: what a memorizing ReLU neuron needs."""
+"""Half-spaces that contain one point of a set and no other, as a memorizing ReLU neuron needs."""
 
 from __future__ import annotations
 

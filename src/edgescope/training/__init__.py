@@ -1,10 +1,10 @@
-"""One training run from a configuration: build, train, measure, checkpoint, resume; and many small networks at once."""
+"""Training runs from configurations: build, train, measure, checkpoint, resume; and batched training."""
 
 from edgescope.training.config import RunConfig
 from edgescope.training.parts import Parts
 from edgescope.training.run import RunResult, train
 from edgescope.training.setups import SETUPS
-from edgescope.training.stacked import Member, Stack
+from edgescope.training.stack import Member, Stack
 from edgescope.training.to_threshold import End, FlowEnd, descent_at, flow_of, regime_of, tradeoff_table
 
 __all__ = [

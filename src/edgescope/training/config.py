@@ -1,9 +1,8 @@
-"""What a training run is: data, model, loss, optimizer, and what is measured; checked before anything is built."""
+"""The configuration of a training run, checked before anything is built."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -11,9 +10,19 @@ from edgescope.data import DATA
 from edgescope.errors import InputError
 from edgescope.losses import LOSSES
 from edgescope.models import MODELS
-from edgescope.monitor.monitor import in_order
+from edgescope.monitor.order import in_order
+from edgescope.objective.checks import check_device_name
+from edgescope.objective.modes import Mode
 from edgescope.objective.plan import PathName
 from edgescope.optim import OPTIMIZERS
+from edgescope.options import check_fields, choice, integer, optional, real, shown, text
+from edgescope.short_errors import short_errors
+
+OWNER = "a run"
+"""The owner of these options in error messages."""
+
+MOST_THREADS = 1024
+"""The largest number of threads; operating systems may kill a process that asks for more."""
 
 MEASURED = (
     "loss",
@@ -29,35 +38,43 @@ MEASURED = (
 )
 
 NAMED = ("data", "model", "loss", "train", "test", "dtype")
-"""What a function of the user's takes the place of."""
+"""Options that a user function replaces."""
 
 
+@short_errors
 @dataclass(frozen=True)
 class RunConfig:
-    """A training run. ``data``, ``model``, ``loss``, ``optimizer`` and ``measures`` are names with options, such as
-    ``mlp:widths=200x200,activation=tanh``.
+    """The configuration of a training run. Data, model, loss, optimizer and measures are given by name with options,
+    such as ``mlp:widths=200x200,activation=tanh``.
 
     Args:
-        function: ``module:function``, which makes model, loss function and data of one's own in place of those named,
-            as :mod:`edgescope.training.own` says.
-        lr: learning rate; gradient flow ignores it.
-        steps: optimizer steps, at most.
-        batch: samples in a mini-batch, drawn without replacement in an order that depends on seed and epoch alone;
-            None trains on all samples at every step.
-        train: training samples to use (None: all).
-        test: test samples to use (None: all).
-        every: measure at every so many steps (None: 10, or as ``budget`` says).
-        budget: instead of ``every``: the share of training time for measurements; not reproducible bit for bit.
-        measures: what to measure; ``name@steps`` gives one a schedule of its own, ``name@end`` is taken where
-            training ends.
-        seed: of the parameters, of the order of mini-batches, and of whatever the model draws.
-        dtype: float32 or float64, of model and data.
-        checkpoint_every: steps between checkpoints; one is always written at the end.
-        stop_loss: stop where the training loss is at most this: at the first such step on the full batch, else at the
-            first such measurement.
-        stop_accuracy: stop at a measurement whose training accuracy is at least this.
-        threads: threads to compute with; None times one against all at the first start and keeps the winner.
-        path: how Hessian products are computed; None times the ways at the first start and keeps the cheapest.
+        data: data set by name
+        model: model by name
+        loss: loss by name
+        mode: how the model computes while it is measured: auto, eval, train or batch-statistics; auto uses batch
+            statistics if the model uses them in training, and switches dropout off
+        optimizer: optimizer by name
+        lr: learning rate; ignored by gradient flow
+        steps: maximum number of optimizer steps
+        batch: mini-batch size, drawn without replacement in an order that depends only on seed and epoch; None for the
+            full batch
+        train: number of training samples; None for all
+        test: number of test samples; None for all
+        every: number of steps between measurements; None for 10, or as many as the budget allows
+        budget: share of the training time spent on measurements, in place of a fixed number of steps; such runs are not
+            reproducible bit for bit
+        measures: what to measure; name@10 measures every 10 steps, name@end only at the end of training
+        seed: random seed of the parameters, of the order of mini-batches, and of the model in training
+        dtype: precision of model and data, float32 or float64
+        checkpoint_every: number of steps between checkpoints; the last step always has one
+        stop_loss: stop when the training loss is at most this; checked at every step on the full batch, otherwise at
+            measurements
+        stop_accuracy: stop when the training accuracy at a measurement is at least this
+        threads: number of CPU threads; None to time one thread against all at the first start and keep the faster
+        path: method for Hessian products; None to time the methods at the first start and keep the fastest
+        device: where to train and to measure: cpu, cuda, cuda:1, mps; None for the CPU, or for where function puts the
+            model. A run may be continued on another device, and then equals the undisturbed one up to rounding
+        function: module:function that returns your own model, loss function and data, in place of those by name
 
     Raises :class:`InputError` in one line for the first value that cannot be used.
     """
@@ -65,6 +82,7 @@ class RunConfig:
     data: str = "fashion-5k"
     model: str = "mlp"
     loss: str = "mse"
+    mode: str = "auto"
     optimizer: str = "sgd"
     lr: float = 0.05
     steps: int = 1000
@@ -81,31 +99,52 @@ class RunConfig:
     stop_accuracy: float | None = None
     threads: int | None = None
     path: str | None = None
+    device: str | None = None
     function: str | None = None
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.lr, int | float) and math.isfinite(self.lr) and self.lr > 0):
-            raise InputError(f"lr = {self.lr}", expected="a positive finite learning rate")
-        for name in ("steps", "batch", "train", "test", "every", "checkpoint_every", "threads"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise InputError(f"{name} = {value}", expected="a whole number of at least 1")
-        if not 0 <= self.seed < 2**63:
-            raise InputError(f"seed = {self.seed}", expected="a whole number, not negative")
-        if self.dtype not in ("float32", "float64"):
-            raise InputError(f"dtype = '{self.dtype}'", expected="float32 or float64")
-        if self.path is not None and self.path not in get_args(PathName):
-            raise InputError(f"path = '{self.path}'", expected=f"one of {', '.join(get_args(PathName))}")
+        if not isinstance(self.measures, list | tuple):
+            given = [self.measures] if isinstance(self.measures, str) else list(MEASURED[:2])
+            raise InputError(
+                f"{OWNER} with measures={shown(self.measures)}",
+                expected="a list of measures by name",
+                hint=f"measures={given}",
+            )
+        count = optional(integer(1))
+        check_fields(
+            self,
+            OWNER,
+            data=text(empty=False),
+            model=text(empty=False),
+            loss=text(empty=False),
+            mode=choice(*get_args(Mode)),
+            optimizer=text(empty=False),
+            lr=real(above=0),
+            steps=integer(1),
+            batch=count,
+            train=count,
+            test=count,
+            every=count,
+            budget=optional(real(above=0, most=1)),
+            dtype=choice("float32", "float64"),
+            checkpoint_every=integer(1),
+            stop_accuracy=optional(real(above=0, most=1)),
+            threads=optional(integer(1, MOST_THREADS)),
+            path=optional(choice(*get_args(PathName))),
+            device=optional(text(empty=False)),
+            function=optional(text(empty=False)),
+        )
+        if self.device is not None:
+            check_device_name(OWNER, self.device)
         if self.every is not None and self.budget is not None:
-            raise InputError("both every and budget were given", expected="one of them")
+            raise InputError("both every and budget were given", expected="only one of them")
         if self.function is not None:
             for option in dataclasses.fields(self):
                 if option.name in NAMED and getattr(self, option.name) != option.default:
                     raise InputError(
-                        f"both function and {option.name} were given", expected=f"{option.name} made by the function"
+                        f"both function and {option.name} were given",
+                        expected=f"{option.name} to be returned by the function",
                     )
-        if self.budget is not None and not (math.isfinite(self.budget) and self.budget > 0):
-            raise InputError(f"budget = {self.budget}", expected="a share of training time such as 0.1")
         for registry, spec in (
             (DATA, self.data),
             (MODELS, self.model),
@@ -115,14 +154,26 @@ class RunConfig:
             registry.build(spec)
         measured = {measure.name for measure in in_order(self.measures)[0]}
         for stop, needed in (("stop_loss", "loss"), ("stop_accuracy", "accuracy")):
-            value = getattr(self, stop)
-            if value is not None and not math.isfinite(value):
-                raise InputError(f"{stop} = {value}", expected="a finite number")
-            if value is not None and needed not in measured:
+            if getattr(self, stop) is not None and needed not in measured:
                 raise InputError(f"{stop} without the measure '{needed}'", hint=f"adding '{needed}' to the measures")
 
     def as_dict(self) -> dict[str, Any]:
-        """The configuration as JSON gives it back from a record, without names that have no part in it."""
-        unused = NAMED if self.function else ("function",)
+        """The configuration as it is read back from a record, without options that this run does not use.
+
+        ``device`` is not in it: where a run is computed is no part of what it is, and a record can be continued
+        elsewhere. The record has it in ``info["device"]``.
+        """
+        unused = (*NAMED, "device") if self.function else ("function", "device")
         kept = {name: value for name, value in dataclasses.asdict(self).items() if name not in unused}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in kept.items()}
+
+
+def check_run(config: object) -> None:
+    """Raise :class:`InputError` for anything but a :class:`RunConfig`, such as the name of a setup."""
+    if not isinstance(config, RunConfig):
+        given = f"'{config}'" if isinstance(config, str) else f"a {type(config).__name__}"
+        raise InputError(
+            f"a run given as {given}",
+            expected="a RunConfig",
+            hint=f"SETUPS.build('{config}')" if isinstance(config, str) else "RunConfig(...)",
+        )

@@ -1,4 +1,4 @@
-"""Where the gradient of a training step comes from: the objective, or the model itself on a batch."""
+"""The gradient of a training step, from the objective or from the model on a batch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from edgescope.errors import NotDeterministicError
 from edgescope.losses import Supervised
 from edgescope.objective import Objective
-from edgescope.objective.modules import refuse_dropout, uses_batch_statistics
+from edgescope.objective.modes import active_dropout, switch_masks_off, uses_batch_statistics
 
 
 class Gradients(ABC):
-    """Writes ``.grad`` of the parameters as they are now."""
+    """Computes the gradient at the present parameters and stores it in ``.grad``."""
 
     @abstractmethod
     def compute(self, step: int) -> Tensor:
@@ -24,7 +23,7 @@ class Gradients(ABC):
 
 
 class FromObjective(Gradients):
-    """All data at once, by the objective: what a measurement worked out at the same parameters is used again."""
+    """The full-batch gradient from the objective, which reuses what a measurement computed at the same parameters."""
 
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
@@ -36,26 +35,35 @@ class FromObjective(Gradients):
         return self.objective.loss()
 
     def loss(self) -> float:
-        """The training loss here; costs the gradient, which the next step then finds."""
+        """The training loss at the present parameters. Costs one gradient, which the next step reuses."""
         self.objective.gradient()
         return float(self.objective.loss())
 
 
 class FromBatches(Gradients):
-    """The model in training mode on a batch: dropout is active, running statistics move.
+    """The model in training mode on a batch: running statistics move, and dropout is active if ``masks``.
 
     ``size`` samples a batch, the last of an epoch perhaps smaller, in an order that depends on ``seed`` and the number
     of the epoch alone; None is all samples, in their order, at every step.
     """
 
     def __init__(
-        self, model: nn.Module, loss_fn: Supervised, data: tuple[Tensor, Tensor], size: int | None, seed: int
+        self,
+        model: nn.Module,
+        loss_fn: Supervised,
+        data: tuple[Tensor, Tensor],
+        size: int | None,
+        seed: int,
+        masks: bool = True,
     ) -> None:
+        self.masks = masks
         self.model, self.loss_fn, self.data = model, loss_fn, data
         self._order = None if size is None else EpochOrder(len(data[0]), size, seed)
 
     def compute(self, step: int) -> Tensor:
         self.model.train()
+        if not self.masks:
+            switch_masks_off(self.model)
         self.model.zero_grad()
         loss = self.loss_fn(self.model, self.batch(step))
         loss.backward()
@@ -76,7 +84,7 @@ class EpochOrder:
 
     def __init__(self, samples: int, size: int, seed: int) -> None:
         self.samples, self.size, self.seed = samples, size, seed
-        self._epoch, self._order = -1, torch.empty(0)
+        self._epoch, self._order = -1, torch.empty(0, device="cpu")
 
     def places(self, step: int) -> Int[Tensor, " b"]:
         """The samples of step ``step`` (from 0); the last batch of an epoch may be smaller."""
@@ -84,19 +92,15 @@ class EpochOrder:
         if epoch != self._epoch:
             drawn = np.random.SeedSequence((self.seed, epoch)).generate_state(1, np.uint64)
             generator = torch.Generator().manual_seed(int(drawn[0]))
-            self._epoch, self._order = epoch, torch.randperm(self.samples, generator=generator)
+            self._epoch, self._order = epoch, torch.randperm(self.samples, generator=generator, device="cpu")
         return self._order[position * self.size : (position + 1) * self.size]
 
 
 def has_dropout(model: nn.Module) -> bool:
     """Whether the model draws random masks in training mode."""
-    try:
-        refuse_dropout(model)
-    except NotDeterministicError:
-        return True
-    return False
+    return bool(active_dropout(model))
 
 
 def has_batch_statistics(model: nn.Module) -> bool:
     """Whether the model normalises with the statistics of the batch in training mode."""
-    return uses_batch_statistics(model, "train")
+    return uses_batch_statistics(model)

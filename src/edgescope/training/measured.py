@@ -1,4 +1,4 @@
-"""The measures of a configuration, taken of one network of a stack by itself."""
+"""The measures of a configuration, taken of one network of a stack."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.measures import Moment, Reading
-from edgescope.monitor.monitor import in_order
+from edgescope.monitor.order import in_order
 from edgescope.optim import rule_for
 from edgescope.store import Record
 from edgescope.training.parts import Parts
@@ -17,7 +17,7 @@ def measured_at(
 ) -> list[Reading]:
     """All measures of the configuration of ``parts``, at the parameters ``w`` after ``step`` steps from ``initial``.
 
-    The model of ``parts`` is left with the parameters ``w``. What was measured on is noted in ``record``; the readings
+    The model of ``parts`` is left with the parameters ``w``. Path and threads are stored in ``record``; the readings
     are not.
     """
     config = parts.config
@@ -26,6 +26,7 @@ def measured_at(
     objective.assign(w)
     record.set_info("measured", {"samples": objective.samples, "parameters": objective.size, "mode": "eval"})
     record.set_info("plan", how)
+    record.set_info("tensors", [slot.name for slot in objective.layout])
     moment = Moment(
         step=step,
         objective=objective,
@@ -36,6 +37,4 @@ def measured_at(
         time=config.lr * step,
         evaluations=parts.evaluations(**how),
     )
-    for measure in in_order(config.measures)[0]:
-        moment.shared[measure.name] = measure.take(moment)
-    return list(moment.shared.values())
+    return [moment.get(measure) for measure in in_order(config.measures)[0]]

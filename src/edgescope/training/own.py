@@ -1,4 +1,4 @@
-"""Model, loss function and data of the user's own, as a function of theirs makes them."""
+"""Model, loss function and data returned by a function of the user."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import nn
 
 from edgescope.errors import InputError
 from edgescope.store.rng import rng_state, set_rng_state
-from edgescope.user_code import function_named, told
+from edgescope.user_code import function_named, wrap_user_errors
 
 RETURNS: Final = "(model, loss_fn, data), (model, loss_fn, data, test), or a dict with these names and stop_loss"
 
 
 @dataclass(frozen=True)
 class Own:
-    """What a ``module:function`` returned: a tuple in this order, or a dict with these names.
+    """The result of ``module:function``: a tuple in this order, or a dict with these keys.
 
     ``model`` carries its initial parameters, which every run of a sweep starts from. ``loss_fn(model, batch)`` is the
     mean loss of a batch, ``data`` and ``test`` are what :class:`edgescope.Objective` takes: one batch, a DataLoader, or
@@ -35,15 +35,15 @@ class Own:
 
 
 def made_by(name: str, seed: int) -> Own:
-    """Call ``module:function`` with torch's generator at ``seed``, so that every call starts from the same parameters.
+    """Call ``module:function`` after ``torch.manual_seed(seed)``, so that every call gives the same initial parameters.
 
-    Raises :class:`InputError` in one line where there is no such function, it raises, or it returns something else.
+    Raises :class:`InputError` if there is no such function, if it raises, or if it returns something else.
     """
     function = function_named(name, "function", RETURNS)
     before = rng_state()
     torch.manual_seed(seed)
     try:
-        with told(f"function '{name}'"):
+        with wrap_user_errors(f"function '{name}'"):
             made = function()
     finally:
         set_rng_state(before)
@@ -55,13 +55,13 @@ def made_by(name: str, seed: int) -> Own:
     unknown, missing = sorted(set(made) - set(fields)), [key for key in fields[:3] if key not in made]
     if unknown or missing:
         fault = f"with '{unknown[0]}'" if unknown else f"without '{missing[0]}'"
-        raise InputError(f"function '{name}' returned a dict {fault}", expected=f"the names {', '.join(fields)}")
-    own = Own(**made)
-    if not isinstance(own.model, nn.Module) or not callable(own.loss_fn):
-        what = "model" if not isinstance(own.model, nn.Module) else "loss_fn"
+        raise InputError(f"function '{name}' returned a dict {fault}", expected=f"the keys {', '.join(fields)}")
+    model, stop = made["model"], made.get("stop_loss")
+    if not isinstance(model, nn.Module) or not callable(made["loss_fn"]):
+        what = "model" if not isinstance(model, nn.Module) else "loss_fn"
         kind = "a torch.nn.Module" if what == "model" else "a function loss_fn(model, batch)"
         raise InputError(f"function '{name}' returned a {what} of type {type(made[what]).__name__}", expected=kind)
-    trained = [p.dtype for p in own.model.parameters() if p.requires_grad]
+    trained = [p.dtype for p in model.parameters() if p.requires_grad]
     low = next((dtype for dtype in trained if dtype.itemsize < 4), None)
     if low is not None:
         # The gradient of an objective is float32 or float64, which such parameters do not take back.
@@ -70,8 +70,6 @@ def made_by(name: str, seed: int) -> Own:
             expected="float32 or float64",
             hint="model.float(), and autocast in loss_fn",
         )
-    if own.stop_loss is not None and not (isinstance(own.stop_loss, int | float) and math.isfinite(own.stop_loss)):
-        raise InputError(
-            f"function '{name}' returned stop_loss = {own.stop_loss!r}", expected="a finite number or None"
-        )
-    return own
+    if stop is not None and not (isinstance(stop, int | float) and math.isfinite(stop)):
+        raise InputError(f"function '{name}' returned stop_loss = {stop!r}", expected="a finite number or None")
+    return Own(**made)

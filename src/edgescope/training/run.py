@@ -1,14 +1,15 @@
-"""Carrying out a training run: step by step, measured, with checkpoints from which it continues bit for bit."""
+"""One training run, with measurements and with checkpoints from which it continues bit for bit."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -17,28 +18,29 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from edgescope.errors import InputError, RecordError
+from edgescope.errors import RecordError
+from edgescope.extras import require
 from edgescope.monitor import Monitor
 from edgescope.optim import SAM, GradientFlow
+from edgescope.options import check_bool, check_folder, check_function, checked, optional
+from edgescope.progress import Progress, no_progress
 from edgescope.store import (
     Checkpoint,
     Record,
-    latest_checkpoint,
     pack_state,
     rng_state,
     save_checkpoint,
     set_rng_state,
     unpack_state,
 )
-from edgescope.store.record import FILE, Status
-from edgescope.training.config import RunConfig
+from edgescope.store.record import ENDED, FILE, Status
+from edgescope.training.config import RunConfig, check_run
+from edgescope.training.extension import asks_for_more, before_the_end, extend
 from edgescope.training.gradients import FromBatches, FromObjective, Gradients
 from edgescope.training.parts import Parts
 
 DIVERGED: Final = 1e4
 """A run whose training loss exceeds this many times the first one has diverged, finite or not."""
-
-Progress = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -51,44 +53,62 @@ class RunResult:
     seconds: float
 
 
+@checked(folder=check_folder, progress=optional(check_function), resume=check_bool)
 def train(
-    config: RunConfig, folder: str | PathLike[str], progress: Progress | None = None, resume: bool = False
+    config: RunConfig,
+    folder: str | PathLike[str],
+    progress: Progress | None = None,
+    resume: bool = False,
+    tags: Mapping[str, str] | None = None,
 ) -> RunResult:
-    """Carry out the run that ``config`` describes, its record and checkpoints in ``folder``.
+    """Train the run described by ``config``, with its record and checkpoints in ``folder``.
 
-    With ``resume`` a run that was killed or interrupted continues from its newest whole checkpoint (from the start if
-    there is none) to the same record, bit for bit, as an undisturbed one, except where ``config.budget`` decides by
-    measured times; one that has ended is left alone. ``progress`` is called after every step with the share of steps
-    done and a few words.
+    With ``resume``, a killed or interrupted run continues from its newest undamaged checkpoint, or from the start if
+    there is none. Its record is then equal, bit for bit, to that of an uninterrupted run, unless ``config.budget``
+    schedules measurements by time, or ``config.device`` is another than before, which changes the rounding and is noted
+    in the event "resumed". An ended run is left unchanged, except that it is extended if ``config`` has more
+    steps than its record, and then equals a run with all steps from the start; a run that diverged or met a stop
+    condition is not extended. ``progress`` is called after every step. ``tags`` are stored in a new record, as
+    :attr:`edgescope.store.Record.tags`.
 
-    A reading at step t describes the parameters after t steps. The run ends after ``config.steps``, at a measurement
-    that meets a stop condition (event "stopped"), or when it diverges: the training loss is not finite or more than
-    10,000 times the first one (event and status "diverged"; not an error). Ctrl-C ends it after the step under way with
-    a checkpoint and status "interrupted"; a second one ends it at once, with the last checkpoint. Threads, and the
-    random generators, are given back as they were.
+    A reading at step t describes the parameters after t steps. The run ends after ``config.steps``, when a stop
+    condition is met (event "stopped"), or when it diverges: the training loss is not finite or more than 10,000 times
+    the first one (event and status "diverged"; not an error). Ctrl-C ends it after the current step, with a checkpoint
+    and the status "interrupted"; a second Ctrl-C ends it at once. The number of threads and the states of the random
+    generators are restored at the end.
 
-    Raises :class:`InputError` where the parts of the configuration do not fit together, or ``resume`` finds a record of
-    another configuration, and :class:`RecordError` for a folder that is taken or cannot be written.
+    Raises :class:`InputError` if the parts of the configuration do not fit together or ``resume`` finds a record of
+    another configuration, and :class:`RecordError` for a folder that is in use or cannot be written.
     """
+    require("tables", "training runs need", "polars")  # now, not when the run ends
+    check_run(config)
     folder = Path(folder)
-    parts = Parts(config)  # first of all: what does not fit together leaves no folder behind
+    parts = Parts(config)  # first, so that a configuration that is refused leaves no folder behind
     before = torch.get_num_threads(), rng_state()
     continued = resume and (folder / FILE).exists()
-    with Record.open(folder) if continued else Record.create(folder, config=config.as_dict()) as record:
-        if continued:
-            _refuse_other(config, record)
-        if record.status in ("finished", "diverged"):
-            info = record.info
-            return RunResult(record.status, info["steps"], folder, info["seconds"])
+    new = functools.partial(Record.create, config=config.as_dict(), tags=tags)
+    with Record.open(folder) if continued else new(folder) as record:
+        more = continued and asks_for_more(config, record)
+        if record.status in ENDED and not more:
+            return _ended(record)
         try:
-            run = _Run(parts, record, latest_checkpoint(folder) if continued else None)
+            record.claim()  # before reading the state to continue from
+            checkpoint = record.latest_checkpoint() if continued else None
+            if more:
+                extend(config, record, checkpoint)
+                if record.status in ENDED:
+                    return _ended(record)
+            run = _Run(parts, record, checkpoint)
+            before_on, now_on = record.info.get("device"), str(run.objective.device)
+            record.set_info("device", now_on)
             if continued:
-                record.note(run.monitor.steps, "resumed", f"continued from step {run.monitor.steps}")
+                moved = f" on {now_on}, before on {before_on}" if before_on not in (None, now_on) else ""
+                record.note(run.monitor.steps, "resumed", f"continued from step {run.monitor.steps}{moved}")
                 record.set_status("running")
-            return run.carry_out(progress or (lambda share, words: None))
+            return run.run(progress or no_progress)
         except BaseException as error:
             with contextlib.suppress(RecordError):
-                record.set_status("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+                record.end_by(error)
             raise
         finally:
             torch.set_num_threads(before[0])
@@ -108,7 +128,14 @@ class _Run:
         self.gradients: Gradients = (
             FromObjective(self.objective)
             if parts.from_objective
-            else FromBatches(parts.model, parts.loss_fn, parts.samples, config.batch, config.seed)
+            else FromBatches(
+                parts.model,
+                parts.loss_fn,
+                parts.samples,
+                config.batch,
+                config.seed,
+                masks=not isinstance(parts.optimizer, GradientFlow),
+            )
         )
         self.monitor = Monitor(
             self.objective,
@@ -126,7 +153,7 @@ class _Run:
         if checkpoint is not None:
             self._load(checkpoint)
 
-    def carry_out(self, progress: Progress) -> RunResult:
+    def run(self, progress: Progress) -> RunResult:
         monitor, config = self.monitor, self.config
         status: Status | None = None
         with _interruptions() as interrupted:
@@ -143,10 +170,14 @@ class _Run:
                     status = "diverged"
                 else:
                     monitor.step()
+                    if self.record.fault is not None:  # a monitor goes on where it cannot write
+                        raise self.record.fault
                     progress(monitor.steps / config.steps, self._words(loss))
                     if monitor.steps % config.checkpoint_every == 0:
                         self._save()
             if status == "finished":
+                # With the state before what is measured at the end, so that the run can be extended.
+                self._save(before_the_end(self.record, monitor.steps, monitor.taken))
                 monitor.finish(everything=stopped)
             return self._end(status)
 
@@ -171,7 +202,7 @@ class _Run:
         return loss
 
     def _diverges(self, loss: float) -> bool:
-        """Whether this training loss is too much beside the first one; recorded if so."""
+        """Whether this training loss counts as divergence; recorded if so."""
         if self.first_loss is None or (math.isfinite(loss) and loss <= DIVERGED * abs(self.first_loss)):
             return False
         words = f"the training loss is {loss:.4g}, at the start it was {self.first_loss:.4g}"
@@ -179,7 +210,7 @@ class _Run:
         return True
 
     def _ends_diverged(self) -> bool:
-        """Whether the last step of all led away, which no further step would tell; known of the full batch alone."""
+        """Whether the loss after the last step counts as divergence; only known on the full batch."""
         return isinstance(self.gradients, FromObjective) and self._diverges(self.gradients.loss())
 
     def _words(self, loss: float) -> str:
@@ -203,9 +234,8 @@ class _Run:
 
     def _end(self, status: Status) -> RunResult:
         steps, seconds = self.monitor.steps, self._seconds()
-        if status != "diverged":
-            self._save()
         if status == "interrupted":
+            self._save()
             self.record.note(steps, "interrupted", f"interrupted at step {steps}")
         self.record.set_info("steps", steps)
         self.record.set_info("seconds", seconds)
@@ -217,7 +247,7 @@ class _Run:
         return self.seconds_before + time.perf_counter() - self.started
 
     def _path_and_threads(self, parts: Parts) -> dict[str, Any]:
-        """How products are computed: as configured, as at the first start, or as timed now; kept in the record."""
+        """Path and threads of products: as configured, as at the first start, or timed now; stored in the record."""
         how: dict[str, Any] = {"path": self.config.path, "threads": self.config.threads}
         how |= self.record.info.get("plan", {})
         if None in how.values():
@@ -228,7 +258,7 @@ class _Run:
         torch.set_num_threads(how["threads"])
         return how
 
-    def _save(self) -> None:
+    def _save(self, before_end: dict[str, Any] | None = None) -> None:
         # A resumed run has no gradient worked out yet, so that an undisturbed one must not go on with one either.
         self.objective.release()
         tensors: dict[str, torch.Tensor] = {}
@@ -236,9 +266,9 @@ class _Run:
         for name, state in {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "monitor": self.monitor.state(),
+            "monitor": self.monitor.state_dict(),
             "rng": rng_state(),
-            "run": {"first_loss": self.first_loss, "seconds": self._seconds()},
+            "run": {"first_loss": self.first_loss, "seconds": self._seconds(), "before_end": before_end},
         }.items():
             packed, structure = pack_state(name, state)
             tensors |= packed
@@ -251,21 +281,15 @@ class _Run:
 
         self.model.load_state_dict(state("model"))
         self.optimizer.load_state_dict(state("optimizer"))
-        self.monitor.load_state(state("monitor"))
+        self.monitor.load_state_dict(state("monitor"))
         self.first_loss, self.seconds_before = state("run")["first_loss"], state("run")["seconds"]
         set_rng_state(state("rng"))
 
 
-def _refuse_other(config: RunConfig, record: Record) -> None:
-    """A record of another configuration cannot be continued by this one."""
-    then, now = record.config, config.as_dict()
-    for name in {**now, **then}:
-        if then.get(name) != now.get(name):
-            raise InputError(
-                f"the run in {record.folder} has {name} = {then.get(name)}, not {now.get(name)}",
-                expected="the configuration it was started with",
-                hint="another folder",
-            )
+def _ended(record: Record) -> RunResult:
+    """The result of a run that had ended before."""
+    info = record.info
+    return RunResult(record.status, info["steps"], record.folder, info["seconds"])
 
 
 def _seed_everything(seed: int) -> None:

@@ -1,18 +1,23 @@
-"""From one initialisation down to one training loss, at any rate and by gradient flow: the runs and their ends."""
+"""Runs from one initialization to one training loss, by gradient descent and by gradient flow, and their results."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-import polars as pl
 
 from edgescope.errors import InputError
+from edgescope.extras import Optional
 from edgescope.store import Record
 from edgescope.training.config import RunConfig
+
+if TYPE_CHECKING:
+    import polars as pl
+else:
+    pl = Optional("polars")
 
 Regime = Literal[
     "flow-aligned", "edge of stability", "below the edge", "above the edge", "above critical", "diverged", "not known"
@@ -32,9 +37,9 @@ FLOW: Final = "gradient-flow:max_step=10,safety=2"
 
 
 def descent_at(base: RunConfig, lr: float, measures: tuple[str, ...] = AT_THE_END) -> RunConfig:
-    """The run of ``base`` at the rate ``lr``, down to its ``stop_loss`` or for its ``steps``, measured at its end.
+    """Gradient descent on ``base`` at ``lr``, to its ``stop_loss`` or for its ``steps``, measured at the end.
 
-    Cost: its steps, and some 30 Hessian products at the end. Raises :class:`InputError` for a ``base`` that has no
+    Cost: the steps, and about 30 Hessian products at the end. Raises :class:`InputError` for a ``base`` that has no
     ``stop_loss``.
     """
     _has_threshold(base)
@@ -44,8 +49,8 @@ def descent_at(base: RunConfig, lr: float, measures: tuple[str, ...] = AT_THE_EN
 def flow_of(base: RunConfig, measures: tuple[str, ...] = ALONG_THE_FLOW) -> RunConfig:
     """Gradient flow from the initialisation of ``base`` to its ``stop_loss``, on the full batch.
 
-    Cost: per step 3 gradients, and 3 to 10 Hessian products at every fifth; as many steps as descent at the critical
-    rate takes, or more where its error control says so.
+    Cost: per step 3 gradients, and 3 to 10 Hessian products at every fifth; as many steps as gradient descent at
+    the critical learning rate, or more if the error control requires them.
     """
     _has_threshold(base)
     return replace(base, optimizer=FLOW, batch=None, lr=1.0, measures=measures)
@@ -58,8 +63,11 @@ def _has_threshold(base: RunConfig) -> None:
 
 @dataclass(frozen=True)
 class End:
-    """What a run ended with. ``sharpness`` is the largest eigenvalue of the Hessian of the training loss, ``l1`` and
+    """The final state of a run. ``sharpness`` is the largest eigenvalue of the Hessian of the training loss, ``l1`` and
     ``l2`` are norms of all parameters. NaN where nothing was measured, as after divergence.
+
+    ``sharpness_error`` is an estimated bound on the error of the eigenvalue, that of
+    :class:`~edgescope.linalg.Eigenpairs`.
 
     ``reached`` says whether the training loss came down to the threshold; a run that did not and has not ``diverged``
     was stopped by its number of steps.
@@ -106,9 +114,10 @@ class End:
 
 @dataclass(frozen=True)
 class FlowEnd:
-    """Gradient flow's ``end``, and the largest ``sharpness`` on its way (Matveev, Fojtik et al. 2025: s_GF).
+    """The final state of gradient flow, and the largest ``sharpness`` along it (Matveev, Fojtik et al. 2025: s_GF).
 
-    ``error`` is that of the eigenvalue. ``initial`` is the sharpness before the first step: without an increase from
+    ``error`` is an estimated bound on the error of that eigenvalue; what the way between two measurements hides is not
+    in it. ``initial`` is the sharpness before the first step: without an increase from
     there, there is no progressive sharpening.
 
     The sharpness is the largest eigenvalue, which is what descent is stable or unstable by: along an eigenvector of
@@ -124,7 +133,7 @@ class FlowEnd:
 
     @property
     def critical_lr(self) -> float:
-        """2 / s_GF: the largest rate at which gradient descent could follow the flow to its end."""
+        """2 / s_GF: the largest learning rate at which gradient descent can follow the flow to its end."""
         return 2 / self.sharpness
 
     @classmethod
@@ -134,8 +143,8 @@ class FlowEnd:
         values = rows["value"].to_numpy()
         if not (np.isfinite(values).any() and np.nanmax(values) > 0):
             raise InputError(
-                f"gradient flow in {record.folder} has no positive sharpness, and so no critical rate",
-                hint="another loss threshold or initialisation",
+                f"gradient flow in {record.folder} has no positive sharpness, and so no critical learning rate",
+                hint="another stop_loss or initialization",
             )
         top = int(np.nanargmax(values))
         error = rows["error"][top]
@@ -143,12 +152,12 @@ class FlowEnd:
 
 
 def regime_of(lr: float, critical_lr: float | None, diverged: bool, sharpness: float | None = None) -> Regime:
-    """Where a run at a rate ended: by the rate beside the critical one, and above that by the final ``sharpness``.
+    """The regime of a run, from its learning rate, the critical one, and its final ``sharpness``.
 
-    Below the critical rate descent is "flow-aligned". Above it a run ends at the "edge of stability" where its
-    sharpness is 2/lr within 10%; "below the edge" where it is less, as that of a loss without curvature left or of a
-    flat place that was found early; "above the edge" where it is more, so that the run was still unstable when it met
-    its threshold; and "above critical" where the sharpness is not known (None or NaN).
+    Below the critical learning rate gradient descent is "flow-aligned". Above it a run ends at the "edge of stability"
+    if its sharpness is within 10% of 2/lr; "below the edge" if it is smaller, as when the loss has no curvature left or
+    a flat region was found early; "above the edge" if it is larger, so that the run was still unstable when it reached
+    its threshold; and "above critical" if the sharpness is not known (None or NaN).
     """
     if diverged:
         return "diverged"
@@ -165,9 +174,9 @@ def regime_of(lr: float, critical_lr: float | None, diverged: bool, sharpness: f
 
 
 def tradeoff_table(ends: Iterable[End], critical_lr: float | None) -> pl.DataFrame:
-    """One row a rate, in order: lr, regime, sharpness, l1, l2, test_loss, reached, diverged and what else an End has.
+    """One row per learning rate, in order: lr, regime, and the fields of :class:`End`.
 
-    Where a run diverged its measurements are null.
+    The measurements of a run that diverged are null.
     """
     rows = [
         {"lr": end.lr, "regime": regime_of(end.lr, critical_lr, end.diverged, end.sharpness)}

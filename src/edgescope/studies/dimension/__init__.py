@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
+from edgescope.data import DATA
 from edgescope.figures import Figure
-from edgescope.report import Finding
-from edgescope.store import Record
-from edgescope.studies.dimension.claims import TUCI, dimension_findings
+from edgescope.options import check_fields, text
+from edgescope.studies.dimension.claims import GRID_TOPICS
+from edgescope.studies.dimension.estimates import ESTIMATE_TOPICS
 from edgescope.studies.dimension.pictures import dimension_figures
-from edgescope.studies.dimension.runs import dimension_tasks
+from edgescope.studies.dimension.runs import UNKNOWN, dimension_tasks, with_options
 from edgescope.studies.dimension.stack import StackTask
+from edgescope.studies.manifest import Entry, tags_of
+from edgescope.studies.sources import TUCI
 from edgescope.studies.study import Preset, Study
+from edgescope.studies.study_run import Runs
+from edgescope.studies.tested_claim import Topic
 from edgescope.sweep import Task
 
 
@@ -32,30 +36,36 @@ class Dimension(Study):
     name: ClassVar[str] = "dimension"
     title: ClassVar[str] = "The dimension of the optimizer's attractor and the generalization gap"
     abstract: ClassVar[str] = (
-        "Networks trained by mini-batch descent with cross-entropy over a grid of learning rates and batch sizes, "
-        "those of one batch size together. At the end of each run the sharpness dimension is found from whole spectra "
-        "of mini-batch Hessians in float64, exactly and by three quadrature estimators, and beside it what competes "
-        "with it. Rank correlations with the accuracy gap and the loss gap decide; learning rate and batch size are "
-        "then taken out. The paper's networks see 28 x 28 digits of MNIST, these here pooled and fewer images, of "
-        "Fashion-MNIST unless told otherwise; its grid values are not published."
+        "Networks trained by mini-batch gradient descent with cross-entropy over a grid of learning rates and batch "
+        "sizes, those of one batch size together. At the end of each run the sharpness dimension is found from whole "
+        "spectra of mini-batch Hessians in float64, exactly and by three quadrature estimators, and beside it what "
+        "competes with it. Rank correlations with the accuracy gap and the loss gap decide; learning rate and batch "
+        "size are then taken out. The paper's networks see 28 x 28 digits of MNIST, these here pooled and fewer "
+        "images, of Fashion-MNIST unless told otherwise; its grid values are not published."
     )
     paper: ClassVar[str] = TUCI
+    topics: ClassVar[Sequence[Topic]] = (*GRID_TOPICS, *ESTIMATE_TOPICS)
+    unknown: ClassVar[tuple[str, ...]] = UNKNOWN
+
+    def __post_init__(self) -> None:
+        check_fields(self, "study 'dimension'", images=text(empty=False), text=text(empty=False))
+        DATA.build(with_options(self.images, "train=1,test=1,pool=1"))
+        DATA.build(with_options(self.text, "length=1"))
 
     def tasks(self, preset: Preset, seed: int) -> Sequence[Task]:
         return dimension_tasks(preset, seed, self.images, self.text)
 
-    def records(self, tasks: Sequence[Task], folder: Path) -> dict[str, Path]:
-        found: dict[str, Path] = {}
+    def entries(self, tasks: Sequence[Task]) -> list[Entry]:
+        found: list[Entry] = []
         for task in tasks:
             if isinstance(task, StackTask):
-                cells = task.configurations()
-                found |= {f"{task.name}-{cell}": folder / task.name / cell for cell in cells}
+                found += [
+                    Entry(f"{task.name}-{cell}", f"{task.name}/{cell}", task.cell_tags(config))
+                    for cell, config in task.configurations().items()
+                ]
             else:
-                found[task.name] = folder / task.name
+                found.append(Entry(task.name, task.name, tags_of(task)))
         return found
 
-    def findings(self, runs: dict[str, Record]) -> list[Finding]:
-        return dimension_findings(runs)
-
-    def figures(self, runs: dict[str, Record]) -> list[Figure]:
+    def figures(self, runs: Runs) -> list[Figure]:
         return dimension_figures(runs)

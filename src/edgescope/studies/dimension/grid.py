@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from edgescope.errors import InputError
 from edgescope.statistics import RankCorrelation, granulated_kendall, kendall, partial_rank_correlation
+from edgescope.statistics.estimate import Estimate
 from edgescope.statistics.intervals import Bootstrap
-from edgescope.store import Record
+from edgescope.statistics.kendall_difference import kendall_difference
+from edgescope.studies.selection import tagged
+from edgescope.studies.study_run import Runs, StudyRun
+from edgescope.studies.tested_claim import Open
 
 MEASURES: dict[str, tuple[str, str]] = {
     "SD exact": ("sharpness_dimension", "exact"),
@@ -46,35 +52,53 @@ CONTROLS = ("learning rate", "batch")
 RESAMPLES = Bootstrap(resamples=400)
 
 
-@dataclass(frozen=True)
+Statistic = Literal["tau", "psi", "partial"]
+
+
+@dataclass(frozen=True, eq=False)
 class Correlations:
     """Of one family: for each measure and target Kendall's tau, the mean granulated coefficient and the rank
     correlation given learning rate and batch size; those that are not defined are missing."""
 
-    family: str
-    points: int
-    learned: tuple[float, float]
-    """The lowest and the highest training accuracy: not every setting of a grid is trained to its end."""
+    grid: pl.DataFrame
     tau: dict[tuple[str, str], RankCorrelation]
     psi: dict[tuple[str, str], RankCorrelation]
     partial: dict[tuple[str, str], RankCorrelation]
 
+    @classmethod
+    def of(cls, runs: Runs, role: str, kind: str = "") -> Correlations:
+        """All correlations of a family; runs that lack a measure are left out of that measure's."""
+        return _correlations(tuple(family_of(runs, role, kind)))
+
     @property
-    def described(self) -> str:
-        """How many networks there are, how far they were trained, and what tau says of nothing, for a reader."""
-        if not self.points:
-            return "None was run."
-        low, high = self.learned
-        return (
-            f"{self.points} networks, training accuracies {low:.0%} to {high:.0%}; without association τ has a "
-            f"standard deviation of {self.noise:.2f}."
-        )
+    def points(self) -> int:
+        """How many networks there are."""
+        return self.grid.height
 
     @property
     def noise(self) -> float:
         """The standard deviation of tau where nothing is associated."""
         n = self.points
         return float(np.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)))) if n > 1 else float("inf")
+
+    def value(self, measure: str, target: str, statistic: Statistic = "tau") -> Estimate | Open:
+        """A correlation with its bootstrap interval; open where it is not defined."""
+        found: RankCorrelation | None = getattr(self, statistic).get((measure, target))
+        if found is None:
+            return Open(f"{measure} was not measured on enough networks", "more networks")
+        low, high = min(found.low, found.value), max(found.high, found.value)
+        return Estimate(found.value, low, high, found.points, "networks")
+
+    def lead(self, measure: str, rival: str, target: str) -> Estimate | Open:
+        """By how much tau of a measure exceeds that of a rival."""
+        rows = self.grid.drop_nulls([measure, rival]) if {measure, rival} <= set(self.grid.columns) else None
+        if rows is None or rows.height < 3:
+            return Open(f"{measure} and {rival} were not measured together", "more networks")
+        first, second, gap = (rows[name].cast(pl.Float64).to_list() for name in (measure, rival, target))
+        try:
+            return replace(kendall_difference(first, second, gap, RESAMPLES), sampled="networks")
+        except InputError as error:
+            return Open(str(error))
 
     def table(self) -> pl.DataFrame:
         """measure, statistic, target, low, middle, high."""
@@ -88,22 +112,24 @@ class Correlations:
         return pl.DataFrame(rows, schema=["measure", "statistic", "target", "low", "middle", "high"], orient="row")
 
 
-def family_of(runs: Mapping[str, Record], prefix: str) -> dict[str, Record]:
-    """The runs of one family that ended well."""
-    return {n: r for n, r in runs.items() if n.startswith(f"{prefix}-") and r.status == "finished"}
+def family_of(runs: Runs, role: str, kind: str = "") -> list[StudyRun]:
+    """The runs of one family that ended well, of one kind of optimizer if it is given."""
+    tags = {"role": role} | ({"optimizer": kind} if kind else {})
+    return [item.value for item in tagged(**tags)(runs) if item.value.record.status == "finished"]
 
 
-def grid_table(runs: Mapping[str, Record]) -> pl.DataFrame:
+def grid_table(runs: Sequence[StudyRun]) -> pl.DataFrame:
     """One row a run: run, optimizer, learning rate, batch, seed, the gaps, the measures (null where there is none)."""
     rows = []
-    for name, record in runs.items():
+    for run in runs:
+        record = run.record
         config, last = record.config, record.last_step
         found = {
             (measure, part): value
             for step, measure, part, value in record.table().select("step", "measure", "part", "value").iter_rows()
             if step == last and part is not None
         }
-        row = {"run": name, "optimizer": config["optimizer"], "learning rate": config["lr"]}
+        row = {"run": run.name, "optimizer": config["optimizer"], "learning rate": config["lr"]}
         row |= {"batch": config["batch"], "seed": config["seed"]}
         for target, measure in TARGETS.items():
             train, test = (found.get((measure, part), np.nan) for part in ("train", "test"))
@@ -117,9 +143,10 @@ def grid_table(runs: Mapping[str, Record]) -> pl.DataFrame:
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
-def correlations(runs: Mapping[str, Record], family: str) -> Correlations:
-    """All correlations of a family; runs that lack a measure are left out of that measure's."""
-    table = grid_table(runs) if runs else pl.DataFrame()
+@lru_cache(maxsize=8)
+def _correlations(runs: tuple[StudyRun, ...]) -> Correlations:
+    """Kept for the families of one study, since every claim and every figure of a family asks for the same."""
+    table = grid_table(runs)
     tau, psi, partial = {}, {}, {}
     for measure in MEASURES if runs else ():
         rows = table.drop_nulls(measure) if table[measure].dtype != pl.Null else table.clear()
@@ -134,6 +161,4 @@ def correlations(runs: Mapping[str, Record], family: str) -> Correlations:
                 partial[key] = partial_rank_correlation(*pair, given, bootstrap=RESAMPLES)
             except InputError:  # a measure that is constant, or too few runs: it says nothing
                 continue
-    accuracies = table["training accuracy"].to_list() if runs else []
-    learned = (min(accuracies, default=np.nan), max(accuracies, default=np.nan))
-    return Correlations(family, table.height, learned, tau, psi, partial)
+    return Correlations(table, tau, psi, partial)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import polars as pl
 
 from edgescope.figures import Figure, correlation_dots, scatter_panels
-from edgescope.store import Record
-from edgescope.studies.dimension.grid import CONTROLS, TARGETS, correlations, family_of, grid_table
+from edgescope.studies.dimension.grid import CONTROLS, TARGETS, Correlations
+from edgescope.studies.study_run import Runs
 
-FAMILIES = {"mlp": "small networks", "wide": "larger networks", "gpt-adamw": "language models under AdamW"}
+FAMILIES = {
+    ("mlp", ""): "small networks",
+    ("wide", ""): "larger networks",
+    ("gpt", "adamw"): "language models under AdamW",
+}
 
 SHOWN = (
     "SD exact",
@@ -25,15 +29,16 @@ SHOWN = (
 )
 
 
-def dimension_figures(runs: dict[str, Record]) -> list[Figure]:
-    return [figure for family, words in FAMILIES.items() for figure in _of_family(runs, family, words)]
+def dimension_figures(runs: Runs) -> list[Figure]:
+    """The figures of every family that has runs."""
+    return [figure for (role, kind), words in FAMILIES.items() for figure in _of_family(runs, role, kind, words)]
 
 
-def _of_family(runs: Mapping[str, Record], family: str, words: str) -> Iterator[Figure]:
-    members = family_of(runs, family)
-    if len(members) < 4:
+def _of_family(runs: Runs, role: str, kind: str, words: str) -> Iterator[Figure]:
+    found = Correlations.of(runs, role, kind)
+    if found.points < 4:
         return
-    found = correlations(members, family)
+    family = f"{role}-{kind}" if kind else role
     table = found.table()
     if not table.is_empty():
         yield Figure(
@@ -45,7 +50,7 @@ def _of_family(runs: Mapping[str, Record], family: str, words: str) -> Iterator[
             f"association τ has a standard deviation of {found.noise:.2f}.",
             correlation_dots(table),
         )
-    cells = grid_table(members)
+    cells = found.grid
     shown = [name for name in SHOWN if name in cells.columns and cells[name].drop_nulls().len()]
     for target in TARGETS:
         rows = pl.concat(

@@ -1,9 +1,9 @@
-"""The runs of the study `dimension`, quick and full."""
+"""The runs of the study `dimension`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -16,8 +16,11 @@ from edgescope.store import Record
 from edgescope.store.record import FILE
 from edgescope.studies.dimension.stack import StackTask
 from edgescope.studies.study import Preset, TrainTask
-from edgescope.sweep import Task
+from edgescope.sweep import Tagged, Task
 from edgescope.training import Parts, RunConfig
+
+IMAGES = "fashion-5k"
+"""The images unless told otherwise."""
 
 AT_THE_END = (
     "loss",
@@ -55,7 +58,7 @@ class Family:
             StackTask(
                 name=f"{self.name}-b{batch}",
                 cost=cost,
-                data=_with(images, self.take),
+                data=with_options(images, self.take),
                 model=self.model,
                 batch=batch,
                 lrs=self.lrs,
@@ -63,6 +66,7 @@ class Family:
                 epochs=self.epochs,
                 iterates=self.iterates,
                 measures=(*AT_THE_END, f"sharpness_dimension:{self.estimate},batch={batch},fixed_lr={middle:g}"),
+                tags={"role": self.name},
             )
             for batch in self.batches
         ]
@@ -82,6 +86,8 @@ class Setting:
     gpt_cost: float
     particles: int
     gpt_estimate: str = "methods=slq+kde+ps,batches=2,probes=1,steps=50"
+    images: str = ""
+    """in place of the images of the study, where these are not told"""
 
 
 QUICK = Setting(
@@ -155,11 +161,36 @@ FULL = Setting(
     particles=600_000,
 )
 
-SETTINGS = {"quick": QUICK, "full": FULL}
+PAPER = replace(
+    FULL,
+    families=(
+        replace(
+            FULL.families[0], take="train=60000,test=10000", iterates=5000, seeds=1,
+            estimate="methods=exact+slq+kde+ps,batches=100,probes=500,steps=100",
+        ),
+        replace(
+            FULL.families[1], take="train=60000,test=10000", model="mlp:widths=200x200x200x200,activation=relu",
+            iterates=5000, estimate="methods=slq+kde+ps,batches=4,probes=10,steps=100",
+        ),
+    ),
+    costs=(50_000.0, 50_000.0),
+    images="mnist",
+)  # fmt: skip
+
+UNKNOWN = (
+    "Known of the paper's runs: MNIST, 784-16-16-10 without bias for 250 epochs and 784-200-200-200-200-10 for 100, "
+    "mini-batch gradient descent with cross-entropy on a grid of 5 learning rates and 5 batch sizes, 500 probes and "
+    "100 steps of quadrature for the small network.",
+    "Not known: the values of the grid, the initialization, and the seeds.",
+    "Replaced: the language models, GPT-2 with 124 million parameters on WikiText-2 in the paper, are those of the "
+    "preset full.",
+)
+
+SETTINGS: dict[Preset, Setting] = {"quick": QUICK, "full": FULL, "paper": PAPER}
 
 
 @dataclass(frozen=True)
-class AttractorTask:
+class AttractorTask(Tagged):
     """The toy attractor of the paper: its box-counting dimension, and the dimension that bounds it."""
 
     name: str
@@ -168,7 +199,7 @@ class AttractorTask:
     seed: int
 
     def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
-        with _afresh(folder, {"particles": self.particles, "seed": self.seed}) as record:
+        with _recreate_record(folder, {"particles": self.particles, "seed": self.seed}, self.tags) as record:
             found = RandomAttractor().run(self.particles, seed=self.seed)
             boxes = Reading("box_dimension", {"": found.boxes.dimension}, {"": found.boxes.error})
             bound = {"": found.dimension, "mean": found.mean_dimension}
@@ -177,10 +208,10 @@ class AttractorTask:
 
 
 @dataclass(frozen=True)
-class JacobianTask:
+class JacobianTask(Tagged):
     """Log singular values of the update's Jacobian, found by themselves and from the eigenvalues of the Hessian.
 
-    Of a network after ``steps`` of full-batch descent, so that it has negative, null and large eigenvalues.
+    Of a network after ``steps`` of full-batch gradient descent, so that it has negative, null and large eigenvalues.
     """
 
     name: str
@@ -190,7 +221,7 @@ class JacobianTask:
 
     def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
         parts = Parts(self.config)
-        with _afresh(folder, self.config.as_dict()) as record:
+        with _recreate_record(folder, self.config.as_dict(), self.tags) as record:
             for _ in range(self.config.steps):
                 parts.optimizer.zero_grad()
                 parts.loss_fn(parts.model, parts.samples).backward()
@@ -200,23 +231,25 @@ class JacobianTask:
             worst = {}
             for rate in self.rates:
                 by_eigenvalues = sharpness_dimension(hessian, rate).exponents
-                by_svd = torch.linalg.svdvals(torch.eye(len(hessian), dtype=torch.float64) - rate * hessian).log()
+                by_svd = torch.linalg.svdvals(torch.eye(len(hessian)).to(hessian) - rate * hessian).log()
                 worst[f"{rate:g}"] = float((by_svd - by_eigenvalues).abs().max())
             record.append(self.config.steps, [Reading("log_singular_values", worst)])
             record.set_status("finished")
 
 
-def _afresh(folder: Path, config: dict[str, object]) -> Record:
-    return Record.create(folder, config=config, overwrite=(folder / FILE).exists())
+def _recreate_record(folder: Path, config: dict[str, object], tags: Mapping[str, str]) -> Record:
+    return Record.create(folder, config=config, overwrite=(folder / FILE).exists(), tags=tags)
 
 
-def _with(data: str, options: str) -> str:
+def with_options(data: str, options: str) -> str:
+    """A data set's name with further options."""
     return f"{data}{',' if ':' in data else ':'}{options}"
 
 
-def dimension_tasks(preset: Preset, seed: int, images: str = "fashion-5k", text: str = "licence") -> Sequence[Task]:
+def dimension_tasks(preset: Preset, seed: int, images: str = IMAGES, text: str = "licence") -> Sequence[Task]:
     """The grids, the language models, the toy attractor, and one network whose Jacobian is decomposed."""
     setting = SETTINGS[preset]
+    images = setting.images if setting.images and images == IMAGES else images
     tasks: list[Task] = []
     for family, cost in zip(setting.families, setting.costs, strict=True):
         tasks += family.tasks(seed, cost, images)
@@ -225,7 +258,7 @@ def dimension_tasks(preset: Preset, seed: int, images: str = "fashion-5k", text:
             for batch in setting.gpt_batches:
                 ending = f"@{setting.gpt_steps}"
                 config = RunConfig(
-                    data=_with(text, f"length={setting.length}"),
+                    data=with_options(text, f"length={setting.length}"),
                     model=setting.gpt,
                     loss="cross-entropy",
                     optimizer=optimizer,
@@ -246,9 +279,10 @@ def dimension_tasks(preset: Preset, seed: int, images: str = "fashion-5k", text:
                     path="kept",
                 )
                 kind = optimizer.replace(":momentum=0.9", "-momentum")
-                tasks.append(TrainTask(f"gpt-{kind}-lr{lr:g}-b{batch}", config, setting.gpt_cost))
+                tags = {"role": "gpt", "optimizer": kind, "lr": f"{lr:g}", "batch": str(batch), "seed": str(seed)}
+                tasks.append(TrainTask(f"gpt-{kind}-lr{lr:g}-b{batch}", config, setting.gpt_cost, tags=tags))
     small = RunConfig(
-        data=_with(images, "train=300,test=100,pool=4"),
+        data=with_options(images, "train=300,test=100,pool=4"),
         model="mlp:widths=12x12,activation=tanh",
         loss="cross-entropy",
         lr=0.5,
@@ -260,6 +294,6 @@ def dimension_tasks(preset: Preset, seed: int, images: str = "fashion-5k", text:
     )
     return [
         *tasks,
-        AttractorTask("attractor", 10.0, setting.particles, seed),
-        JacobianTask("jacobian", 5.0, small),
+        AttractorTask("attractor", 10.0, setting.particles, seed, tags={"role": "attractor"}),
+        JacobianTask("jacobian", 5.0, small, tags={"role": "jacobian"}),
     ]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgescope.data import DATA
 from edgescope.errors import EdgescopeError
 from edgescope.losses import Criterion, accuracy_counts
 from edgescope.measures import Reading
@@ -22,6 +23,7 @@ from edgescope.objective.modules import thread_count
 from edgescope.statistics import persistence
 from edgescope.store import Record, latest_checkpoint, pack_state, save_checkpoint, unpack_state
 from edgescope.store.record import FILE
+from edgescope.sweep import PlannedRun, Tagged
 from edgescope.training import Member, Parts, RunConfig, Stack
 from edgescope.training.measured import measured_at
 
@@ -33,7 +35,7 @@ READINGS = 20
 
 
 @dataclass(frozen=True)
-class StackTask:
+class StackTask(Tagged):
     """All learning rates and seeds of one batch size. Every cell has a folder and a record of its own in the task's.
 
     ``measures`` are taken after the last step; of the last ``iterates`` steps the shape of the trajectory is.
@@ -49,6 +51,22 @@ class StackTask:
     epochs: int
     iterates: int
     measures: tuple[str, ...]
+    device: str | None = None
+
+    def on_device(self, device: str) -> Self:
+        return replace(self, device=device)
+
+    def planned_runs(self) -> list[PlannedRun]:
+        first = next(iter(self.configurations().values()))
+        source = DATA.build(self.data)
+        known = source.published_shape()
+        samples = known.train if known else len(source.load().inputs)
+        note = "networks trained together, which may be faster"
+        steps = self.epochs * -(-samples // self.batch)
+        # Without stacking's own readings; what is measured is measured at the end.
+        measures = tuple(f"{text}@end" for text in self.measures)
+        config = replace(first, steps=steps, measures=measures)
+        return [PlannedRun(config, steps, len(self.configurations()), note)]
 
     def configurations(self, samples: int = 1) -> dict[str, RunConfig]:
         """Of each cell, by the name of its folder; for as many steps as ``samples`` training samples make."""
@@ -65,30 +83,36 @@ class StackTask:
                 seed=seed,
                 threads=1,
                 path="kept",
+                device=self.device,
             )
             for lr, seed in itertools.product(self.lrs, self.seeds)
         }
+
+    def cell_tags(self, config: RunConfig) -> dict[str, str]:
+        """What tells one network of the stack from the others, beside the tags of the task."""
+        own = {"lr": f"{config.lr:g}", "batch": str(config.batch), "seed": str(config.seed)}
+        return dict(self.tags) | own
 
     def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
         with thread_count(1), ExitStack() as closing:
             samples = len(Parts(next(iter(self.configurations().values()))).samples[0])
             cells = [
-                Cell(config, closing.enter_context(_record(folder / name, config)))
+                Cell(config, closing.enter_context(_record(folder / name, config, self.cell_tags(config))))
                 for name, config in self.configurations(samples).items()
             ]
             if all(cell.ended for cell in cells):
                 return
-            trained = _Training(self, cells, folder).carry_out(lambda share: progress(0.3 * share, "training"))
+            trained = _Training(self, cells, folder).run(lambda share: progress(0.3 * share, "training"))
             for number, cell in enumerate(cells):
                 progress(0.3 + 0.7 * number / len(cells), f"measuring network {number + 1} of {len(cells)}")
                 if not cell.ended:
                     cell.measure(trained, number)
 
 
-def _record(folder: Path, config: RunConfig) -> Record:
+def _record(folder: Path, config: RunConfig, tags: Mapping[str, str]) -> Record:
     if (folder / FILE).exists():
-        return Record.open(folder)
-    return Record.create(folder, config=config.as_dict())
+        return Record.resume(folder)
+    return Record.create(folder, config=config.as_dict(), tags=tags)
 
 
 @dataclass(frozen=True)
@@ -158,7 +182,7 @@ class _Training:
         self.kept_from = max(0, self.steps - task.iterates)
         self.initial = self.stack.flat()
 
-    def carry_out(self, progress: Callable[[float], None]) -> Trained:
+    def run(self, progress: Callable[[float], None]) -> Trained:
         began, stack = time.perf_counter(), self.stack
         before = self._load()
         every, save = max(1, self.steps // READINGS), max(1, self.kept_from // CHECKPOINTS)
@@ -174,7 +198,7 @@ class _Training:
                 origin = origin or points
                 # In float32 nearby iterates of large norm would be rounded together; their differences are not.
                 for kept, point, first in zip((iterates, losses), points, origin, strict=True):
-                    kept.append(point - first)
+                    kept.append((point - first).cpu())
             elif stack.steps == self.kept_from or stack.steps % save == 0:
                 self._save(before + time.perf_counter() - began)
             progress(stack.steps / self.steps)
@@ -200,6 +224,9 @@ class _Training:
         checkpoint = latest_checkpoint(self.folder)
         if checkpoint is None:
             return 0.0
+        if checkpoint.notice:
+            for cell in self.cells:
+                cell.record.note(checkpoint.step, "checkpoint", checkpoint.notice)
         state: dict[str, Any] = unpack_state("stack", checkpoint.tensors, checkpoint.meta)
         self.stack.load_state(state)
         return float(state["seconds"])

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgescope.figures import Figure
-from edgescope.report import Finding
-from edgescope.store import Record
-from edgescope.studies.edge.claims import COHEN_2021, COHEN_2022, edge_findings
+from edgescope.studies.edge.claims import TOPICS
 from edgescope.studies.edge.pictures import edge_figures
-from edgescope.studies.edge.runs import edge_tasks
+from edgescope.studies.edge.runs import UNKNOWN, edge_tasks
+from edgescope.studies.sources import COHEN_2021, COHEN_2022
 from edgescope.studies.study import Preset, Study, TrainTask
+from edgescope.studies.study_run import Runs
+from edgescope.studies.tested_claim import Topic
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,15 @@ class Edge(Study):
         "Full-batch training of a fully connected and a convolutional network on Fashion-MNIST images, half-squared "
         "loss. The largest eigenvalue of the Hessian (the sharpness) rises until it reaches the value at which the "
         "optimizer turns unstable, and then stays there, while the loss goes on falling over long spans although "
-        "single steps raise it. Each optimizer is held against its own threshold, in its own metric; gradient flow, "
-        "which has none, against all of them."
+        "single steps raise it. Each optimizer is compared with its own threshold, in its own metric; gradient flow, "
+        "which has none, with all of them."
     )
     paper: ClassVar[str] = f"{COHEN_2021}; {COHEN_2022}"
+    topics: ClassVar[Sequence[Topic]] = TOPICS
+    unknown: ClassVar[tuple[str, ...]] = UNKNOWN
 
     def tasks(self, preset: Preset, seed: int) -> Sequence[TrainTask]:
         return edge_tasks(preset, seed)
 
-    def findings(self, runs: dict[str, Record]) -> list[Finding]:
-        return edge_findings(runs)
-
-    def figures(self, runs: dict[str, Record]) -> list[Figure]:
+    def figures(self, runs: Runs) -> list[Figure]:
         return edge_figures(runs)

@@ -16,17 +16,25 @@ from edgescope.figures import (
     ratio_curves,
     spectral_ridge,
 )
+from edgescope.report.run_report.arrays import spectra
 from edgescope.store import Record
-from edgescope.studies.edge.claims import SETTLED, changes
-from edgescope.studies.seen import Seen
-from edgescope.studies.tables import intervals, series, spectra, times
+from edgescope.studies.edge.loss_changes import changes
+from edgescope.studies.selection import tagged
+from edgescope.studies.study_run import Runs
+from edgescope.studies.tables import intervals, series, times
+from edgescope.studies.threshold_series import ThresholdSeries
+
+SETTLED_WITHIN = 0.10
+"""Half the width of the region of the claims about settling, shaded in the picture."""
 
 
-def edge_figures(runs: dict[str, Record]) -> list[Figure]:
-    mlp = [name for name in runs if name.startswith("GD")]
-    cnn = [name for name in runs if name.startswith("CNN")]
-    rest = [name for name in runs if name not in (*mlp, *cnn, "flow")]
-    flow = [name for name in runs if name == "flow"]
+def edge_figures(of_study: Runs) -> list[Figure]:
+    """The figures of the report, those whose runs are there."""
+    runs = {name: run.record for name, run in of_study.items()}
+    mlp = _named(of_study, method="gd", network="MLP")
+    cnn = _named(of_study, method="gd", network="CNN")
+    rest = _named(of_study, method=("polyak", "nesterov", "rmsprop", "adam"))
+    flow = _named(of_study, method="flow")
     diverged = [name for name, record in runs.items() if record.status == "diverged"]
     figures = []
     if mlp:
@@ -71,28 +79,28 @@ def edge_figures(runs: dict[str, Record]) -> list[Figure]:
                 ratio_curves(_over_time(runs, rest, "ratio", "").rename({"value": "ratio"}), diverged=diverged),
             )
         )
-    seen = [Seen.of(name, record) for name, record in runs.items() if name != "flow"]
+    settled = [ThresholdSeries.of(of_study[name]) for name in (*mlp, *cnn, *rest)]
     figures.append(
         Figure(
             "settled",
             "Where the runs settle",
             f"Sharpness over threshold from the first arrival on: mean, and the range of the middle 80%. Shaded: the "
-            f"{SETTLED:.0%} that the claims allow.",
-            interval_dots(intervals(seen), expected=1.0, near=SETTLED),
+            f"{SETTLED_WITHIN:.0%} that the claims allow.",
+            interval_dots(intervals(settled), expected=1.0, near=SETTLED_WITHIN),
         )
     )
-    compared = changes({name: Seen.of(name, runs[name]) for name in mlp + cnn})
+    compared = _changes(of_study, mlp + cnn)
     if not compared.is_empty():
         figures.append(
             Figure(
                 "changes",
                 "Directional smoothness predicts how each step changes the loss",
                 "Loss change of single steps: measured, and predicted from Hessian products along the step alone.",
-                predicted_against_measured(compared.select("run", "predicted", "measured")),
+                predicted_against_measured(compared),
             )
         )
     for name in mlp:
-        moments = spectra(runs[name])
+        moments = spectra(runs[name])[0]
         if not moments.is_empty():
             figures.append(
                 Figure(
@@ -104,6 +112,17 @@ def edge_figures(runs: dict[str, Record]) -> list[Figure]:
                 )
             )
     return figures
+
+
+def _named(runs: Runs, **tags: str | tuple[str, ...]) -> list[str]:
+    return [item.name for item in tagged(**tags)(runs)]
+
+
+def _changes(runs: Runs, names: Sequence[str]) -> pl.DataFrame:
+    """Loss changes of single steps, predicted and measured: run, predicted, measured."""
+    found = [(name, table) for name in names if (table := changes(runs[name])) is not None]
+    tables = [table.select(pl.lit(name).alias("run"), "predicted", "measured") for name, table in found]
+    return pl.concat(tables) if tables else pl.DataFrame()
 
 
 def _over_time(runs: dict[str, Record], names: Sequence[str], measure: str, part: str) -> pl.DataFrame:

@@ -7,14 +7,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgescope.figures import Figure
-from edgescope.report import Finding
-from edgescope.store import Record
-from edgescope.studies.flatness.claims import flatness_findings
+from edgescope.options import check_fields
+from edgescope.studies.flatness.generalization import GENERALIZATION
+from edgescope.studies.flatness.least_trace import LEAST_TRACE
+from edgescope.studies.flatness.other_minimizers import OTHER_MINIMIZERS
 from edgescope.studies.flatness.pictures import flatness_figures
-from edgescope.studies.flatness.runs import flatness_tasks
-from edgescope.studies.flatness.seen import WEN
+from edgescope.studies.flatness.runs import UNKNOWN, flatness_tasks
+from edgescope.studies.flatness.sample_complexity import SAMPLE_COMPLEXITY
+from edgescope.studies.flatness.seed_runs import WEN
+from edgescope.studies.flatness.user_problem import USER_PROBLEM
+from edgescope.studies.flatness.with_bias import WITH_BIAS
 from edgescope.studies.study import Preset, Study
+from edgescope.studies.study_run import Runs
+from edgescope.studies.tested_claim import Topic
 from edgescope.sweep import Task
+from edgescope.training import RunConfig
 
 
 @dataclass(frozen=True)
@@ -22,32 +29,48 @@ class Flatness(Study):
     """Three scenarios on xor, and the general question for a network of the user's own.
 
     ``data``, ``model``, ``loss`` and ``lr`` are those of that network, named as everywhere, with ``;`` in the place of
-    ``,``: ``flatness:data=digits,model=mlp:widths=64x64;activation=relu,lr=0.05``.
+    ``,``: ``flatness:data=digits,model=mlp:widths=64x64;activation=relu,lr=0.05``. The claims about the user's network
+    are the same for all of these; their cases name the network in their factors.
     """
 
     name: ClassVar[str] = "flatness"
     title: ClassVar[str] = "Does flatness explain generalization?"
     abstract: ClassVar[str] = (
         "Shallow relu networks of four architectures learn the product of two signs among thirty from 100 samples, by "
-        "single-sample SAM, label-noise SGD, full-batch SAM and descent with weight decay; sharpness is the trace of "
-        "the Hessian, beside the least that any interpolating network can have. Steps on single samples are compiled "
-        "and equal to the optimizers in float64. Networks with batch norm and with three layers are narrower than the "
-        "paper's 500, and most runs shorter than its 1e5 epochs. Then SAM on a network of the user's choice: does it "
-        "flatten it, and did the test error follow?"
+        "single-sample SAM, label-noise SGD, full-batch SAM and gradient descent with weight decay; sharpness is the "
+        "trace of the Hessian, beside the least that any interpolating network can have. Steps on single samples are "
+        "compiled and equal to the optimizers in float64. Except in the preset paper, networks with batch norm and "
+        "with three layers are narrower than the paper's 500, and most runs shorter than its 1e5 epochs. Then SAM on a "
+        "network of the user's choice: does it flatten it, and did the test error follow?"
     )
     paper: ClassVar[str] = f"{WEN}; Foret et al. 2021 (arXiv 2010.01412); Dinh et al. 2017 (arXiv 1703.04933)"
+    topics: ClassVar[Sequence[Topic]] = (
+        Topic("Which networks generalize under 1-SAM", GENERALIZATION),
+        Topic("Networks with bias: flatter and worse", WITH_BIAS),
+        Topic("The least trace", LEAST_TRACE),
+        Topic("Other minimizers, and whether flatness explains the error", OTHER_MINIMIZERS),
+        Topic("How many samples are enough", SAMPLE_COMPLEXITY),
+        Topic("The network of the user's choice", USER_PROBLEM),
+    )
+    unknown: ClassVar[tuple[str, ...]] = UNKNOWN
 
     data: str = "fashion-5k:train=1000;test=1000;pool=2"
     model: str = "mlp:widths=64;activation=relu"
     loss: str = "cross-entropy"
     lr: float = 0.1
 
+    def __post_init__(self) -> None:
+        check_fields(self, "study 'flatness'")
+        data, model, loss = self._named()
+        RunConfig(data=data, model=model, loss=loss, lr=self.lr)  # which refuses what cannot be run
+
     def tasks(self, preset: Preset, seed: int) -> Sequence[Task]:
-        data, model, loss = (text.replace(";", ",") for text in (self.data, self.model, self.loss))
-        return flatness_tasks(preset, seed, data, model, loss, self.lr)
+        return flatness_tasks(preset, seed, *self._named(), self.lr)
 
-    def findings(self, runs: dict[str, Record]) -> list[Finding]:
-        return flatness_findings(runs)
+    def _named(self) -> tuple[str, str, str]:
+        """Data, model and loss as they are named elsewhere."""
+        data, model, loss = (name.replace(";", ",") for name in (self.data, self.model, self.loss))
+        return data, model, loss
 
-    def figures(self, runs: dict[str, Record]) -> list[Figure]:
+    def figures(self, runs: Runs) -> list[Figure]:
         return flatness_figures(runs)

@@ -18,6 +18,7 @@ from edgescope.objective import Objective
 from edgescope.objective.modules import thread_count
 from edgescope.store import Record
 from edgescope.store.record import FILE
+from edgescope.sweep import Tagged
 from edgescope.theory import relu
 
 MAKERS = {"memorizing": relu.memorizing, "generalizing": relu.generalizing}
@@ -37,7 +38,7 @@ SMALL = 6
 
 
 @dataclass(frozen=True)
-class ConstructionsTask:
+class ConstructionsTask(Tagged):
     """Each network on xor in 30 dimensions: trace, bound, residual, error; and its dense Hessian in few dimensions."""
 
     name: str
@@ -46,7 +47,10 @@ class ConstructionsTask:
 
     def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
         config = {"data": "xor:dim=30,train=100", "model": "closed forms", "seed": self.seed}
-        with thread_count(1), Record.create(folder, config=config, overwrite=(folder / FILE).exists()) as record:
+        with (
+            thread_count(1),
+            Record.create(folder, config=config, overwrite=(folder / FILE).exists(), tags=self.tags) as record,
+        ):
             values: dict[str, float] = {}
             for number, (architecture, kind) in enumerate(NETWORKS):
                 progress(number / len(NETWORKS), f"{architecture}, {kind}")

@@ -23,8 +23,9 @@ from edgescope.models.shallow import Shallow, ShallowNetwork
 from edgescope.objective.modules import thread_count
 from edgescope.optim import SAM
 from edgescope.simulate.relu import ReluDescent, advance_together
-from edgescope.store import Record, latest_checkpoint, pack_state, save_checkpoint, unpack_state
+from edgescope.store import Record, pack_state, save_checkpoint, unpack_state
 from edgescope.store.record import FILE
+from edgescope.sweep import Tagged
 from edgescope.theory import relu
 
 MOMENTS = 12
@@ -46,7 +47,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class DescentTask:
+class DescentTask(Tagged):
     """One method on one kind of network, from each of ``seeds``, which draws data, start and order of samples.
 
     With ``batch=1`` steps are compiled and seeds run side by side in threads; otherwise they are full-batch steps of
@@ -72,7 +73,7 @@ class DescentTask:
         last = self.stages[-1]
         radius = "" if last.rho is None else f", ρ {last.rho:g}"
         noise = "" if last.sigma is None else f", σ {last.sigma:g}"
-        decay = f", weight decay {last.decay:g}" if last.decay else ""
+        decay = f" {last.decay:g}" if last.decay else ""
         return {
             "data": self.data,
             "model": self.model,
@@ -84,21 +85,25 @@ class DescentTask:
             "epochs": self.epochs,
         }
 
+    @property
+    def expected_seconds(self) -> float:
+        return self.cost
+
     def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
         began = time.perf_counter()
         fresh = not (folder / FILE).exists()
         with (
             torch.random.fork_rng(devices=[]),
-            Record.create(folder, config=self.config()) if fresh else Record.open(folder) as record,
+            Record.create(folder, config=self.config(), tags=self.tags) if fresh else Record.resume(folder) as record,
         ):
             if record.status in ("finished", "diverged"):
                 return
             threads = torch.get_num_threads()
             with thread_count(1):
                 runs = [_Run(self, seed) for seed in self.seeds]
-                before = _load(runs, folder)
+                before = _load(runs, record)
                 for epoch in self.moments():
-                    steps = epoch * runs[0].a_epoch
+                    steps = epoch * runs[0].steps_per_epoch
                     if steps > runs[0].descent.steps or (steps == 0 and record.last_step is None):
                         self._reach(runs, epoch, threads)
                         record.append(steps, _readings(runs))
@@ -121,12 +126,12 @@ class DescentTask:
 
     def _reach(self, runs: Sequence[_Run], epoch: int, threads: int) -> None:
         """Train up to the end of ``epoch``; a moment never lies beyond the end of a stage that began before it."""
-        done = runs[0].descent.steps // runs[0].a_epoch
+        done = runs[0].descent.steps // runs[0].steps_per_epoch
         stage = next(stage for stage, end in zip(self.stages, self.ends(), strict=True) if done < end)
         for run in runs:
             run.descent.lr, run.descent.rho = stage.lr, stage.rho
             run.descent.sigma, run.descent.weight_decay = stage.sigma, stage.decay
-        steps = (epoch - done) * runs[0].a_epoch
+        steps = (epoch - done) * runs[0].steps_per_epoch
         if self.batch is None:
             for run in runs:
                 run.descent.advance(steps)
@@ -198,7 +203,7 @@ class _Run:
             if task.batch is None
             else ReluDescent(model, self.x, self.y, lr=first.lr, loss=self.loss, seed=seed)
         )
-        self.a_epoch = 1 if task.batch is None else len(self.x)
+        self.steps_per_epoch = 1 if task.batch is None else len(self.x)
 
     @property
     def scale(self) -> float:
@@ -266,8 +271,8 @@ def _save(runs: Sequence[_Run], folder: Path, seconds: float) -> None:
     save_checkpoint(folder, runs[0].descent.steps, *pack_state("runs", state), keep=2)
 
 
-def _load(runs: Sequence[_Run], folder: Path) -> float:
-    checkpoint = latest_checkpoint(folder)
+def _load(runs: Sequence[_Run], record: Record) -> float:
+    checkpoint = record.latest_checkpoint()
     if checkpoint is None:
         return 0.0
     state = unpack_state("runs", checkpoint.tensors, checkpoint.meta)

@@ -17,10 +17,11 @@ from edgescope.objective.modules import thread_count
 from edgescope.simulate.relu import ReluDescent, advance_together
 from edgescope.store import Record
 from edgescope.store.record import FILE
+from edgescope.sweep import Tagged
 
 
 @dataclass(frozen=True)
-class SampleSizesTask:
+class SampleSizesTask(Tagged):
     """1-SAM of ``steps`` steps on xor in ``dim`` dimensions, for n = share * d log d with each of ``shares``.
 
     In the record step n has the test errors with n samples, a part for each seed.
@@ -40,6 +41,10 @@ class SampleSizesTask:
     def sizes(self) -> list[int]:
         return [round(share * scale(self.dim)) for share in self.shares]
 
+    @property
+    def expected_seconds(self) -> float:
+        return self.cost
+
     def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
         began = time.perf_counter()
         fresh = not (folder / FILE).exists()
@@ -58,7 +63,7 @@ class SampleSizesTask:
         with (
             torch.random.fork_rng(devices=[]),
             thread_count(1),
-            Record.create(folder, config=config) if fresh else Record.open(folder) as record,
+            Record.create(folder, config=config, tags=self.tags) if fresh else Record.resume(folder) as record,
         ):
             done = set() if fresh or record.last_step is None else set(record.series("test_error", "0")[0].tolist())
             for number, size in enumerate(self.sizes):

@@ -7,35 +7,61 @@ from functools import cached_property
 
 import numpy as np
 
+from edgescope.statistics.estimate import Estimate
+from edgescope.statistics.means import time_mean
 from edgescope.store import Record
-from edgescope.studies.seen import ENOUGH, Seen
+from edgescope.studies.selection import Selection, tagged
+from edgescope.studies.study_run import StudyRun
+from edgescope.studies.tested_claim import Open
+from edgescope.studies.threshold_series import AT_LEAST, ThresholdSeries
 
-ISLAMOV = "Islamov et al. 2026 (arXiv 2603.05002)"
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Descent:
-    """A run named NETWORK-METHOD; everything is read from its record."""
+    """A run of descent measured in its own norm; everything is read from its record."""
 
-    name: str
-    method: str
-    record: Record
+    run: StudyRun
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self.run.name
+
+    @property
+    def method(self) -> str:
+        """Which method it is, as tagged."""
+        return self.run.tags["method"]
+
+    @property
+    def record(self) -> Record:
+        """The record of the run."""
+        return self.run.record
+
+    @property
+    def normalized(self) -> bool:
+        """Whether its steps are normalized, so that its threshold moves with the gradient."""
+        return self.run.tags["normalized"] == "yes"
 
     @cached_property
-    def sharpness(self) -> Seen:
+    def sharpness(self) -> ThresholdSeries:
         """The lower end of S over the threshold."""
-        return Seen.of(self.name, self.record, "generalized_sharpness", "ratio")
+        return ThresholdSeries.of(self.run, "generalized_sharpness", "ratio")
 
     @cached_property
-    def smoothness(self) -> Seen:
+    def smoothness(self) -> ThresholdSeries:
         """D over the threshold."""
-        return Seen.of(self.name, self.record, "directional_smoothness", "ratio")
+        return ThresholdSeries.of(self.run, "directional_smoothness", "ratio")
 
     @property
     def crossing(self) -> float:
         """The step of the measurement at which S first reached its threshold; NaN if it never did."""
-        place = self.sharpness.arrival
-        return np.nan if place is None else float(self.sharpness.steps[place])
+        return self.sharpness.arrival_step
+
+    @property
+    def not_at_edge(self) -> Open | None:
+        """Why the claims about the edge cannot be decided; None where S crossed and stayed long enough."""
+        mean = self.sharpness.mean_after_arrival()
+        return mean if isinstance(mean, Open) else None
 
     @property
     def ends_at_edge(self) -> bool:
@@ -51,18 +77,20 @@ class Descent:
 
     @property
     def upper_mean(self) -> float:
-        """The time-mean of the upper end after S crossed; NaN without one."""
+        """The mean over time of the upper end after S crossed; NaN without one."""
         steps, upper = self.upper
         after = upper[steps >= self.crossing]
         return float(after.mean()) if after.size else np.nan
 
     @property
-    def smoothness_mean(self) -> float:
-        """The time-mean of D from its first crossing; where it never crosses, from that of S."""
+    def smoothness_mean(self) -> Estimate | Open:
+        """The mean over time of D from its first crossing; where it never crosses, from that of S."""
         if self.smoothness.arrival is not None:
             return self.smoothness.mean
         later = self.smoothness.ratio[self.smoothness.steps >= self.crossing]
-        return float(later.mean()) if later.size >= ENOUGH else np.nan
+        if later.size < AT_LEAST:
+            return Open(f"{later.size} steps after S crossed, {AT_LEAST} needed", "more steps")
+        return time_mean(later)
 
     @property
     def plain(self) -> float:
@@ -110,11 +138,6 @@ class Descent:
         return lower, upper, eigenvalue[:, 0], eigenvalue[:, 1]
 
 
-def descents_of(runs: dict[str, Record]) -> dict[str, Descent]:
-    """The runs of the study that are descents measured in their own geometry, by name."""
-    found = {}
-    for name, record in runs.items():
-        network, _, method = name.partition("-")
-        if network not in ("RMSProp", "Chen") and method:
-            found[name] = Descent(name, method, record)
-    return found
+def descents(**tags: str | tuple[str, ...]) -> Selection[Descent]:
+    """The runs of descent with these tags."""
+    return tagged(role="descent", **tags).map(Descent)

@@ -6,13 +6,15 @@ import numpy as np
 import polars as pl
 
 from edgescope.figures import Figure, bracket_curves, interval_dots, loss_curves, ratio_curves
-from edgescope.store import Record
-from edgescope.studies.geometries.claims_beside import CHEN
-from edgescope.studies.geometries.descents import Descent, descents_of
+from edgescope.studies.geometries.descents import Descent, descents
+from edgescope.studies.geometries.other_methods import CHEN
+from edgescope.studies.selection import run_tagged, tagged
+from edgescope.studies.study_run import Runs
 from edgescope.studies.tables import intervals, series
 
 NETWORKS = {
     "MLP": "the fully connected network",
+    "MLP-50k": "the fully connected network, all images",
     "CNN": "the convolutional network",
     "ResNet": "the residual network",
     "GPT": "the character transformer",
@@ -22,11 +24,10 @@ SHOWN = 50.0
 """A quadratic model is drawn until its loss is this many times that of the point it was taken at."""
 
 
-def geometry_figures(runs: dict[str, Record]) -> list[Figure]:
-    descents = descents_of(runs)
+def geometry_figures(runs: Runs) -> list[Figure]:
+    """The figures of the report, those whose runs are there."""
     networks = {
-        key: [run for name, run in descents.items() if name.startswith(f"{key}-") and run.sharpness.ratio.size]
-        for key in NETWORKS
+        key: [item.value for item in descents(network=key)(runs) if item.value.sharpness.ratio.size] for key in NETWORKS
     }
     networks = {key: found for key, found in networks.items() if found}
     figures = [_brackets(key, found) for key, found in networks.items()]
@@ -80,7 +81,7 @@ def _plain(networks: dict[str, list[Descent]]) -> list[Figure]:
     for key, found in networks.items():
         tables = []
         for run in found:
-            if "normalized=true" in run.record.config["optimizer"]:
+            if run.normalized:
                 continue
             steps, values = run.record.series("sharpness", "1")
             ratio = values * float(run.record.config["lr"]) / 2
@@ -115,8 +116,7 @@ def _losses(key: str, found: list[Descent]) -> Figure:
 
 def _went(run: Descent) -> bool:
     """Whether the run was at its edge when network and quadratic model were compared."""
-    normalized = "normalized=true" in run.record.config["optimizer"]
-    return run.ends_at_edge and not normalized and not np.isnan(run.ahead[0])
+    return run.ends_at_edge and not run.normalized and not np.isnan(run.ahead[0])
 
 
 def _ahead(key: str, found: list[Descent]) -> Figure:
@@ -143,11 +143,11 @@ def _first_beyond(losses: np.ndarray, limit: float) -> int:
     return int(beyond[0]) if beyond.size else len(losses)
 
 
-def _forgetting(runs: dict[str, Record]) -> list[Figure]:
-    names = [name for name in runs if name.startswith("RMSProp")]
-    if not names:
+def _forgetting(runs: Runs) -> list[Figure]:
+    records = {item.name: item.value.record for item in tagged(role="rmsprop")(runs)}
+    if not records:
         return []
-    table = series(runs, names, "ratio").rename({"value": "loss"})
+    table = series(records, list(records), "ratio").rename({"value": "loss"})
     return [
         Figure(
             "rmsprop",
@@ -160,11 +160,11 @@ def _forgetting(runs: dict[str, Record]) -> list[Figure]:
     ]
 
 
-def _chen(runs: dict[str, Record]) -> list[Figure]:
-    names = [name for name in runs if name.startswith("Chen")]
-    if not names:
+def _chen(runs: Runs) -> list[Figure]:
+    records = {item.name: item.value.record for item in tagged(role="chen")(runs)}
+    if not records:
         return []
-    table = series(runs, names, "directional_smoothness", "ratio").rename({"value": "ratio"})
+    table = series(records, list(records), "directional_smoothness", "ratio").rename({"value": "ratio"})
     return [
         Figure(
             "chen",
@@ -175,10 +175,11 @@ def _chen(runs: dict[str, Record]) -> list[Figure]:
     ]
 
 
-def _quadratics(runs: dict[str, Record]) -> list[Figure]:
-    if "quadratics" not in runs:
+def _quadratics(runs: Runs) -> list[Figure]:
+    run = run_tagged(runs, role="quadratics")
+    if run is None:
         return []
-    record = runs["quadratics"]
+    record = run.record
     parts = sorted({p for p in record.table()["part"].drop_nulls() if p.startswith("above/") and p.endswith("/0")})
     tables = []
     for part in parts:

@@ -10,10 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgescope.geometry import Geometry, as_geometry, generalized_sharpness
+from edgescope.geometry import Geometry, as_geometry
 from edgescope.linalg import from_matrix
 from edgescope.measures import Reading
+from edgescope.sharpness import generalized_sharpness
 from edgescope.store import Record
+from edgescope.store.record import FILE
+from edgescope.sweep import Tagged
 
 SHAPES = ((4, 3), (4,), (2, 4), (2,))
 """Two layers with their biases: 26 variables."""
@@ -32,7 +35,7 @@ STEPS = 300
 
 
 @dataclass(frozen=True)
-class QuadraticsTask:
+class QuadraticsTask(Tagged):
     """Descent on w'Hw/2 in every geometry, recorded at every step; ``draws`` random H, seeded by ``seed``.
 
     With eta = 2 (1 + MARGIN) / lower, from the maximiser of S, part "above/GEOMETRY/DRAW" is the norm of w over that of
@@ -46,9 +49,9 @@ class QuadraticsTask:
     cost: float = 1.0
 
     def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
-        resumed = (folder / "record.sqlite").exists()
+        resumed = (folder / FILE).exists()
         config = {"data": f"{self.draws} random quadratics of {sum(map(_size, SHAPES))} variables", "seed": self.seed}
-        with Record.open(folder) if resumed else Record.create(folder, config=config) as record:
+        with Record.resume(folder) if resumed else Record.create(folder, config=config, tags=self.tags) as record:
             tables = {
                 f"{name}/{draw}": _followed(random_form(1000 * self.seed + draw), as_geometry(spec).bind(SHAPES))
                 for name, spec in GEOMETRIES.items()

@@ -1,32 +1,36 @@
-"""The runs of the study `geometries`, quick and full."""
+"""The runs of the study `geometries`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgescope.geometry import generalized_sharpness
 from edgescope.measures.optimizer_geometry import geometry_of
 from edgescope.optim import OPTIMIZERS, rule_for
+from edgescope.progress import Progress
+from edgescope.sharpness import generalized_sharpness
 from edgescope.store import Record
+from edgescope.store.record import FILE
 from edgescope.studies.geometries.quadratics import QuadraticsTask
-from edgescope.studies.study import Preset, TrainTask, carry_out
-from edgescope.sweep import Task
+from edgescope.studies.study import Preset, TrainTask, run_training
+from edgescope.sweep import Tagged, Task
 from edgescope.training import Parts, RunConfig
 
 METHODS = {
-    "GD": "steepest:geometry=euclidean",
+    "gd": "steepest:geometry=euclidean",
     "preconditioned": "steepest:geometry=diagonal:preconditioner=log-uniform",
-    "Linf": "steepest:geometry=linf",
+    "linf": "steepest:geometry=linf",
     "blocks": "steepest:geometry=blocks",
     "spectral": "steepest:geometry=spectral",
     "sign": "steepest:geometry=linf,normalized=true",
     "spectral-normalized": "steepest:geometry=spectral,normalized=true",
 }
-"""The methods by the names that runs carry after that of their network."""
+"""The optimizers by the tag ``method``."""
 
-FEWER = ("GD", "Linf", "spectral", "sign", "spectral-normalized")
+NAMES = {"gd": "GD", "linf": "Linf"}
+"""How a method is written in the name of a run, where that is not its tag."""
+
+FEWER = ("gd", "linf", "spectral", "sign", "spectral-normalized")
 """Those that the preset quick runs on the convolutional network; the fully connected one has all."""
 
 BELOW = 1.5
@@ -57,7 +61,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class DescentTask:
+class DescentTask(Tagged):
     """A run at the rate at which the threshold of ``optimizer`` is ``below`` times its sharpness at the start.
 
     ``optimizer`` is that of ``config`` unless it is named. The sharpness is the lower end; the
@@ -70,13 +74,13 @@ class DescentTask:
     below: float = BELOW
     optimizer: str | None = None
 
-    def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
-        if (folder / "record.sqlite").exists():
+    def run(self, folder: Path, progress: Progress) -> None:
+        if (folder / FILE).exists():
             with Record.open(folder) as record:
                 rate = record.config["lr"]
         else:
             rate = self.rate()
-        carry_out(replace(self.config, lr=rate), folder, progress)
+        run_training(replace(self.config, lr=rate), folder, progress, self.tags)
 
     def rate(self) -> float:
         """The learning rate that the rule gives."""
@@ -111,7 +115,7 @@ _QUICK = {
         loss="cross-entropy",
         every=20,
         step_cost=2.0,
-        steps=dict.fromkeys(("GD", "Linf", "spectral"), 450),
+        steps=dict.fromkeys(("gd", "linf", "spectral"), 450),
     ),
 }
 _FULL = {
@@ -137,7 +141,7 @@ _FULL = {
         loss="mse",
         every=20,
         step_cost=12.0,
-        steps={"Linf": 600, "spectral": 600},
+        steps={"linf": 600, "spectral": 600},
         dtype="float32",
     ),
     "GPT": Network(
@@ -175,33 +179,82 @@ _CHEN_FULL = {
 }
 """Chen et al.'s networks on what is at hand: Fashion-MNIST instead of CIFAR-10, this licence instead of Shakespeare."""
 
+_MLP_PAPER = Network("cifar10-5k", "mlp:widths=200x200,activation=tanh", "mse", 50, 10.0, {}, "float32")
+_PAPER = {
+    "MLP": replace(_MLP_PAPER, steps=dict.fromkeys(METHODS, 5000)),
+    "CNN": replace(_MLP_PAPER, model="cnn:channels=32x32,activation=tanh", steps=dict.fromkeys(METHODS, 5000)),
+    "MLP-50k": replace(_MLP_PAPER, data="cifar10", steps=dict.fromkeys(METHODS, 5000), step_cost=100.0),
+    "ResNet": replace(
+        _MLP_PAPER, data="cifar10", model="resnet:blocks=3", steps={"linf": 3000, "spectral": 3000}, step_cost=900.0
+    ),
+    "GPT": Network("licence", "gpt", "cross-entropy", 50, 60.0, dict.fromkeys(METHODS, 3000), "float32"),
+}
+_CHEN_PAPER = {
+    "MLP": Network("cifar10", "mlp:widths=128x128", "mse", 50, 100.0, {"Chen": 1500}, "float32"),
+    "CNN": Network(
+        "cifar10", "cnn:channels=32x64,activation=tanh,dense=128", "mse", 50, 500.0, {"Chen": 1500}, "float32"
+    ),
+    "GPT": Network("licence", "gpt", "cross-entropy", 50, 60.0, {"Chen": 1500}, "float32"),
+}
+
+UNKNOWN = (
+    "Known of the runs of Islamov et al.: fully connected and convolutional networks on 5,000 images of CIFAR-10 and "
+    "on all of it, ResNet20 and VGG11 on CIFAR-10, all with the squared loss, and a transformer on TinyShakespeare "
+    "with cross-entropy; full batch, no momentum.",
+    "Not known: their learning rates, widths and numbers of steps; one rule sets all learning rates.",
+    "Left out or replaced: VGG11 is not among the models; the text of the Apache License stands for TinyShakespeare.",
+    "Known of the runs of Chen et al.: networks, data, the learning rate 0.007 and 1,500 updates, in float32.",
+)
+
+_PRESETS: dict[Preset, tuple[dict[str, Network], dict[str, Network]]] = {
+    "quick": (_QUICK, _CHEN_QUICK),
+    "full": (_FULL, _CHEN_FULL),
+    "paper": (_PAPER, _CHEN_PAPER),
+}
+
 MEASURES = ("training_loss@1", "loss", "time", "directional_smoothness@1", "oscillation@1")
 
 
 def geometry_tasks(preset: Preset, seed: int) -> list[Task]:
     """All runs: every method on every network, RMSProp as it forgets, Chen et al.'s run, and the quadratics."""
-    quick = preset == "quick"
-    networks, chen = (_QUICK, _CHEN_QUICK) if quick else (_FULL, _CHEN_FULL)
+    networks, chen = _PRESETS[preset]
     tasks: list[Task] = []
     for network, setting in networks.items():
         for method, steps in setting.steps.items():
-            plain = "sharpness:k=4,tol=0.01" if method == "GD" else "sharpness"
+            plain = "sharpness:k=4,tol=0.01" if method == "gd" else "sharpness"
             ahead = f"quadratic_model:steps={AHEAD}@{steps}"
             measures = (*MEASURES, plain, "generalized_sharpness:certificate=4", ahead)
             config = _config(setting, METHODS[method], steps, seed, measures)
-            tasks.append(DescentTask(f"{network}-{method}", config, setting.step_cost * steps))
+            tags = _tags("descent", network, method, setting, seed)
+            name = f"{network}-{NAMES.get(method, method)}"
+            tasks.append(DescentTask(name, config, setting.step_cost * steps, tags=tags))
     mlp = networks["MLP"]
     for beta2 in FORGETTING:
         steps = 2 * mlp.steps["sign"] // 3
         forgetful = ("training_loss@1", "loss", "time", "effective_sharpness", "ratio")
         config = _config(mlp, f"rmsprop:alpha={beta2:g}", steps, seed, forgetful)
-        task = DescentTask(f"RMSProp-{beta2:g}", config, mlp.step_cost * steps, optimizer=METHODS["sign"])
-        tasks.append(task)
+        tags = _tags("rmsprop", "MLP", "rmsprop", mlp, seed) | {"beta2": f"{beta2:g}"}
+        cost, sign = mlp.step_cost * steps, METHODS["sign"]
+        tasks.append(DescentTask(f"RMSProp-{beta2:g}", config, cost, optimizer=sign, tags=tags))
     for network, setting in chen.items():
         steps = setting.steps["Chen"]
         config = _config(setting, METHODS["spectral-normalized"], steps, seed, MEASURES[:-1])
-        tasks.append(TrainTask(f"Chen-{network}", replace(config, lr=CHEN_RATE), setting.step_cost * steps))
-    return [*tasks, QuadraticsTask("quadratics", seed, cost=100.0)]
+        tags = _tags("chen", network, "spectral-normalized", setting, seed)
+        cost = setting.step_cost * steps
+        tasks.append(TrainTask(f"Chen-{network}", replace(config, lr=CHEN_RATE), cost, tags=tags))
+    return [*tasks, QuadraticsTask("quadratics", seed, cost=100.0, tags={"role": "quadratics", "seed": str(seed)})]
+
+
+def _tags(role: str, network: str, method: str, setting: Network, seed: int) -> dict[str, str]:
+    return {
+        "role": role,
+        "network": network,
+        "method": method,
+        "normalized": "yes" if "normalized=true" in METHODS.get(method, "") else "no",
+        "loss": setting.loss,
+        "precision": setting.dtype,
+        "seed": str(seed),
+    }
 
 
 def _config(setting: Network, optimizer: str, steps: int, seed: int, measures: tuple[str, ...]) -> RunConfig:

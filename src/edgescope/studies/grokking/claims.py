@@ -1,256 +1,231 @@
-"""The claims about grokking and the sharpness dimension, each judged from the records of the runs."""
+"""The claims about grokking: what the sharpness dimension and other measures do as networks begin to generalize."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Float
 from scipy.stats import kendalltau
 
-from edgescope.report import Finding, Verdict, judge
-from edgescope.store import Record
-from edgescope.studies.seen import together
+from edgescope.errors import InputError
+from edgescope.statistics.estimate import Estimate
+from edgescope.statistics.kendall_difference import kendall_difference
+from edgescope.studies.grokking.training_curves import GROKKED, LEARNED, MEASURES, NEAR, TrainingCurves
+from edgescope.studies.selection import Item, Selection, tagged
+from edgescope.studies.sources import TUCI
+from edgescope.studies.study_run import Runs
+from edgescope.studies.tested_claim import Measured, Open, Topic, claim
 
-TUCI = "Tuci et al. 2026 (arXiv 2604.19740)"
-
-MEASURES: dict[str, tuple[str, str]] = {
-    "SD": ("sharpness_dimension", "slq"),
-    "RDS sharpness": ("rds_sharpness", ""),
-    "largest eigenvalue": ("sharpness", "1"),
-    "trace": ("hessian_trace", ""),
-    "lifetime sum": ("persistent_homology", "lifetime_sum/euclidean"),
-    "norm": ("norms", "l2"),
-}
-
-LEARNED, GROKKED = 0.5, 0.6
-"""Training accuracy from which a run has learned, and test accuracy at which it has grokked; between the test accuracy
-has to rise from below a tenth."""
-
-NEAR = 2
-"""Checkpoints around the jump within which a change counts as one with it (ours)."""
+ALL = tagged(role="training").map(TrainingCurves.of)
+OF_GROKKED = ALL.map(lambda run: run if run.grokked else None)
+JUMP = (
+    "The jump is where the test accuracy rises most over three checkpoints. The claim speaks of runs that grokked, "
+    "from the checkpoint at which half of the training data are learned."
+)
+OUR_LIMIT = "ours: the paper shows curves, without a number"
+ABOVE_ZERO = (0.0, 1.0)
 
 
-@dataclass(frozen=True)
-class Grokking:
-    """A run with its accuracies, its measures at the same steps, and its jump: where the test accuracy rises most."""
-
-    name: str
-    steps: np.ndarray
-    train: np.ndarray
-    test: np.ndarray
-    measures: dict[str, np.ndarray]
-
-    @classmethod
-    def of(cls, name: str, record: Record) -> Grokking:
-        steps, train = record.series("accuracy", "train")
-        _, test = record.series("accuracy", "test")
-        measures = {}
-        for label, (measure, part) in MEASURES.items():
-            at, values = record.series(measure, part) if _has(record, measure) else (np.array([]), np.array([]))
-            known = dict(zip(at.tolist(), values.tolist(), strict=True))
-            measures[label] = np.array([known.get(step, np.nan) for step in steps.tolist()])
-        return cls(name, steps, train, test, measures)
-
-    @property
-    def grokked(self) -> bool:
-        """Whether it had learned the training data while the test accuracy was below a tenth, and later understood."""
-        late = (self.train >= LEARNED) & (self.test < 0.1)
-        return bool(late.any() and self.test[np.flatnonzero(late)[0] :].max() >= GROKKED)
-
-    @property
-    def jump(self) -> int:
-        """The index of the checkpoint before the steepest rise, over three checkpoints, of the test accuracy."""
-        return int(np.argmax(self.test[3:] - self.test[:-3])) + 1
-
-    def correlation(self, label: str) -> float:
-        """Kendall's tau with the accuracy gap over the checkpoints, from when the run had begun to learn."""
-        values, gap = self.measures[label], np.abs(self.train - self.test)
-        fit = np.isfinite(values) & (np.arange(len(values)) >= self.began)
-        return float(kendalltau(values[fit], gap[fit]).statistic) if fit.sum() > 5 else np.nan
-
-    @property
-    def began(self) -> int:
-        above = np.flatnonzero(self.train >= LEARNED)
-        return int(above[0]) if above.size else 0
-
-    def change(self, label: str) -> float:
-        """The largest change between checkpoints within the jump, over the median one beyond the first tenth."""
-        values = self.measures[label]
-        steps = np.abs(np.diff(values))
-        near = steps[max(0, self.jump - NEAR) : self.jump + NEAR + 1]
-        usual = np.nanmedian(steps[len(steps) // 10 :])
-        return float(np.nanmax(near) / usual) if usual > 0 else np.nan
+@claim(
+    "grokking.memorise-first",
+    sentence="The networks memorise first and generalise much later",
+    source="Power et al. 2022 (arXiv 2201.02177)",
+    quantity="highest test accuracy after half of the training data are learned at a test accuracy below 10%",
+    region=(GROKKED, 1.0),
+    origin="ours: the paper shows curves, without a number",
+    each=ALL,
+    how="0 where the training data are never half learned while the test accuracy is below 10%. The learning rates and "
+    "decays were chosen so that grokking occurs within the time, on accuracies alone.",
+)
+def memorise_first(run: TrainingCurves) -> Measured:
+    beside = {f"training accuracy reached {LEARNED:.0%} at step": float(run.steps[run.began])}
+    if run.grokked:
+        beside["steepest rise of the test accuracy at step"] = float(run.steps[run.jump])
+    return Measured(Estimate.exact(run.reached), beside | {"final test accuracy": float(run.test[-1])})
 
 
-def grokking_findings(runs: dict[str, Record]) -> list[Finding]:
-    """A verdict on every claim of the study."""
-    seen = {name: Grokking.of(name, record) for name, record in runs.items()}
-    grokked = {name: run for name, run in seen.items() if run.grokked}
-    return [
-        _delay(seen),
-        _correlations(grokked),
-        _below(grokked),
-        _shape(grokked),
-        _others_fall(grokked),
-        _clearest(grokked),
-        _before(grokked),
-    ]
+@claim(
+    "grokking.follows-gap",
+    sentence="Over training the dimension follows the gap as well as lifetime sums, trace and sharpness, or better",
+    source=f"{TUCI}, claim 6",
+    quantity="Kendall's τ of the dimension with the accuracy gap less the best of the others",
+    region=(-0.1, 2.0),
+    origin="ours: 0.1 behind still counts as as well",
+    each=OF_GROKKED,
+    how="Over the checkpoints from the one at which half of the training data are learned; the interval is that of the "
+    "bootstrap over checkpoints, resampled in common for both measures.",
+)
+def follows_gap(run: TrainingCurves) -> Measured | Open:
+    taus = {label: run.correlation(label) for label in MEASURES}
+    others = [name for name in ("lifetime sum", "trace", "largest eigenvalue") if np.isfinite(taus[name])]
+    return _difference(run, "SD", max(others, key=lambda name: taus[name]), taus) if others else Open("not measured")
 
 
-def _delay(seen: Mapping[str, Grokking]) -> Finding:
-    measured = {}
-    for name, run in seen.items():
-        measured[f"{name}: training accuracy reached {LEARNED:.0%} at step"] = float(run.steps[run.began])
-        measured[f"{name}: final test accuracy"] = float(run.test[-1])
-        if run.grokked:
-            measured[f"{name}: steepest rise at step"] = float(run.steps[run.jump])
-    return Finding(
-        claim="The networks memorise first and generalise much later",
-        source="Power et al. 2022 (arXiv 2201.02177)",
-        expected=f"test accuracy below 10% when half of the training data are learned, above {GROKKED:.0%} later",
-        measured=measured,
-        verdict="holds" if seen and all(r.grokked for r in seen.values()) else "fails" if seen else "inconclusive",
-        why="The rates and decays were chosen so that grokking occurs within the time, on accuracies alone.",
-        status="the limits are ours",
-    )
+def _difference(run: TrainingCurves, first: str, second: str, beside: dict[str, float]) -> Measured | Open:
+    columns = run.common(first, second)
+    try:
+        return Measured(kendall_difference(*(column.tolist() for column in columns)), beside)
+    except InputError as error:
+        return Open(str(error))
 
 
-def _correlations(runs: Mapping[str, Grokking]) -> Finding:
-    measured: dict[str, float] = {}
-    verdicts: list[str] = []
-    for name, run in runs.items():
-        found = {label: run.correlation(label) for label in MEASURES}
-        measured |= {f"{name}: {label}": value for label, value in found.items()}
-        rest = [found[label] for label in ("lifetime sum", "trace", "largest eigenvalue") if not np.isnan(found[label])]
-        lead = found["SD"] - max(rest, default=np.nan)
-        verdicts.append(judge(lead > -0.1, lead))
-    return Finding(
-        claim="Over training the dimension follows the gap as well as lifetime sums, trace and sharpness, or better",
-        source=f"{TUCI}, claim 6",
-        expected="τ of the dimension with the accuracy gap over checkpoints at most 0.1 below the best of the others",
-        measured=measured,
-        verdict=together(verdicts),
-        why="Kendall's τ over the checkpoints from the one at which half of the training data are learned.",
-    )
+@claim(
+    "grokking.rds-follows-worse",
+    sentence="The RDS sharpness of order 1 follows the gap worse than the dimension, in all but one configuration",
+    source=f"{TUCI}, claim 6",
+    quantity="configurations in which it follows the gap as well or better",
+    region=(0, 1),
+    origin="the paper: all but one",
+    unit="runs",
+    each=Selection(lambda runs: _all_grokked(runs)),
+    how="Kendall's τ over the checkpoints from the one at which half of the training data are learned, of each run "
+    "that grokked. Open with fewer than two of them.",
+)
+def rds_follows_worse(runs: Sequence[TrainingCurves]) -> Measured | Open:
+    leads = {run.name: run.correlation("SD") - run.correlation("RDS sharpness") for run in runs}
+    known = [lead for lead in leads.values() if np.isfinite(lead)]
+    beside = {f"τ(SD) - τ(RDS sharpness), {name}": lead for name, lead in leads.items()}
+    if len(known) < 2:
+        return Open("fewer than two runs grokked", "more runs", beside=beside)
+    return Measured(Estimate.exact(sum(lead <= 0 for lead in known)), beside)
 
 
-def _below(runs: Mapping[str, Grokking]) -> Finding:
-    measured = {
-        f"{n}: SD - RDS sharpness": run.correlation("SD") - run.correlation("RDS sharpness") for n, run in runs.items()
-    }
-    worse = [value > 0 for value in measured.values() if not np.isnan(value)]
-    verdict: Verdict = "inconclusive"
-    if len(worse) > 1:
-        verdict = "holds" if sum(worse) >= len(worse) - 1 else "fails"
-    return Finding(
-        claim="The RDS sharpness of order 1 follows the gap worse than the dimension, in all but one configuration",
-        source=f"{TUCI}, claim 6",
-        expected="difference of τ above 0 in all runs but at most one",
-        measured=measured,
-        verdict=verdict,
-        why="As above.",
-    )
+def _all_grokked(runs: Runs) -> list[Item[Sequence[TrainingCurves]]]:
+    found = [item.value for item in OF_GROKKED(runs)]
+    return [Item("all that grokked", found)] if found else []
 
 
-def _shape(runs: Mapping[str, Grokking]) -> Finding:
-    measured: dict[str, float] = {}
-    verdicts: list[str] = []
-    for name, run in runs.items():
-        values, jump = run.measures["SD"], run.jump
-        before = values[run.began : jump + 1]
-        rise = float(kendalltau(np.arange(len(before)), before).statistic) if len(before) > 4 else np.nan
-        window = values[max(0, jump - NEAR) : jump + NEAR + 2]
-        drop = (
-            float(np.nanmax(-np.diff(window)) / (np.nanmax(values) - np.nanmin(values))) if len(window) > 1 else np.nan
-        )
-        after = values[jump + NEAR + 1 :]
-        again = float(kendalltau(np.arange(len(after)), after).statistic) if len(after) > 4 else np.nan
-        measured |= {f"{name}: τ before": rise, f"{name}: drop at the jump / range": drop, f"{name}: τ after": again}
-        verdicts.append(judge(rise > 0 and drop > 0.2 and again > 0, rise, drop, again))
-    return Finding(
-        claim="The dimension rises before the jump, drops sharply at it, and rises again after",
-        source=f"{TUCI}, claim 7",
-        expected=f"τ with the step above 0 before and after; a drop by 20% of its range within {NEAR} checkpoints",
-        measured=measured,
-        verdict=together(verdicts),
-        why="Before: from when half of the training data are learned. The jump is where the test accuracy rises most "
-        "over three checkpoints.",
-        status="shape from the paper; the limits are ours",
-    )
+def _tau(values: Float[np.ndarray, " n"]) -> float:
+    """Kendall's tau of values with their order; NaN for fewer than five."""
+    known = np.isfinite(values)
+    return float(kendalltau(np.flatnonzero(known), values[known]).statistic) if known.sum() > 4 else np.nan
 
 
-def _others_fall(runs: Mapping[str, Grokking]) -> Finding:
-    measured: dict[str, float] = {}
-    verdicts: list[str] = []
-    for name, run in runs.items():
-        for label in ("largest eigenvalue", "trace", "lifetime sum"):
-            values = run.measures[label][run.began :]
-            fit = np.isfinite(values)
-            tau = float(kendalltau(np.flatnonzero(fit), values[fit]).statistic) if fit.sum() > 5 else np.nan
-            measured[f"{name}: {label}"] = tau
-            verdicts.append(judge(tau < -0.5, tau))
-    return Finding(
-        claim="The other measures fall monotonically",
-        source=f"{TUCI}, claim 7",
-        expected="τ with the step below -0.5, from when half of the training data are learned",
-        measured=measured,
-        verdict=together(verdicts),
-        why="Sharpness, trace and lifetime sum of each run that grokked.",
-        status="shape from the paper; the limit is ours",
-    )
+def _exact(value: float, why: str = "too few checkpoints") -> Estimate | Open:
+    return Estimate.exact(value) if np.isfinite(value) else Open(why, "more checkpoints")
 
 
-def _clearest(runs: Mapping[str, Grokking]) -> Finding:
-    measured: dict[str, float] = {}
-    verdicts: list[str] = []
-    for name, run in runs.items():
-        found = {label: run.change(label) for label in MEASURES}
-        measured |= {f"{name}: {label}": value for label, value in found.items()}
-        ranked = sorted((label for label in found if not np.isnan(found[label])), key=lambda label: -found[label])
-        verdicts.append(
-            "holds" if set(ranked[:2]) == {"SD", "RDS sharpness"} else "fails" if len(ranked) > 2 else "inconclusive"
-        )
-    return Finding(
-        claim="The sudden change is clearest in the RDS sharpness and in the dimension",
-        source=f"{TUCI}, claim 8",
-        expected="of all measures these two change most at the jump, over their usual change",
-        measured=measured,
-        verdict=together(verdicts),
-        why=f"Largest change between checkpoints within {NEAR} of the jump, over the median change of the run.",
-        status="visual in the paper; the figure is ours",
-    )
+@claim(
+    "grokking.rises-before-jump",
+    sentence="The dimension rises before the jump",
+    source=f"{TUCI}, claim 7",
+    quantity="Kendall's τ of the dimension with the step before the jump",
+    region=ABOVE_ZERO,
+    origin=OUR_LIMIT,
+    each=OF_GROKKED,
+    how=JUMP,
+)
+def rises_before_jump(run: TrainingCurves) -> Estimate | Open:
+    return _exact(_tau(run.measures["SD"][run.began : run.jump + 1]))
 
 
-def _before(runs: Mapping[str, Grokking]) -> Finding:
-    """How many checkpoints ahead of the test accuracy each measure has gone half of its way."""
-    measured: dict[str, float] = {}
-    verdicts: list[str] = []
-    for name, run in runs.items():
-        half = _halfway(run.test[run.began :])
-        for label, values in run.measures.items():
-            measured[f"{name}: {label}"] = float(half - _halfway(values[run.began :]))
-        verdicts.append("holds" if measured[f"{name}: SD"] > 0 else "fails")
-    return Finding(
-        claim="The dimension moves before the test accuracy does",
-        source="question of this study",
-        expected="more than 0 checkpoints ahead, in every run that grokked",
-        measured=measured,
-        verdict=together(verdicts),
-        why="Checkpoints by which a measure passes the middle between its first and last value before the test "
-        "accuracy passes its own; first values are those at which half of the training data are learned.",
-        status="ours",
-    )
+@claim(
+    "grokking.drops-at-jump",
+    sentence="The dimension drops sharply at the jump",
+    source=f"{TUCI}, claim 7",
+    quantity="largest drop between checkpoints at the jump over the range of the dimension",
+    region=(0.2, 1.0),
+    origin=OUR_LIMIT,
+    each=OF_GROKKED,
+    how=f"{JUMP} At the jump means within {NEAR} checkpoints of it.",
+)
+def drops_at_jump(run: TrainingCurves) -> Estimate | Open:
+    values = run.measures["SD"]
+    window = values[max(0, run.jump - NEAR) : run.jump + NEAR + 2]
+    known = np.isfinite(values).any() and len(window) > 1
+    return _exact(float(np.nanmax(-np.diff(window)) / np.ptp(values[np.isfinite(values)])) if known else np.nan)
 
 
-def _halfway(values: np.ndarray) -> float:
-    fit = np.flatnonzero(np.isfinite(values))
-    if not fit.size:
+@claim(
+    "grokking.rises-after-jump",
+    sentence="The dimension rises again after the jump",
+    source=f"{TUCI}, claim 7",
+    quantity="Kendall's τ of the dimension with the step after the jump",
+    region=ABOVE_ZERO,
+    origin=OUR_LIMIT,
+    each=OF_GROKKED,
+    how=JUMP,
+)
+def rises_after_jump(run: TrainingCurves) -> Estimate | Open:
+    return _exact(_tau(run.measures["SD"][run.jump + NEAR + 1 :]))
+
+
+def _other_measures(run: TrainingCurves) -> list[Item[Float[np.ndarray, " n"]]]:
+    labels = ("largest eigenvalue", "trace", "lifetime sum")
+    return [Item(f"{run.name}, {label}", run.measures[label][run.began :], {"measure": label}) for label in labels]
+
+
+@claim(
+    "grokking.others-fall",
+    sentence="Sharpness, trace and lifetime sum fall monotonically",
+    source=f"{TUCI}, claim 7",
+    quantity="Kendall's τ of the measure with the step",
+    region=(-1.0, -0.5),
+    origin=OUR_LIMIT,
+    each=OF_GROKKED.expand(_other_measures),
+    how=JUMP,
+)
+def others_fall(values: Float[np.ndarray, " n"]) -> Estimate | Open:
+    return _exact(_tau(values))
+
+
+@claim(
+    "grokking.clearest-change",
+    sentence="The sudden change is clearest in the RDS sharpness and in the dimension",
+    source=f"{TUCI}, claim 8",
+    quantity="smaller change of these two at the jump over the largest of the other measures",
+    region=(1.0, np.inf),
+    origin="the order of the changes; the paper's statement is visual",
+    each=OF_GROKKED,
+    how=f"The change is the largest between checkpoints within {NEAR} of the jump over the median one of the run. "
+    f"{JUMP}",
+)
+def clearest_change(run: TrainingCurves) -> Measured | Open:
+    changes = {label: run.change(label) for label in MEASURES}
+    others = [changes[name] for name in MEASURES if name not in ("SD", "RDS sharpness") and np.isfinite(changes[name])]
+    both = min(changes["SD"], changes["RDS sharpness"])
+    if not others or not np.isfinite(both):
+        return Open("not measured", beside=changes)
+    return Measured(Estimate.exact(both / max(others)), changes)
+
+
+@claim(
+    "grokking.moves-before",
+    sentence="The dimension moves before the test accuracy does",
+    source="question of this study",
+    quantity="checkpoints by which the dimension passes the middle of its way before the test accuracy does",
+    region=(1, np.inf),
+    origin="ours: at least one checkpoint ahead",
+    status="ours",
+    unit="checkpoints",
+    each=OF_GROKKED,
+    how="The way of a quantity goes from its value at the checkpoint at which half of the training data are learned to "
+    "its last one.",
+)
+def moves_before(run: TrainingCurves) -> Measured | Open:
+    half = _halfway(run.test[run.began :])
+    ahead = {label: half - _halfway(values[run.began :]) for label, values in run.measures.items()}
+    dimension = ahead.pop("SD")
+    if not np.isfinite(dimension):
+        return Open("the dimension ends where it began", beside=ahead)
+    return Measured(Estimate.exact(dimension), ahead)
+
+
+def _halfway(values: Float[np.ndarray, " n"]) -> float:
+    known = np.flatnonzero(np.isfinite(values))
+    if not known.size:
         return np.nan
-    first, last = values[fit[0]], values[fit[-1]]
-    passed = fit[(values[fit] - first) * np.sign(last - first) >= abs(last - first) / 2]
+    first, last = values[known[0]], values[known[-1]]
+    passed = known[(values[known] - first) * np.sign(last - first) >= abs(last - first) / 2]
     return float(passed[0]) if passed.size and last != first else np.nan
 
 
-def _has(record: Record, measure: str) -> bool:
-    return measure in record.table()["measure"].unique().to_list()
+TOPICS = (
+    Topic("Grokking", (memorise_first,)),
+    Topic("Measures and the gap over training", (follows_gap, rds_follows_worse)),
+    Topic(
+        "At the jump",
+        (rises_before_jump, drops_at_jump, rises_after_jump, others_fall, clearest_change, moves_before),
+    ),
+)

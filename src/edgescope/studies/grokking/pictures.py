@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 
 from edgescope.figures import Figure, spectral_ridge, stacked_panels
-from edgescope.store import Record
-from edgescope.studies.grokking.claims import Grokking
+from edgescope.report.run_report.arrays import spectra
 from edgescope.studies.grokking.runs import MOMENTUM
-from edgescope.studies.tables import spectra
+from edgescope.studies.grokking.training_curves import TrainingCurves
+from edgescope.studies.study_run import Runs
 
 PANELS = {
     "training accuracy": "train",
@@ -23,10 +23,11 @@ PANELS = {
 }
 
 
-def grokking_figures(runs: dict[str, Record]) -> list[Figure]:
+def grokking_figures(runs: Runs) -> list[Figure]:
+    """The figures of the report: one a run, and the spectra of the first run that has them."""
     figures = []
-    for name, record in runs.items():
-        run = Grokking.of(name, record)
+    for name, of_study in runs.items():
+        run = TrainingCurves.of(of_study)
         rows = []
         for panel, key in PANELS.items():
             values = {"train": run.train, "test": run.test}.get(key, run.measures.get(key, np.array([])))
@@ -43,8 +44,9 @@ def grokking_figures(runs: dict[str, Record]) -> list[Figure]:
                 stacked_panels(pl.concat(rows), marks=jump),
             )
         )
-    for name, record in runs.items():
-        table = spectra(record)
+    for name, of_study in runs.items():
+        record = of_study.record
+        table = spectra(record)[0]
         if not table.is_empty():
             threshold = 2 * (1 + MOMENTUM) / float(record.config["lr"])
             figures.append(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,15 +23,17 @@ LEARNED, UNDERSTOOD = 0.5, 0.5
 FASTER = 4
 """How many times as fast a second sweep goes: what it shows less of, when slow, is delay and no second state."""
 
+PARTS = ("delays", "sweep", f"sweep, {FASTER} times as fast")
+
 MEMORISED = 0.1
 """A network that has learned has only memorised while its test accuracy is below this."""
 
 
 @dataclass(frozen=True)
-class AdditionTask(PiecesTask):
-    """Two layers, 32 GELU units, half-squared loss, full-batch descent with momentum: as study `grokking` has it."""
+class AdditionSettings:
+    """Runs of ``steps`` at each of the ``decays``, with so many ``checkpoints`` and ``path_steps`` of each path; and a
+    sweep of ``sweep_steps`` at each of the ``swept`` decays, ``settle`` at the first, ``refine`` halvings between."""
 
-    modulus: int
     decays: tuple[float, ...]
     steps: int
     swept: tuple[float, ...]
@@ -41,6 +42,14 @@ class AdditionTask(PiecesTask):
     path_steps: int
     refine: int
     checkpoints: int = 80
+
+
+@dataclass(frozen=True)
+class AdditionTask(PiecesTask[str]):
+    """Two layers, 32 GELU units, half-squared loss, full-batch descent with momentum: as study `grokking` has it."""
+
+    modulus: int
+    settings: AdditionSettings
     lr: float = 1.0
     momentum: float = 0.9
 
@@ -50,9 +59,6 @@ class AdditionTask(PiecesTask):
             data=f"modular-addition:modulus={self.modulus}", model="mlp:widths=32,activation=gelu", loss="mse",
             lr=self.lr, seed=self.seed, dtype="float64", threads=1, path="kept",
         )  # fmt: skip
-
-    def pieces(self) -> Sequence[str]:
-        return ("delays", "sweep", f"sweep, {FASTER} times as fast")
 
     def describe(self) -> dict[str, Any]:
         return {"data": self.config.data, "model": self.config.model, "lr": self.lr, "optimizer": "momentum 0.9"}
@@ -65,10 +71,10 @@ class AdditionTask(PiecesTask):
         """Arrays over decays: "delay" from when it had learned until it had understood (infinite: never), in steps;
         "height" of the lowest path from the last state that had only memorised to the last state of all, "straight"
         of the straight line between them, "rise" of the run itself; "start", the loss there; and both accuracies."""
-        members = [Member(self.lr, self.seed, self.momentum, decay) for decay in self.decays]
+        members = [Member(self.lr, self.seed, self.momentum, decay) for decay in self.settings.decays]
         stack = Stack([copy.deepcopy(parts.model) for _ in members], parts.loss_fn, parts.samples, members)
-        every = self.steps // self.checkpoints
-        at = np.arange(0, self.steps + 1, every)
+        every = self.settings.steps // self.settings.checkpoints
+        at = np.arange(0, self.settings.steps + 1, every)
         states, train, test = [], [], []
         for step in at:
             while stack.steps < step:
@@ -79,7 +85,7 @@ class AdditionTask(PiecesTask):
         seen = {"train": np.array(train), "test": np.array(test)}
         rows = [
             self._path(parts, decay, at, seen["train"][:, k], seen["test"][:, k], torch.stack(states)[:, k])
-            for k, decay in enumerate(self.decays)
+            for k, decay in enumerate(self.settings.decays)
         ]
         arrays = {name: np.array([row[name] for row in rows]) for name in rows[0]}
         return Reading("addition", {"modulus": float(self.modulus)}, arrays=arrays | seen | {"at": at})
@@ -101,7 +107,7 @@ class AdditionTask(PiecesTask):
         losses = _losses(whole, run)
         line = run[0] + torch.linspace(0, 1, 11, dtype=run.dtype)[:, None] * (run[-1] - run[0])
         inner = run[1:-1][:: max(1, len(run) // 6)]
-        path = barrier(whole, run[0], run[-1], images=9, steps=self.path_steps, tol=0.02, through=inner)
+        path = barrier(whole, run[0], run[-1], images=9, steps=self.settings.path_steps, tol=0.02, through=inner)
         known = [float(losses.max() - losses[0])] + ([path.height] if path.converged else [])  # the run is a path too
         found |= {"height": min(known), "start": losses[0]}
         found |= {"straight": float(_losses(whole, line).max() - losses[0])}
@@ -110,7 +116,7 @@ class AdditionTask(PiecesTask):
 
     def _sweep(self, parts: Parts, piece: str) -> Reading:
         """ "area/NAME" of each order parameter; arrays of both ways over "decays"."""
-        steps = self.sweep_steps if piece == "sweep" else max(1, self.sweep_steps // FASTER)
+        steps = self.settings.sweep_steps if piece == "sweep" else max(1, self.settings.sweep_steps // FASTER)
         objective = parts.objective(parts.samples, parts.mode, path="kept", threads=1)
         unseen = parts.evaluations(path="kept", threads=1)["test"]
         order = {
@@ -119,8 +125,8 @@ class AdditionTask(PiecesTask):
             "test accuracy": lambda o: unseen.accuracy(o.parameters()),
         }
         found = scan(
-            objective, self.swept, lr=self.lr, steps=steps, optimizer=f"sgd:momentum={self.momentum:g}",
-            order=order, jitter=1e-3, first=self.settle, refine=self.refine, seed=self.seed,
+            objective, self.settings.swept, lr=self.lr, steps=steps, optimizer=f"sgd:momentum={self.momentum:g}",
+            order=order, jitter=1e-3, first=self.settings.settle, refine=self.settings.refine, seed=self.seed,
         )  # fmt: skip
         values = {f"area/{name}": found.area(name) for name in order}
         values |= {"settled": float(np.mean([rows.mean() for rows in found.settled.values()]))}

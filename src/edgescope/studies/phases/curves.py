@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,25 +10,18 @@ import numpy as np
 from edgescope.measures import Reading
 from edgescope.simulate.chains import chains
 from edgescope.simulate.linear_data import Gaussian, Samples
-from edgescope.simulate.linear_nets import follow, random_nets
+from edgescope.simulate.linear_nets import random_nets, simulate
 from edgescope.studies.phases.escapes import SIZES, second
 from edgescope.studies.phases.pieces import PiecesTask
 from edgescope.theory.deep_linear import Mode
 
-ESCAPED = 0.1
-"""A second singular value above this is an escape."""
-
 
 @dataclass(frozen=True)
-class PlateauTask(PiecesTask):
+class PlateauTask(PiecesTask[float]):
     """Descent of a chain without noise from w0 = kappa decay / signal: how long it takes to learn."""
 
-    decays: tuple[float, ...]
     ratios: tuple[float, ...] = (0.9, 1.05, 1.2, 1.5, 2.0, 4.0)
     signal: float = 1.0
-
-    def pieces(self) -> Sequence[float]:
-        return self.decays
 
     def describe(self) -> dict[str, Any]:
         return {"data": f"population, signal {self.signal:g}", "model": "chain of 3", "lr": "0.002/decay"}
@@ -48,15 +40,12 @@ class PlateauTask(PiecesTask):
 
 
 @dataclass(frozen=True)
-class DwellTask(PiecesTask):
+class DwellTask(PiecesTask[int]):
     """Descent of a chain just past its critical decay, from where the learned state ended: how long it lingers."""
 
     beyond: tuple[float, ...] = (1e-3, 1e-4, 1e-5, 1e-6)
     signal: float = 1.0
     lr: float = 0.1
-
-    def pieces(self) -> Sequence[int]:
-        return (0,)
 
     def describe(self) -> dict[str, Any]:
         return {"data": f"population, signal {self.signal:g}", "model": "chain of 3", "lr": self.lr}
@@ -76,31 +65,28 @@ class DwellTask(PiecesTask):
 
 @dataclass(frozen=True)
 class Sparse:
-    """Release on few samples after a trap of ``held`` steps: without noise, or with Langevin noise."""
+    """Release on few samples after a trap of ``held`` steps, for several draws: with or without Langevin noise."""
 
     held: int
     decay: float
     steps: int
+    draws: int
     temperature: float | None = None
 
 
 @dataclass(frozen=True)
-class SparseTask(PiecesTask):
+class SparseTask(PiecesTask[Sparse]):
     """The grokking curve: pretrained, trapped on the population, then trained on 25 samples alone, all at every step.
 
     Draws of the samples whose correlation has a second singular value in ``window`` are taken, as our replication has
-    it: others have no second state to escape to.
+    it: others have no second state to escape to. A second singular value above ``escaped`` is an escape.
     """
 
-    releases: tuple[Sparse, ...]
-    draws: int
+    escaped: float = 0.1
     window: tuple[float, float] = (0.65, 0.75)
     samples: int = 25
     trap: float = 0.38
     lr: float = 0.1
-
-    def pieces(self) -> Sequence[Sparse]:
-        return self.releases
 
     def describe(self) -> dict[str, Any]:
         return {"data": f"{self.samples} samples, signals 0.9, 0.8", "model": "linear 2-10-10-2", "lr": self.lr}
@@ -111,25 +97,25 @@ class SparseTask(PiecesTask):
         options: dict[str, Any] = {"lr": self.lr, "threads": 1}
         every = max(1, piece.steps // 400)
         delays, curves = [], []
-        for number, data in enumerate(self._draws(1000 * self.seed)):
+        for number, data in enumerate(self._draws(piece.draws)):
             nets = random_nets(SIZES, 1, seed=1000 * self.seed + number)
-            nets = follow(population, nets, SIZES, decay=0.0, steps=3000, **options).nets
-            nets = follow(population, nets, SIZES, decay=self.trap, steps=piece.held, **options).nets
-            run = follow(
+            nets = simulate(population, nets, SIZES, decay=0.0, steps=3000, **options).nets
+            nets = simulate(population, nets, SIZES, decay=self.trap, steps=piece.held, **options).nets
+            run = simulate(
                 data, nets, SIZES, decay=piece.decay, steps=piece.steps, temperature=piece.temperature, every=every,
                 seed=seed + 500 + number, **options,
             )  # fmt: skip
-            escaped = second(run.maps[0]) > ESCAPED
-            delays.append(float(run.at[escaped.argmax()]) if escaped.any() else np.inf)
+            escaped = second(run.maps[0]) > self.escaped
+            delays.append(float(run.map_steps[escaped.argmax()]) if escaped.any() else np.inf)
             curves.append(np.stack([data.loss(run.maps[0]), population.loss(run.maps[0])]))
         values = {"held": float(piece.held), "decay": piece.decay, "temperature": piece.temperature or 0.0}
-        arrays = {"delays": np.array(delays), "at": run.at, "losses": np.array(curves)}
+        arrays = {"delays": np.array(delays), "at": run.map_steps, "losses": np.array(curves)}
         return [Reading("sparse", values, arrays=arrays)]
 
-    def _draws(self, seed: int) -> list[Samples]:
-        population = Gaussian(np.diag([0.9, 0.8]))
+    def _draws(self, count: int) -> list[Samples]:
+        population, seed = Gaussian(np.diag([0.9, 0.8])), 1000 * self.seed
         found: list[Samples] = []
-        while len(found) < self.draws:
+        while len(found) < count:
             data, seed = population.draw(self.samples, seed=seed), seed + 1
             if self.window[0] < second(data.correlation) < self.window[1]:
                 found.append(data)

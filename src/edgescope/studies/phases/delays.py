@@ -25,7 +25,8 @@ class Trap:
     """A low and a high state at one decay, settled there, and the path out of the low one.
 
     ``height`` and ``back`` are the loss (weight decay included) at the saddle over that of both states, NaN where the
-    path did not converge; ``error`` is that of both. ``middle`` is midway between their losses without decay.
+    path did not converge; ``error`` is an estimate of how far either may be off. ``middle`` is midway between their
+    losses without decay.
     """
 
     decay: float

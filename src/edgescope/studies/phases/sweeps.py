@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from edgescope.measures import Reading
 from edgescope.simulate.linear_data import Gaussian
-from edgescope.simulate.linear_nets import balanced_nets, end_to_end, follow
+from edgescope.simulate.linear_nets import balanced_nets, end_to_end, simulate
 from edgescope.studies.phases.pieces import PiecesTask
 from edgescope.theory.deep_linear import Mode, PhaseDiagram
 
@@ -21,6 +21,7 @@ LEARNED = 0.2
 """A mode counts as learned while its overlap is above this share of its signal."""
 
 LOWEST, HIGHEST = 0.01, 0.52
+NOISY, FASTER = "Langevin", "Langevin, 5 times as fast"
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,12 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class SweepTask(PiecesTask):
+class SweepTask(PiecesTask[Sweep]):
     """Sweeps of the population loss of four modes, up and down, every one a piece."""
 
-    sweeps: tuple[Sweep, ...]
     decays: int
     lr: float = 0.1
     width: int = 10
-
-    def pieces(self) -> Sequence[Sweep]:
-        return self.sweeps
 
     def describe(self) -> dict[str, Any]:
         return {"data": f"population, signals {SIGNALS}", "model": f"linear, width {self.width}", "lr": self.lr}
@@ -60,7 +57,7 @@ class SweepTask(PiecesTask):
         for number, decay in enumerate([*decays, *decays[::-1]]):
             for layer, (rows, columns) in enumerate(zip(sizes[1:], sizes, strict=False)):
                 nets[:, layer, :rows, :columns] += piece.jitter * rng.standard_normal((rows, columns))
-            nets = follow(
+            nets = simulate(
                 Gaussian(np.diag(SIGNALS)), nets, sizes, decay=decay, lr=self.lr, steps=piece.steps,
                 temperature=piece.temperature, seed=1000 * seed + number,
             ).nets  # fmt: skip
@@ -81,7 +78,22 @@ class SweepTask(PiecesTask):
 
 
 @dataclass(frozen=True)
-class StatesTask(PiecesTask):
+class Problem:
+    """Modes of these signals, on inputs of these variances."""
+
+    signals: tuple[float, ...]
+    variances: tuple[float, ...]
+
+
+PROBLEMS = (
+    Problem((0.9, 0.8), (1.0, 1.0)),
+    Problem((1.0, 0.7, 0.45), (1.0, 1.0, 1.0)),
+    Problem((0.9, 0.6), (1.5, 0.6)),
+)
+
+
+@dataclass(frozen=True)
+class StatesTask(PiecesTask[Problem]):
     """How many states are metastable: descent from every set of learned modes, over decays, on two kinds of input."""
 
     decays: int
@@ -89,16 +101,13 @@ class StatesTask(PiecesTask):
     lr: float = 0.1
     width: int = 6
 
-    def pieces(self) -> Sequence[tuple[tuple[float, ...], tuple[float, ...]]]:
-        return [((0.9, 0.8), (1.0, 1.0)), ((1.0, 0.7, 0.45), (1.0, 1.0, 1.0)), ((0.9, 0.6), (1.5, 0.6))]
-
     def describe(self) -> dict[str, Any]:
         return {"data": "population, 2 and 3 modes, two covariances", "model": "linear, depth 3", "lr": self.lr}
 
-    def simulate(self, piece: tuple[tuple[float, ...], tuple[float, ...]], seed: int) -> list[Reading]:
+    def simulate(self, piece: Problem, seed: int) -> list[Reading]:
         """Arrays over decays: "measured" and "theory" counts, "rank" of the lowest state measured, "theory_rank";
         "paper/rank R" are the losses at decay 0.32 of the states of the paper's two modes."""
-        signals, variances = piece
+        signals, variances = piece.signals, piece.variances
         size = len(signals)
         data = Gaussian(np.diag(signals), np.diag(variances), residual=np.zeros((size, size)))
         diagram = PhaseDiagram(3, signals, covariance=np.diag(variances))
@@ -125,7 +134,7 @@ class StatesTask(PiecesTask):
         rng = np.random.default_rng(seed)
         for layer, (rows, columns) in enumerate(zip(sizes[1:], sizes, strict=False)):
             nets[:, layer, :rows, :columns] += 1e-3 * rng.standard_normal((len(nets), rows, columns))
-        ends = follow(data, nets, sizes, decay=decay, lr=self.lr, steps=self.steps).nets
+        ends = simulate(data, nets, sizes, decay=decay, lr=self.lr, steps=self.steps).nets
         maps = end_to_end(ends, sizes)
         losses = data.loss(maps) + decay / 2 * (ends**2).sum((1, 2, 3))
         kept: dict[tuple[bool, ...], float] = {}
@@ -136,17 +145,13 @@ class StatesTask(PiecesTask):
 
 
 @dataclass(frozen=True)
-class SamplesTask(PiecesTask):
+class SamplesTask(PiecesTask[int]):
     """The paper's first claim: the decay at which rank is lost on 512 samples, over several draws of them."""
 
-    draws: int
     steps: int
     samples: int = 512
     lr: float = 0.1
     signals: tuple[float, float] = (0.9, 0.8)
-
-    def pieces(self) -> Sequence[int]:
-        return range(self.draws)
 
     def describe(self) -> dict[str, Any]:
         return {"data": f"{self.samples} samples, signals {self.signals}", "model": "linear 2-10-10-2", "lr": self.lr}
@@ -159,7 +164,7 @@ class SamplesTask(PiecesTask):
         nets = balanced_nets(data.correlation, sizes)
         found: dict[str, float] = {}
         for decay in np.arange(0.25, 0.55, 0.01):
-            nets = follow(data, nets, sizes, decay=float(decay), lr=self.lr, steps=self.steps, threads=1).nets
+            nets = simulate(data, nets, sizes, decay=float(decay), lr=self.lr, steps=self.steps, threads=1).nets
             rank = rank_of(end_to_end(nets, sizes)[0])
             for lost in (1, 0):
                 if rank <= lost:

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from edgescope.measures import Reading
 from edgescope.store import Record
 from edgescope.store.record import FILE
-from edgescope.theory.diagonal import Problem
+from edgescope.sweep import Tagged
+from edgescope.theory.diagonal import Flow, Problem
 
 GOLDEN_RATIOS = (0.6, 1.05, 1.8, 1.95)
 """Rates, over the measured critical one, of the table that was computed apart."""
@@ -23,7 +24,7 @@ MEASURE = "descent"
 
 
 @dataclass(frozen=True)
-class DiagonalTask:
+class DiagonalTask(Tagged):
     """``samples`` random samples of ``inputs`` numbers, or with one sample x = (2, 1), y = 2, from weights ``scale``.
 
     Step k of the record is the k-th rate; readings "descent" have what descent ended with there, as parts; "flow" and
@@ -57,7 +58,7 @@ class DiagonalTask:
             "loss": "half-squared",
             "seed": self.seed,
         }
-        with Record.create(folder, config=config, overwrite=(folder / FILE).exists()) as record:
+        with Record.create(folder, config=config, overwrite=(folder / FILE).exists(), tags=self.tags) as record:
             problem, target = self.problem()
             flow = problem.gradient_flow(self.scale, self.tol)
             rates = np.array(self.ratios) * flow.critical_lr
@@ -86,25 +87,16 @@ def _controls(problem: Problem) -> dict[str, Float[np.ndarray, " d"]]:
     return {"norm": problem.norm_minimizer(), "sharpness": problem.sharpness_minimizer()}
 
 
-def _flow(flow: object, problem: Problem, target: Float[np.ndarray, " d"]) -> Reading:
+def _flow(flow: Flow, problem: Problem, target: Float[np.ndarray, " d"]) -> Reading:
     names = ("critical_lr", "max_sharpness", "sharpness", "l1_norm", "squared_l2_norm")
-    values = {name: float(getattr(flow, name)) for name in names}
-    return Reading("flow", values | {"risk": problem.risk(flow.beta, target)})  # type: ignore[attr-defined]
+    return Reading("flow", {n: float(getattr(flow, n)) for n in names} | {"risk": problem.risk(flow.beta, target)})
 
 
 def _theory(problem: Problem, target: Float[np.ndarray, " d"]) -> Reading:
     best = problem.optimum(target)
-    values = {
-        "critical_lr": problem.critical_lr(),
-        "largest_stable_lr": problem.largest_stable_lr(),
-        "best_lr": best.lr,
-        "best_risk": best.risk,
-        "best_share": best.share,
-    }
+    values = {"critical_lr": problem.critical_lr(), "largest_stable_lr": problem.largest_stable_lr()}
+    values |= {"best_lr": best.lr, "best_risk": best.risk, "best_share": best.share}
     for name, beta in _controls(problem).items():
-        values |= {
-            f"{name}/sharpness": problem.sharpness(beta),
-            f"{name}/squared_l2": float(beta.sum()),
-            f"{name}/risk": problem.risk(beta, target),
-        }
+        values[f"{name}/sharpness"] = problem.sharpness(beta)
+        values |= {f"{name}/squared_l2": float(beta.sum()), f"{name}/risk": problem.risk(beta, target)}
     return Reading("theory", {key: float(value) for key, value in values.items()})

@@ -12,6 +12,7 @@ from torch import nn
 from edgescope.objective.modules import thread_count
 from edgescope.store import Record
 from edgescope.store.record import FILE
+from edgescope.sweep import Tagged
 from edgescope.training import Parts, RunConfig
 from edgescope.training.measured import measured_at
 
@@ -20,7 +21,7 @@ DOUBLINGS = 3
 
 
 @dataclass(frozen=True)
-class RescalingTask:
+class RescalingTask(Tagged):
     """A ReLU network after ``config.steps`` steps, and the same function with weights that are rescaled.
 
     Step k of the record has the first layer, with its bias, times 2^k and the next layer over 2^k (Dinh et al. 2017).
@@ -33,7 +34,9 @@ class RescalingTask:
     def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
         with (
             thread_count(1),
-            Record.create(folder, config=self.config.as_dict(), overwrite=(folder / FILE).exists()) as record,
+            Record.create(
+                folder, config=self.config.as_dict(), overwrite=(folder / FILE).exists(), tags=self.tags
+            ) as record,
         ):
             parts = Parts(self.config)
             for _ in range(self.config.steps):

@@ -1,9 +1,11 @@
-"""The runs of the study `tradeoff`, quick and full."""
+"""The runs of the study `tradeoff`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from edgescope.studies.study import Preset
 from edgescope.studies.tradeoff.curve_task import CurveTask
@@ -12,8 +14,6 @@ from edgescope.studies.tradeoff.rescaling import RescalingTask
 from edgescope.sweep import Task
 from edgescope.training import RunConfig
 
-LOSSES = {"MSE": "mse", "CE": "cross-entropy"}
-
 RATIOS = (0.1, 0.3, 0.6, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0)
 """Rates over the critical one: two decades around it, dense where the curves are to bend."""
 
@@ -21,17 +21,24 @@ FINE = (0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0, 2.5, 
 COARSE = (0.4, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0)
 """For networks whose gradients are dear: the lowest rate of two decades takes as many steps as all others together."""
 
+LOGARITHMIC = tuple(
+    sorted({*(round(float(r), 3) for r in np.geomspace(0.1, 10, 21)), 0.8, 0.9, 0.95, 1.05, 1.1, 1.2, 1.35, 1.5})
+)
+"""Evenly on a logarithmic axis, and dense around the critical rate."""
+
 
 @dataclass(frozen=True)
 class Family:
     """One network, data set and loss from several initialisations; ``cost`` of one curve in CPU-seconds.
 
-    ``name`` is ARCHITECTURE-LOSS, perhaps with what is varied. ``threshold`` is the training loss to come down to.
-    ``every`` is the number of steps between two looks at the loss, for networks with batch statistics, which know it
-    at measurements alone, and which are not stacked.
+    ``threshold`` is the training loss to come down to, ``varied`` what is changed of the plain network. ``every`` is
+    the number of steps between two looks at the loss, for networks with batch statistics, which know it at
+    measurements alone, and which are not stacked.
     """
 
     name: str
+    network: str
+    loss: str
     data: str
     model: str
     threshold: float
@@ -39,8 +46,17 @@ class Family:
     seeds: int = 1
     ratios: tuple[float, ...] = RATIOS
     every: int | None = None
+    varied: str = "none"
+    flow_steps: int = 20_000
+
+    def but(self, varied: str, **changes: object) -> Family:
+        """This family from one initialisation with something changed."""
+        named: dict[str, object] = {"name": f"{self.name}-{varied}", "varied": varied, "seeds": 1}
+        return replace(self, **named | changes)  # type: ignore[arg-type]
 
     def tasks(self, seed: int) -> list[CurveTask]:
+        """One curve for each initialisation."""
+        tags = {"network": self.network, "loss": self.loss, "data": self.data.partition(":")[0], "varied": self.varied}
         return [
             CurveTask(
                 name=f"{self.name}-seed{number}",
@@ -48,7 +64,7 @@ class Family:
                 base=RunConfig(
                     data=self.data,
                     model=self.model,
-                    loss=LOSSES[self.name.split("-")[1]],
+                    loss=self.loss,
                     stop_loss=self.threshold,
                     seed=number,
                     every=self.every,
@@ -57,53 +73,89 @@ class Family:
                 ),
                 ratios=self.ratios,
                 stacked=self.every is None,
+                flow_steps=self.flow_steps,
+                tags=tags | {"seed": str(number), "group": self.name, "curve": f"{self.name}-seed{number}"},
             )
             for number in range(seed, seed + self.seeds)
         ]
 
 
-_SMALL, _IMAGES = "fashion-5k:train=200,test=1000,pool=2", "fashion-5k:train=100,test=1000,pool=2"
+MSE, CE = "mse", "cross-entropy"
+_SMALL, _IMAGES, _LARGER = (f"fashion-5k:train={n},test=1000,pool=2" for n in (200, 100, 1000))
 _TINY = "fashion-5k:train=100,test=300,pool=4"
-"""Of a network that looks at its test loss on the way, since it does so where it looks at its training loss."""
-_MLP = "mlp:widths=50x50"
+_MLP, _RELU = "mlp:widths=50x50", "mlp:widths=50x50,activation=relu"
+_CNN, _RESNET, _VIT = "cnn:channels=8x8", "resnet:widths=8x16", "vit:patch=7,width=16,heads=2,depth=1"
 
 QUICK = (
-    Family("MLP-MSE", _SMALL, _MLP, 0.05, 20, seeds=2),
-    Family("MLP-CE", _SMALL, "mlp:widths=50x50,activation=relu", 0.1, 10, seeds=2),
-    Family("digits-MSE", "digits:train=200,test=300", "mlp:widths=32x32", 0.02, 15, seeds=2),
-    Family("CNN-MSE", _IMAGES, "cnn:channels=8x8,activation=tanh", 0.15, 45, ratios=RATIOS[1:]),
-    Family("ViT-CE", _IMAGES, "vit:patch=7,width=16,heads=2,depth=1", 0.8, 25, ratios=COARSE),
-    Family("ResNet-CE", _TINY, "resnet:widths=8x16", 0.6, 70, ratios=COARSE, every=4),
+    Family("MLP-MSE", "MLP", MSE, _SMALL, _MLP, 0.05, 20, seeds=4),
+    Family("MLP-CE", "MLP", CE, _SMALL, _RELU, 0.1, 10, seeds=4),
+    Family("digits-MSE", "MLP", MSE, "digits:train=200,test=300", "mlp:widths=32x32", 0.02, 15, seeds=4),
+    Family("CNN-MSE", "CNN", MSE, _IMAGES, f"{_CNN},activation=tanh", 0.15, 45, ratios=RATIOS[1:]),
+    Family("ViT-CE", "ViT", CE, _IMAGES, _VIT, 0.8, 25, ratios=COARSE),
+    Family("ResNet-CE", "ResNet", CE, _TINY, _RESNET, 0.6, 70, ratios=COARSE, every=4),
 )
 
-_LARGER = "fashion-5k:train=1000,test=1000,pool=2"
-_RESNET = "resnet:widths=8x16"
-_VIT = "vit:patch=7,width=16,heads=2,depth=1"
-_CNN = "cnn:channels=8x8"
-
+_PLAIN = Family("MLP-MSE", "MLP", MSE, _SMALL, _MLP, 0.05, 25, seeds=4, ratios=FINE)
+_ONCE = replace(_PLAIN, ratios=RATIOS)
 FULL = (
-    Family("MLP-MSE", _SMALL, _MLP, 0.05, 25, seeds=4, ratios=FINE),
-    Family("MLP-CE", _SMALL, "mlp:widths=50x50,activation=relu", 0.05, 20, seeds=4, ratios=FINE),
-    Family("digits-MSE", "digits:train=800,test=300", "mlp:widths=50x50", 0.02, 60, seeds=4, ratios=FINE),
-    Family("CNN-MSE", _IMAGES, f"{_CNN},activation=tanh", 0.12, 150, ratios=FINE),
-    Family("CNN-CE", _SMALL, f"{_CNN},activation=relu", 0.4, 180, ratios=FINE),
-    Family("ViT-MSE", _IMAGES, _VIT, 0.1, 90),
-    Family("ViT-CE", _IMAGES, _VIT, 0.5, 100),
-    Family("ResNet-MSE", _TINY, _RESNET, 0.1, 170, every=4),
-    Family("ResNet-CE", _TINY, _RESNET, 0.4, 300, every=4),
-    Family("MLP-MSE-1000 samples", _LARGER, _MLP, 0.1, 100),
-    Family("MLP-MSE-width 25", _SMALL, "mlp:widths=25x25", 0.05, 20),
-    Family("MLP-MSE-width 150", _SMALL, "mlp:widths=150x150", 0.05, 80),
-    Family("MLP-MSE-ReLU", _SMALL, "mlp:widths=50x50,activation=relu", 0.05, 25),
-    Family("MLP-MSE-to 0.15", _SMALL, _MLP, 0.15, 10),
-    Family("MLP-MSE-to 0.02", _SMALL, _MLP, 0.02, 80),
-    Family("MLP-MSE-start halved", _SMALL, "mlp:widths=50x50,gain=0.5", 0.05, 30),
-    Family("MLP-MSE-start doubled", _SMALL, "mlp:widths=50x50,gain=2", 0.05, 30),
+    _PLAIN,
+    Family("MLP-CE", "MLP", CE, _SMALL, _RELU, 0.05, 20, seeds=4, ratios=FINE),
+    Family("digits-MSE", "MLP", MSE, "digits:train=800,test=300", _MLP, 0.02, 60, seeds=4, ratios=FINE),
+    Family("CNN-MSE", "CNN", MSE, _IMAGES, f"{_CNN},activation=tanh", 0.12, 150, ratios=FINE),
+    Family("CNN-CE", "CNN", CE, _SMALL, f"{_CNN},activation=relu", 0.4, 180, ratios=FINE),
+    Family("ViT-MSE", "ViT", MSE, _IMAGES, _VIT, 0.1, 90),
+    Family("ViT-CE", "ViT", CE, _IMAGES, _VIT, 0.5, 100),
+    Family("ResNet-MSE", "ResNet", MSE, _TINY, _RESNET, 0.1, 170, every=4),
+    Family("ResNet-CE", "ResNet", CE, _TINY, _RESNET, 0.4, 300, every=4),
+    _ONCE.but("1000 samples", data=_LARGER, threshold=0.1, cost=100),
+    _ONCE.but("width 25", model="mlp:widths=25x25", cost=20),
+    _ONCE.but("width 150", model="mlp:widths=150x150", cost=80),
+    _ONCE.but("ReLU", model=_RELU),
+    _ONCE.but("to 0.15", threshold=0.15, cost=10),
+    _ONCE.but("to 0.02", threshold=0.02, cost=80),
+    _ONCE.but("start halved", model=f"{_MLP},gain=0.5", cost=30),
+    _ONCE.but("start doubled", model=f"{_MLP},gain=2", cost=30),
 )
 
-FAMILIES = {"quick": QUICK, "full": FULL}
+_WIDE = "mlp:widths=200x200"
+_PAPER = Family("MLP-MSE", "MLP", MSE, "cifar10-5k", _WIDE, 0.05, 3e4, seeds=4, ratios=LOGARITHMIC, flow_steps=200_000)
 
-DRAWS = {"quick": 4, "full": 6}
+
+def _both_losses(network: str, model: str, cost: float, every: int | None = None) -> tuple[Family, Family]:
+    plain = replace(_PAPER, name=f"{network}-MSE", network=network, model=model, cost=cost, seeds=1, every=every)
+    return plain, replace(plain, name=f"{network}-CE", loss=CE, threshold=0.1)
+
+
+PAPER = (
+    _PAPER,
+    replace(_PAPER, name="MLP-CE", loss=CE, model=f"{_WIDE},activation=relu", threshold=0.1),
+    replace(_PAPER, name="MNIST-MSE", data="mnist:train=5000", threshold=0.02, cost=1e4),
+    *_both_losses("CNN", "cnn:activation=tanh", 3e5),
+    *_both_losses("ResNet", "resnet:blocks=3", 3e6, every=4),
+    *_both_losses("ViT", "vit", 1e6),
+    _PAPER.but("1000 samples", data="cifar10-5k:train=1000", cost=6e3),
+    _PAPER.but("width 100", model="mlp:widths=100x100"),
+    _PAPER.but("width 400", model="mlp:widths=400x400", cost=6e4),
+    _PAPER.but("depth 4", model="mlp:widths=200x200x200x200"),
+    _PAPER.but("ReLU", model=f"{_WIDE},activation=relu"),
+    _PAPER.but("to 0.15", threshold=0.15, cost=1e4),
+    _PAPER.but("start halved", model=f"{_WIDE},gain=0.5"),
+    _PAPER.but("start doubled", model=f"{_WIDE},gain=2"),
+)
+
+UNKNOWN = (
+    "Known of the paper's runs: 5,000 images of MNIST and of CIFAR-10; fully connected, convolutional and residual "
+    "networks and vision transformers, with ReLU and tanh; the half-squared loss and cross-entropy; full batch.",
+    "Varied in the paper: size of the data, width, depth, loss threshold and initialisation.",
+    "Not known: widths, learning rates, loss thresholds, initialisations and seeds. The fully connected and the "
+    "convolutional networks are those of Cohen et al. 2021; the others are ours.",
+    "Not known: of which parameters the paper takes the norm. Here it is that of all.",
+    "Left out: maximal-update and kernel parametrisations, which the paper compares.",
+)
+
+FAMILIES: dict[Preset, tuple[Family, ...]] = {"quick": QUICK, "full": FULL, "paper": PAPER}
+
+DRAWS: dict[Preset, int] = {"quick": 4, "full": 6, "paper": 20}
 """Random diagonal regressions on several samples."""
 
 _ONE = tuple(sorted({0.1, 0.2, 0.4, 0.8, 0.9, *(round(1 + k / 20, 2) for k in range(17)), *GOLDEN_RATIOS, 2.5}))
@@ -114,8 +166,8 @@ def tradeoff_tasks(preset: Preset, seed: int) -> Sequence[Task]:
     """A curve for each network and initialisation, the diagonal networks, and one network with rescaled weights."""
     relu = RunConfig(
         data=_SMALL,
-        model="mlp:widths=50x50,activation=relu",
-        loss="mse",
+        model=_RELU,
+        loss=MSE,
         lr=0.1,
         steps=200,
         measures=("loss", "norms", "sharpness", "average_sharpness", "worst_case_sharpness", "path_norm"),
@@ -123,12 +175,23 @@ def tradeoff_tasks(preset: Preset, seed: int) -> Sequence[Task]:
         threads=1,
         path="kept",
     )
+    several = [
+        DiagonalTask(
+            f"diagonal-several-{number}",
+            cost=2.0,
+            ratios=_SEVERAL,
+            samples=5,
+            inputs=20,
+            seed=number,
+            tol=1e-8,
+            max_steps=300_000,
+            tags={"role": "diagonal", "samples": "several", "seed": str(number)},
+        )
+        for number in range(seed, seed + DRAWS[preset])
+    ]
     return [
         *(task for family in FAMILIES[preset] for task in family.tasks(seed)),
-        DiagonalTask("diagonal-one-sample", 3.0, _ONE),
-        *(
-            DiagonalTask(f"diagonal-several-{number}", 2.0, _SEVERAL, 5, 20, number, tol=1e-8, max_steps=300_000)
-            for number in range(seed, seed + DRAWS[preset])
-        ),
-        RescalingTask("rescaled-ReLU", relu, 3.0),
+        DiagonalTask("diagonal-one-sample", 3.0, _ONE, tags={"role": "diagonal", "samples": "one"}),
+        *several,
+        RescalingTask("rescaled-ReLU", relu, 3.0, tags={"role": "rescaled", "seed": str(seed)}),
     ]

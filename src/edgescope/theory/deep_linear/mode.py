@@ -1,4 +1,4 @@
-"""One singular mode of a deep linear network under weight decay: its states, its barriers, its times."""
+"""One singular mode of a deep linear network under weight decay: stationary states, barriers and escape times."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from edgescope.errors import InputError
 from edgescope.theory.arguments import (
     Array,
     Numbers,
+    Scalars,
     as_numbers,
     as_positive,
     elementwise,
@@ -22,8 +23,8 @@ from edgescope.theory.arguments import (
     whole_number,
 )
 
-_SLACK = 1e-14  # relative: critical_decay() computed elsewhere, in another order, is still the end of the branch
-_CLOSE = 0.2  # ln(critical decay / decay) below which the downward barrier is integrated, not subtracted
+_SLACK = 1e-14  # relative tolerance, so that a critical decay rounded differently is still the end of the branch
+_CLOSE = 0.2  # ln(critical decay / decay) below which the downward barrier is an integral, not a difference
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(24)
 
 
@@ -42,9 +43,9 @@ class Mode:
     to zero continuously at decay s. Depth 1: ridge regression, no transition.
 
     ``decay``, ``temperature``, ``w`` and ``w0`` are numbers or arrays, broadcast against each other; numbers give
-    numbers. Everything is float64 and, but for what is said there, exact to about 1e-12 relative; close to the critical
-    decay they are as sensitive to the last digit of ``decay`` as a square root at zero.
-    Raises :class:`InputError` naming the first value for which there is no such state, or that is not positive.
+    numbers. Results are float64 with a relative accuracy of about 1e-12 unless stated otherwise; close to the critical
+    decay they depend on the last digit of ``decay`` like a square root at zero. Methods raise :class:`InputError` that
+    names the first value which is not positive, or for which the state does not exist.
 
     Source: Ersoy and Wiesner 2026, arXiv 2606.17120, corrected. Their regularised loss lacks the factor D before the
     decay, which the conditions that follow from it have. The saddle (0.41) and barrier (0.003) that they quote at decay
@@ -64,9 +65,9 @@ class Mode:
     # Where the transition is.
 
     def order(self, decay: Numbers | None = None) -> Any:
-        """The order of the transition met in weight decay: 1 from depth 3 on, 2 at depth 2, 0 (none) at depth 1.
+        """The order of the transition as weight decay changes: 1 from depth 3 on, 2 at depth 2, 0 (none) at depth 1.
 
-        It is the same at every decay; an array of decays gives an array.
+        It does not depend on the decay; an array of decays gives an array.
         """
         order = (0, 2, 1)[min(self.depth, 3) - 1]
         if decay is None:
@@ -74,7 +75,7 @@ class Mode:
         return plain(np.full(as_positive(decay, "decay").shape, order))
 
     def critical_decay(self) -> float:
-        """Where the learned state ends (upper spinodal): (s (1-k) / (2-k))^(2-k) / (1-k) with k = 2/D; s at depth 2.
+        """The end of the learned state (upper spinodal): (s (1-k) / (2-k))^(2-k) / (1-k) with k = 2/D; s at depth 2.
 
         That is 3 (s/4)^(4/3) at depth 3. The lower spinodal is 0: from depth 3 on the Hessian at the origin is decay
         times identity.
@@ -83,12 +84,12 @@ class Mode:
         return float(self._end)
 
     def critical_product(self) -> float:
-        """The product p of the learned state where it ends: s (D-2) / (2D-2)."""
+        """The product p of the learned state at the critical decay: s (D-2) / (2D-2)."""
         self._needs(2, "critical decay")
         return self._best * self._top
 
     def coexistence_decay(self) -> float:
-        """Where the learned state and the origin have equal energy: (s/2)^(4/3) at depth 3, s at depth 2."""
+        """The decay at which learned state and origin have equal energy: (s/2)^(4/3) at depth 3, s at depth 2."""
         self._needs(2, "coexistence decay")
         return float(self._unit * (1 - 2 * self._top) * (2 * self._top) ** self._power)
 
@@ -100,9 +101,9 @@ class Mode:
     # The states.
 
     def saddle(self, decay: Numbers) -> Any:
-        """The weight w of the saddle between the origin and the learned state; decay up to critical, depth >= 3.
+        """The weight w of the saddle between the origin and the learned state, for depth >= 3 and decay up to critical.
 
-        About (decay/s)^(1/(D-2)) for small decay.
+        For small decay it is about (decay/s)^(1/(D-2)).
         """
         return plain(self._width * np.exp(self._saddle(self._first_order(decay, "saddle"))))
 
@@ -111,7 +112,7 @@ class Mode:
         return plain(self._best * self._top * np.exp(self.depth * self._saddle(self._first_order(decay, "saddle"))))
 
     def minimum(self, decay: Numbers) -> Any:
-        """The weight w of the learned state; for decay up to critical from depth 3 on, for all below (0 past s)."""
+        """The weight w of the learned state: from depth 3 on for decay up to critical, else for all (0 above s)."""
         return plain(np.asarray(self.minimum_product(decay)) ** (1 / self.depth))
 
     def minimum_product(self, decay: Numbers) -> Any:
@@ -124,7 +125,7 @@ class Mode:
         return plain(self._best * self._top * np.exp(self.depth * self._minimum(below)))
 
     def energy(self, w: Numbers, decay: Numbers) -> Any:
-        """E(w) with all weights of the mode equal to w (any sign); inf where it exceeds float64."""
+        """E(w) with all weights of the mode equal to w (of any sign); inf where it overflows."""
         w, decay = as_numbers(w, "w"), as_positive(decay, "decay")
         with np.errstate(over="ignore"):
             misfit = self.variance * (self._best - w**self.depth) ** 2
@@ -133,18 +134,18 @@ class Mode:
     # The barriers.
 
     def barrier_up(self, decay: Numbers) -> Any:
-        """E(saddle) - E(0): what keeps the mode unlearned; about decay^3 / (2 s^2) at depth 3, grows with depth."""
+        """E(saddle) - E(0), the barrier to learning; about decay^3 / (2 s^2) at depth 3, larger for greater depth."""
         p = self._best * self._top * np.exp(self.depth * self._saddle(self._first_order(decay, "barrier")))
         return plain(self._above_origin(p))
 
     def barrier_down(self, decay: Numbers) -> Any:
-        """E(saddle) - E(minimum): what keeps the mode learned; 0 at the critical decay."""
+        """E(saddle) - E(minimum), the barrier to losing the learned state; 0 at the critical decay."""
         below = self._first_order(decay, "barrier")
-        low, high = self._saddle(below), self._minimum(below)
+        low, high = np.asarray(self._saddle(below)), np.asarray(self._minimum(below))
         p = self._best * self._top * np.exp(self.depth * np.stack([low, high]))
         apart = self._above_origin(p[0]) - self._above_origin(p[1])
-        # Close to the end both terms agree to the third order in the distance: there integrate -E'(w) dw, with
-        # dw = w dz and -E'(w) = D w (decay(p) - decay).
+        # Close to the end the two energies agree to third order in the distance, so that their difference loses digits:
+        # integrate -E'(w) dw there, with dw = w dz and -E'(w) = D w (decay(p) - decay).
         half = np.minimum((high - low) / 2, 1)[..., None]
         z = low[..., None] + half * (1 + _NODES)
         excess = np.exp(2 * z) * np.expm1(_tilt(self.depth, z) + below[..., None])
@@ -162,10 +163,11 @@ class Mode:
         return plain(-steepest * np.exp((self.depth - 2) * z) * np.expm1(self.depth * z))
 
     def loop_area(self, lowest: float = 0.0) -> float:
-        """The area of the hysteresis loop, the integral of p d(decay) from ``lowest`` to the critical decay.
+        """The area of the hysteresis loop: the integral of p d(decay) from ``lowest`` to the critical decay.
 
-        The way up follows the learned state, the way down stays at 0: it has no spinodal of its own. 0.338303 s^(7/3)
-        at depth 3; 0 below, where up and down are the same. A sweep that begins at ``lowest`` > 0 misses a strip.
+        On the way up the mode stays in the learned state, on the way down at 0, which has no spinodal. The area is
+        0.338303 s^(7/3) at depth 3, and 0 at depth 1 and 2, where both ways are equal. ``lowest`` is the smallest decay
+        of the sweep.
         """
         start = one_number(lowest, "lowest decay")
         require(np.asarray(start), np.asarray(start >= 0), "lowest decay", "zero or more")
@@ -180,13 +182,13 @@ class Mode:
     # Times.
 
     def kramers_time(self, decay: Numbers, temperature: Numbers) -> Any:
-        """The mean time in which a chain of D scalars leaves the origin under d theta = -grad E dt + sqrt(2T) dW.
+        """The mean time for a chain of D scalars to leave the origin under d theta = -grad E dt + sqrt(2T) dW.
 
-        2 pi / (2^(D-1) mu) sqrt(mu (2 decay)^(D-1) / decay^D) exp(barrier_up / T): Kramers and Langer, with the
-        2^(D-1) saddles that signs make equivalent. It holds for T well below the barrier (simulated chains take 1.0 to
-        1.15 times as long for barrier/T from 2 to 6). Time is steps times the learning rate. ``decay`` strictly below
-        the critical one; inf where it exceeds float64. The entropic correction of the paper has the wrong sign, and
-        no prefactor independent of T can change the slope of ln(time) over 1/T.
+        2 pi / (2^(D-1) mu) sqrt(mu (2 decay)^(D-1) / decay^D) exp(barrier_up / T): the formula of Kramers and Langer,
+        with 2^(D-1) saddles that are equivalent by sign changes. It is valid for T well below the barrier (simulated
+        chains take 1.0 to 1.15 times as long for barrier/T from 2 to 6). Time is steps times the learning rate.
+        ``decay`` has to be less than the critical one; inf where the time overflows. The entropic correction of the
+        paper has the wrong sign, and no prefactor independent of T can change the slope of ln(time) over 1/T.
         """
         decay, temperature = as_positive(decay, "decay"), as_positive(temperature, "temperature")
         require(
@@ -201,7 +203,7 @@ class Mode:
             return plain(attempts * np.exp(np.asarray(self.barrier_up(decay)) / temperature))
 
     def plateau_time(self, decay: Numbers, w0: Numbers) -> Any:
-        """How long gradient flow from all weights equal to a small ``w0`` stays on the plateau before it learns.
+        """How long gradient flow, with all weights initially equal to a small ``w0``, stays on the plateau.
 
         -ln(1 - decay / (s w0^(D-2))) / ((D-2) decay), the time in which w' = s w^(D-1) - decay w blows up: right to
         leading order in small w0. inf where the full flow never learns: w0 up to the saddle, or decay past critical.
@@ -274,16 +276,16 @@ class Mode:
     def _width(self) -> float:
         return float((self._best * self._top) ** (1 / self.depth))
 
-    def _above_origin(self, p: Array) -> Array:
+    def _above_origin(self, p: Scalars) -> Scalars:
         """E - E(0) of a stationary state with product p, in which decay w^2 = v (s/v - p) p."""
         return self.variance * p * ((self.depth - 2) * self._best - (self.depth - 1) * p) / 2
 
-    def _saddle(self, below: Array) -> Array:
+    def _saddle(self, below: Scalars) -> Scalars:
         """z <= 0 of the saddle, for ln(critical decay / decay) = below."""
         near = -np.sqrt(2 * below / self._bend)
         return _newton(self.depth, below, np.where(below < 0.5, near, -below / (self.depth - 2)))
 
-    def _minimum(self, below: Array) -> Array:
+    def _minimum(self, below: Scalars) -> Scalars:
         """z >= 0 of the learned state; both guesses lie above it, from where Newton's steps fall monotonically."""
         near = np.sqrt(2 * below / self._bend)
         decay = float(self._end) / self._unit * np.exp(-below)
@@ -317,7 +319,7 @@ def _tilt(depth: int, z: Any) -> Any:
     return (depth - 2) * z + np.log1p(-odds * np.expm1(depth * z))
 
 
-def _newton(depth: int, below: Array, z: Array) -> Array:
+def _newton(depth: int, below: Scalars, z: Scalars) -> Scalars:
     """The root of tilt(z) = -below on the side of 0 on which z starts."""
     odds = (depth - 2) / depth
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""Several modes together: which states of a deep linear network are minima of its regularised loss at each decay."""
+"""The minima of the regularised loss of a deep linear network with several modes, at each weight decay."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from edgescope.theory.deep_linear.mode import Mode
 from edgescope.theory.deep_linear.search import height, search
 
 _TIE = 1e-10  # relative
-_MOST = 14  # modes whose subsets are gone through one by one
+_MAX_MODES = 14  # whose subsets are tested one by one
 
 
 @dataclass(frozen=True)
 class State:
-    """A minimum of the regularised loss: the end-to-end ``map`` (outputs, inputs), its rank, its energy above map 0."""
+    """A minimum of the regularised loss: end-to-end ``map`` (outputs, inputs), rank, and energy minus that of map 0."""
 
     rank: int
     energy: float
@@ -34,17 +34,18 @@ class PhaseDiagram:
     times identity, or a matrix (n, n); with singular values it is written in the basis of their right singular vectors,
     (k, k), or (k,) if diagonal there.
 
-    Minima are counted as end-to-end maps, not as weights: signs and rotations of hidden layers do not count. Depth 1
-    and 2 have one at every decay. From depth 3 on, with covariance v: the learned modes are those of largest signal, so
-    that the states are ranks 0 to R, where R modes have their critical decay above this one. (Each mode by itself may
-    be learned or not, but learning a weaker one instead of a stronger one is a saddle: the two rotate into each other.)
+    Minima are counted as end-to-end maps, not as weights: signs and rotations of hidden layers do not count. Networks
+    of depth 1 and 2 have one minimum at every decay. From depth 3 on, with covariance v times identity, the learned
+    modes are those of largest signal, and the states have ranks 0 to R, where R is the number of modes whose critical
+    decay is above this one. (A state in which a weaker mode is learned and a stronger one is not is a saddle: the two
+    rotate into each other.)
 
-    With inputs of different variances that leave the modes apart, all sets of modes are tested, exactly: a learned i
-    and an unlearned j are stable against each other iff s_i (s_i + (v_j - v_i) p_i) > s_j^2; two learned ones always
-    are. Both orders of learning may then be minima at once. Where the covariance mixes the modes there is no closed
-    form: minima are searched for by descent from truncations of the solution without decay, and what is found is a
-    lower bound on their number. (Derived here; the paper has covariance identity. The tests compare with Hessians of
-    whole networks.)
+    With different input variances that do not couple the modes, all subsets of modes are tested, exactly: a learned
+    mode i and an unlearned mode j are stable against each other iff s_i (s_i + (v_j - v_i) p_i) > s_j^2; two learned
+    modes always are. Both orders of learning can then be minima at the same decay. Where the covariance couples the
+    modes there is no closed form: minima are found by numerical minimisation from truncations of the solution without
+    decay, and their number is a lower bound. (Derived here; the paper has the identity as covariance. The tests compare
+    with Hessians of whole networks.)
 
     Raises :class:`InputError` for shapes that do not fit, a covariance that is not positive definite, and more than 14
     modes of different variances. Source: Ersoy and Wiesner 2026, arXiv 2606.17120.
@@ -64,26 +65,26 @@ class PhaseDiagram:
         mixed = np.abs(inner - np.diag(np.diag(inner)))[signal > 0]
         self._left, self._right = left[:, signal > 0], right[signal > 0]
         self.separable = bool(mixed.max(initial=0) <= _TIE * inner.max())
-        """Whether the modes keep apart: the covariance is diagonal in their basis."""
+        """Whether the modes are not coupled: the covariance is diagonal in their basis."""
         self._signals, self._variances = signal[signal > 0], np.diag(inner)[signal > 0]
         self._alike = bool(np.all(np.abs(self._variances - self._variances[:1]) <= _TIE * self._variances))
 
     def modes(self) -> tuple[Mode, ...]:
-        """The modes of positive signal, strongest first; InputError where the covariance mixes them."""
+        """The modes of positive signal, strongest first; :class:`InputError` where the covariance couples them."""
         if not self.separable:
-            raise InputError("the covariance mixes the modes", expected="one that is diagonal in their basis")
+            raise InputError("the covariance couples the modes", expected="one that is diagonal in their basis")
         return tuple(Mode(self.depth, s, v) for s, v in zip(self._signals, self._variances, strict=True))
 
     def critical_decays(self) -> Float[Array, " k"]:
-        """Where each mode, by itself, ceases to have a learned state; strongest mode first."""
+        """The decay up to which each mode, by itself, has a learned state; strongest mode first."""
         return np.array([mode.critical_decay() for mode in self.modes()])
 
     def coexistence_decays(self) -> Float[Array, " k"]:
-        """Where each mode's learned and unlearned state have equal energy; strongest mode first."""
+        """The decay at which the learned and the unlearned state of each mode have equal energy; strongest first."""
         return np.array([mode.coexistence_decay() for mode in self.modes()])
 
     def metastable_states(self, decay: Numbers) -> Any:
-        """How many minima there are at each decay, an int or an array of them."""
+        """The number of minima at each decay, an int or an array of them."""
         decays = as_positive(decay, "decay")
         if self.depth < 3:
             counts = np.ones(decays.shape, dtype=np.int64)
@@ -95,7 +96,7 @@ class PhaseDiagram:
         return plain(counts)
 
     def states(self, decay: float) -> tuple[State, ...]:
-        """The minima at one decay, the lowest first."""
+        """The minima at one decay, in order of energy."""
         decay = positive_number(decay, "decay")
         if self.separable:
             maps = [(self._left[:, on] * p[on]) @ self._right[on] for on, p in self._learned(decay)]
@@ -112,7 +113,7 @@ class PhaseDiagram:
         return tuple(sorted(found, key=lambda state: state.energy))
 
     def rank(self, decay: Numbers) -> Any:
-        """The rank of the lowest state at each decay."""
+        """The rank of the global minimum at each decay."""
         decays = as_positive(decay, "decay")
         flat = [self.states(value)[0].rank for value in decays.ravel().tolist()]
         return plain(np.array(flat, dtype=np.int64).reshape(decays.shape))
@@ -123,8 +124,8 @@ class PhaseDiagram:
         if self.depth < 3:
             return [(list(range(len(modes))), np.array([mode.minimum_product(decay) for mode in modes]))]
         able = [i for i, mode in enumerate(modes) if decay < mode.critical_decay()]
-        if len(able) > _MOST and not self._alike:
-            raise InputError(f"{len(able)} modes of different variances", expected=f"at most {_MOST}")
+        if len(able) > _MAX_MODES and not self._alike:
+            raise InputError(f"{len(able)} modes of different variances", expected=f"at most {_MAX_MODES}")
         p = np.zeros(len(modes))
         p[able] = [modes[i].minimum_product(decay) for i in able]
         if self._alike:

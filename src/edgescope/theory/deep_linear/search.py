@@ -1,4 +1,4 @@
-"""Minima of a deep linear network whose modes the input covariance mixes: by descent from truncated solutions."""
+"""Minima of a deep linear network whose modes are coupled by the input covariance, by numerical minimisation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from scipy.optimize import minimize
 from edgescope.errors import InputError
 from edgescope.theory.arguments import Array
 
-_MOST = 6  # modes whose subsets are starts
+_MAX_MODES = 6  # whose subsets are initial points
 _SAME = 1e-4  # relative distance below which two maps are one
 
 
 def height(depth: int, C: Array, covariance: Array, decay: float, end_to_end: Float[Array, "m n"]) -> float:
-    """The least regularised loss of a network with this end-to-end map, less that of map 0."""
+    """The least regularised loss of a network with this end-to-end map, minus that of the zero map."""
     sizes = np.linalg.svd(end_to_end, compute_uv=False)
     sizes = sizes[sizes > 1e-12 * sizes.max()]  # roots of rounding are not small
     fit = np.sum((end_to_end @ covariance) * end_to_end) / 2 - np.sum(C * end_to_end)
@@ -25,15 +25,15 @@ def height(depth: int, C: Array, covariance: Array, decay: float, end_to_end: Fl
 
 
 def search(depth: int, C: Float[Array, "m n"], covariance: Float[Array, "n n"], decay: float) -> list[Array]:
-    """End-to-end maps of the minima that descent finds, from sets of modes of C and of C whitened.
+    """End-to-end maps of the minima found by BFGS from subsets of the modes of C, and of C whitened.
 
-    A minimum of rank r, unlearned modes being stable at 0 from depth 3 on, is a minimum over networks of width r.
+    A minimum of rank r is a minimum over networks of width r, since from depth 3 on unlearned modes are stable at 0.
     """
     if depth == 1:
         return [np.asarray(np.linalg.solve(covariance + decay * np.eye(len(covariance)), C.T).T, dtype=np.float64)]
     rank = int(np.linalg.matrix_rank(C))
-    if rank > _MOST:
-        raise InputError(f"{rank} modes that the covariance mixes", expected=f"at most {_MOST}")
+    if rank > _MAX_MODES:
+        raise InputError(f"{rank} modes coupled by the covariance", expected=f"at most {_MAX_MODES}")
     whitening = np.linalg.inv(np.real(sqrtm(covariance)))
     starts = []
     for basis in (whitening, np.eye(len(covariance))):
@@ -53,13 +53,13 @@ def search(depth: int, C: Float[Array, "m n"], covariance: Float[Array, "n n"], 
 
 
 def _descend(depth: int, C: Array, covariance: Array, decay: float, start: Array, width: int) -> Float[Array, "m n"]:
-    """The map at which BFGS ends that begins beside a balanced network for ``start``, of this width."""
+    """The map at which BFGS ends, from a perturbed balanced network of this width with the map ``start``."""
     left, sizes, right = np.linalg.svd(start, full_matrices=False)
     root = sizes[:width] ** (1 / depth)
     layers: list[Array] = [root[:, None] * right[:width], *[np.diag(root)] * (depth - 2), left[:, :width] * root]
     shapes = [layer.shape for layer in layers]
     ends = np.cumsum([layer.size for layer in layers])[:-1]
-    beside = np.random.default_rng(0).standard_normal(sum(layer.size for layer in layers))
+    perturbation = np.random.default_rng(0).standard_normal(sum(layer.size for layer in layers))
 
     def split(weights: Array) -> list[Array]:
         return [piece.reshape(shape) for piece, shape in zip(np.split(weights, ends), shapes, strict=True)]
@@ -83,7 +83,7 @@ def _descend(depth: int, C: Array, covariance: Array, decay: float, start: Array
         return float(np.sum(fit * W) + decay / 2 * weights @ weights), np.concatenate(gradients)
 
     first = np.concatenate([layer.ravel() for layer in layers])
-    first = first + 1e-3 * np.abs(first).max() * beside  # off the saddles that symmetry would keep it on
+    first = first + 1e-3 * np.abs(first).max() * perturbation  # away from saddles of symmetric networks
     size = float(np.abs(C).max())
     ended = minimize(loss, first, jac=True, method="BFGS", options={"gtol": 1e-9 * size, "maxiter": 2000})
     return product(split(ended.x), C.shape[1])

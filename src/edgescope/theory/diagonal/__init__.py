@@ -1,4 +1,4 @@
-"""Diagonal linear networks f(x) = <w*w, x>: minimisers of norm and sharpness, and what the learning rate trades."""
+"""Diagonal linear networks f(x) = <w*w, x>: minimisers of norm and sharpness, and the trade-off between them."""
 
 from edgescope.theory.diagonal.descent import Descent
 from edgescope.theory.diagonal.flow import Flow

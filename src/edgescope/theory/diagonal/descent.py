@@ -1,28 +1,28 @@
-"""Gradient descent on a diagonal network, step by step: compiled, a whole grid of learning rates in one call."""
+"""Gradient descent on a diagonal network, compiled, for a grid of learning rates in one call."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
+from edgescope.extras import compiled
 from edgescope.theory.arguments import Array
 
 STATUSES = np.array(["converged", "diverged", "unfinished"])
-_BEYOND = 1e100  # a loss from which no run returns, with all figures still finite
+_DIVERGED = 1e100  # a loss from which no run recovers, with all numbers still finite
 
 
 @dataclass(frozen=True)
 class Descent:
-    """Where gradient descent ended. For one learning rate numbers; for an array of shape S arrays of shape S.
+    """The ends of gradient descent runs: numbers for one learning rate, arrays of shape S for an array of shape S.
 
-    ``beta`` (*S, d) is w*w at the end and ``steps`` the updates until then. ``status`` is ``"converged"`` (loss below
-    tol), ``"diverged"`` (loss past 1e100: beta is the point before, loss and sharpness are inf) or ``"unfinished"``
-    (max_steps taken, such as in a cycle of period two). ``sharpness`` is max |eigenvalue| of the Hessian at the end.
+    ``beta`` (*S, d) is w*w at the end, and ``steps`` the number of updates. ``status`` is ``"converged"`` (loss below
+    tol), ``"diverged"`` (loss above 1e100: beta is the point before, loss and sharpness are inf) or ``"unfinished"``
+    (max_steps taken, for example in a cycle of period two). ``sharpness`` is max |eigenvalue| of the Hessian at beta.
     """
 
     lr: Any
@@ -34,16 +34,16 @@ class Descent:
 
     @property
     def l1_norm(self) -> Any:
-        """||w||_1. Between minimisers of norm and sharpness it is concave, not monotone: see ``squared_l2_norm``."""
+        """||w||_1. It is not monotone between the norm and sharpness minimisers; ``squared_l2_norm`` is."""
         return np.sqrt(self.beta).sum(-1)
 
     @property
     def squared_l2_norm(self) -> Any:
-        """||w||_2^2 = ||beta||_1, whose least value gradient flow from a small start finds."""
+        """||w||_2^2 = ||beta||_1, which gradient flow from small weights minimises among interpolators."""
         return self.beta.sum(-1)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(cache=True, nogil=True)
 def descend(
     X: npt.NDArray[np.float64],
     y: npt.NDArray[np.float64],
@@ -52,7 +52,7 @@ def descend(
     tol: float,
     max_steps: int,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """beta, steps, index into ``STATUSES`` and loss at the end, for every rate; start are the weights w (d,)."""
+    """beta, steps, index into ``STATUSES`` and loss at the end, for every learning rate, from the weights ``start``."""
     n, d = X.shape
     betas = np.empty((len(rates), d))
     steps = np.zeros(len(rates), dtype=np.int64)
@@ -74,7 +74,7 @@ def descend(
             if loss < tol:
                 statuses[k] = 0
                 break
-            if not loss < _BEYOND:
+            if not loss < _DIVERGED:
                 statuses[k], losses[k] = 1, np.inf
                 break
             statuses[k] = 2

@@ -1,4 +1,4 @@
-"""Gradient flow on a diagonal network: an equation in as many unknowns as there are samples."""
+"""Gradient flow on a diagonal network: a differential equation in as many unknowns as there are samples."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from scipy.optimize import minimize_scalar
 from edgescope.theory.arguments import Array
 from edgescope.theory.diagonal.curvature import sharpness
 
-_LONG = 1e9  # in units of the fastest time scale: what has not fitted by then is reported as unfinished
+_LONG = 1e9  # in units of the fastest time scale: a flow that takes longer is reported as unfinished
 
 
 @dataclass(frozen=True)
 class Flow:
-    """Where gradient flow ended: ``beta`` (d,), ``time``, ``loss``, ``status``; ``max_sharpness`` on the way there.
+    """The end of gradient flow: ``beta`` (d,), ``time``, ``loss`` and ``sharpness`` there.
 
-    ``status`` is ``"converged"`` (loss below tol) or ``"unfinished"``. ``sharpness`` is that of the end point.
+    ``max_sharpness`` is the largest sharpness along the way. ``status`` is ``"converged"`` (loss below tol) or
+    ``"unfinished"``.
     """
 
     beta: Float[Array, " d"]
@@ -32,7 +33,7 @@ class Flow:
 
     @property
     def critical_lr(self) -> float:
-        """2 / max_sharpness: below it descent from the same start is stable all along the flow."""
+        """2 / max_sharpness: below it gradient descent from the same weights is stable all along the flow."""
         return 2 / self.max_sharpness
 
     @property

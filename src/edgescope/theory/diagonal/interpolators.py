@@ -11,8 +11,8 @@ from edgescope.errors import InputError
 from edgescope.theory.arguments import Array
 
 _TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-_GAP = 1e-12  # of the least top eigenvalue, relative: where the barrier method stops
-_GROWTH = 8.0  # of the barrier's weight from one centre to the next
+_GAP = 1e-12  # relative gap to the least top eigenvalue at which the barrier method stops
+_GROWTH = 8.0  # factor by which the weight grows from one centre to the next
 
 
 def least_sum(X: Float[Array, "n d"], y: Float[Array, " n"]) -> Float[Array, " d"]:
@@ -73,7 +73,7 @@ def _linear_program(cost: Array, X: Float[Array, "n d"], y: Float[Array, " n"]) 
 def _inside(X: Float[Array, "n d"], y: Float[Array, " n"]) -> Float[Array, " d"]:
     """An interpolator whose entries are positive wherever those of any interpolator are.
 
-    Of X b = k y with k >= 1 the entries of b can all be 1 or more where they can be positive at all; count those.
+    In X b = k y with k >= 1, all entries of b that can be positive can also be 1 or more; their number is maximised.
     """
     n, d = X.shape
     unit, height = max(np.abs(X).max(), 1e-300), max(np.abs(y).max(), 1e-300)

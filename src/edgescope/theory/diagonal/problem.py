@@ -30,8 +30,8 @@ from edgescope.theory.diagonal.interpolators import least_sum, least_top_eigenva
 class Optimum:
     """The interpolator of least risk on the segment from the norm minimiser (share 0) to the sharpness minimiser (1).
 
-    ``lr`` = 2 / sharpness(beta) is the learning rate at whose edge of stability it lies, and near which descent finds
-    it. ``interior`` is False where one of the two biases alone wins: share is 0 or 1.
+    ``lr`` = 2 / sharpness(beta) is the learning rate at whose edge of stability it lies; gradient descent finds it near
+    that rate. ``interior`` is False where one end of the segment has the least risk: share is 0 or 1.
     """
 
     share: float
@@ -46,12 +46,12 @@ class Problem:
 
     ``x`` is one sample (d,) with a number ``y``, or n samples (n, d) with y (n,); any signs. Where L = 0 the norm is
     ||w||_2^2 = sum beta and the sharpness S = 4/n times the top eigenvalue of X diag(beta) X^T; for one sample
-    S = 4 sum_i x_i^2 beta_i and S ||w||_2^2 >= 4 y^2, with equality iff x is constant where beta > 0. The least norm
-    then has all mass on the largest x_i and the least sharpness all on the smallest (of those with the sign of y):
-    opposite ends of the set of interpolators.
+    S = 4 sum_i x_i^2 beta_i and S ||w||_2^2 >= 4 y^2, with equality iff x is constant where beta > 0. The interpolator
+    of least norm then has all of its mass on the largest x_i, and that of least sharpness on the smallest (of those
+    with the sign of y): opposite ends of the set of interpolators.
 
     Methods raise :class:`InputError` where no beta >= 0 interpolates. Sources: Matveev et al. 2025, arXiv 2505.21423
-    (one sample; the formulas are derived here anew, not copied); gradient flow by its invariants as in Woodworth et al.
+    (one sample; the formulas are derived independently); gradient flow from its invariants, as in Woodworth et al.
     2020. The norm that gradient flow minimises in this network is ||w||_2, not the ||w||_1 that the paper plots.
     """
 
@@ -65,70 +65,74 @@ class Problem:
             )
         self._X, self._y = X, targets
 
-    # The two minimisers and what they imply.
+    # The two minimisers and their learning rates.
 
     def norm_minimizer(self) -> Float[Array, " d"]:
         """The interpolator with least ||w||_2^2 = sum beta: y / x_max on the largest input of one sample.
 
-        Several samples: a linear program (HiGHS). Gradient flow from ever smaller starts leads here. Equal largest
-        inputs of one sample share the mass, as they do in the flow.
+        For several samples, by a linear program (HiGHS). It is the limit of gradient flow from small initial weights.
+        Equal largest inputs of one sample share the mass, as they do in the flow.
         """
         return self._least_norm.copy()
 
     def sharpness_minimizer(self) -> Float[Array, " d"]:
         """The interpolator with least sharpness: y / x_min on the smallest input of one sample.
 
-        Several samples: a semidefinite program, to 1e-12 of its optimum by a barrier method, d^3 a step in some hundred
-        steps. Inputs that are zero on all samples get 0.
+        For several samples, by a semidefinite program, solved to 1e-12 of its optimum by a barrier method (about a
+        hundred steps of d^3 operations). Inputs that are zero on all samples get 0.
         """
         return self._least_sharp.copy()
 
     def sharpness(self, beta: Numbers) -> Any:
-        """max |eigenvalue| of the Hessian at w = sqrt(beta), for beta (d,) or (*S, d); of the loss, also off L = 0.
+        """max |eigenvalue| of the Hessian of the loss at w = sqrt(beta), for beta (d,) or (*S, d).
 
-        Off L = 0 the residual adds 2/n diag(X^T (X beta - y)) to the Hessian.
+        Where beta does not interpolate, the residual adds 2/n diag(X^T (X beta - y)) to the Hessian.
         """
         beta = self._as_predictors(beta, "beta", least=0.0)
         values = [curvature.sharpness(self._X, self._y, point) for point in beta.reshape(-1, beta.shape[-1])]
         return plain(np.array(values, dtype=np.float64).reshape(beta.shape[:-1]))
 
     def critical_lr(self) -> float:
-        """2 / sharpness of the norm minimiser, 1 / (2 y x_max) for one sample: the edge for flow from start 0.
+        """2 / sharpness of the norm minimiser; 1 / (2 y x_max) for one sample.
 
-        Above it descent cannot end where gradient flow does. For a start of finite size take
-        ``gradient_flow(scale).critical_lr``, 2 over the largest sharpness on the way, which with several samples may be
-        lower for a start near 0 too: the flow can be sharper on its way than at its end. inf where beta = 0 fits.
+        Above it gradient descent cannot converge to the end of gradient flow from small initial weights. For initial
+        weights of finite size use ``gradient_flow(scale).critical_lr``, 2 over the largest sharpness along the flow.
+        With several samples that may be lower even for small weights, since the flow can be sharper on its way than at
+        its end. inf where beta = 0 interpolates.
         """
         return self._edge(self._least_norm)
 
     def largest_stable_lr(self) -> float:
-        """2 / sharpness of the sharpness minimiser, 1 / (2 y x_min) for one sample: above it no fit is stable."""
+        """2 / sharpness of the sharpness minimiser; 1 / (2 y x_min) for one sample.
+
+        Above it gradient descent is unstable at every interpolator.
+        """
         return self._edge(self._least_sharp)
 
     # Test error.
 
     def risk(self, beta: Numbers, beta_star: Numbers, covariance: Numbers | None = None) -> Any:
-        """E <x, beta - beta_star>^2, without a factor 1/2 and without label noise, for beta (d,) or (*S, d).
+        """The test error E <x, beta - beta_star>^2, without a factor 1/2 or label noise, for beta (d,) or (*S, d).
 
-        ``covariance`` is the second moment E x x^T of test inputs: a number (isotropic), d numbers (diagonal) or a
+        ``covariance`` is the second moment E x x^T of the test inputs: a number (isotropic), d numbers (diagonal) or a
         (d, d) matrix; None is 1.
         """
         apart = self._as_predictors(beta, "beta") - self._as_predictors(beta_star, "beta_star")
         return plain(np.einsum("...i,ij,...j->...", apart, self._second_moment(covariance), apart))
 
     def interpolation(self, share: Numbers) -> Float[Array, "*S d"]:
-        """(1 - share) norm minimiser + share * sharpness minimiser, interpolators all, for share in [0, 1]."""
+        """(1 - share) * norm minimiser + share * sharpness minimiser, for share in [0, 1]; all are interpolators."""
         share = as_numbers(share, "share")
         require(share, (share >= 0) & (share <= 1), "share", "numbers from 0 to 1")[..., None]
         return (1 - share[..., None]) * self._least_norm + share[..., None] * self._least_sharp
 
     def optimum(self, beta_star: Numbers, covariance: Numbers | None = None) -> Optimum:
-        """Where between norm and sharpness minimiser the risk is least, and the learning rate that belongs to it.
+        """The point of least risk between the norm minimiser and the sharpness minimiser, and its learning rate.
 
-        With one sample of two different inputs, beta_star an interpolator: interior iff both its entries are positive,
-        at beta_star itself, lr = 1 / (2 sum x_i^2 beta_star_i). Controls in which one bias alone wins: beta_star =
-        ``norm_minimizer()`` (share 0) and beta_star = ``sharpness_minimizer()`` (share 1). In more dimensions other
-        interpolators off the segment may have less risk.
+        With one sample of two different inputs, and an interpolator beta_star, the optimum is interior iff both entries
+        of beta_star are positive; it is then beta_star itself, with lr = 1 / (2 sum x_i^2 beta_star_i). Controls at the
+        two ends are beta_star = ``norm_minimizer()`` (share 0) and beta_star = ``sharpness_minimizer()`` (share 1). In
+        more dimensions, interpolators off the segment may have less risk.
         """
         target = self._as_predictors(beta_star, "beta_star")
         moment = self._second_moment(covariance)
@@ -144,9 +148,9 @@ class Problem:
     def descend(self, lr: Numbers, scale: Numbers = 1e-3, tol: float = 1e-12, max_steps: int = 2_000_000) -> Descent:
         """Gradient descent from weights ``scale`` (one for all, or d of them) until the loss is below ``tol``.
 
-        ``lr`` is a number or an array of any shape: all its rates are run, in compiled code, 2 n d multiply-adds a
-        step. Rates that diverge or do not finish are results, not errors. Close to the largest stable rate the end
-        point depends on the transient: 0.05% in lr may move its sharpness by several percent.
+        ``lr`` is a number or an array of any shape, each entry a run of its own, in compiled code with 2 n d
+        multiply-adds a step. Runs that diverge or do not finish are results, not errors. Close to the largest stable
+        learning rate the end point depends on the transient: 0.05% in lr may change its sharpness by several percent.
         """
         rates = as_positive(lr, "lr")
         start, tol = self._start(scale), positive_number(tol, "tol")
@@ -170,11 +174,11 @@ class Problem:
         )
 
     def gradient_flow(self, scale: Numbers = 1e-3, tol: float = 1e-12) -> Flow:
-        """Gradient flow from weights ``scale`` until the loss is ``tol``, with the greatest sharpness on its way.
+        """Gradient flow from weights ``scale`` until the loss is ``tol``, with the largest sharpness along the way.
 
-        Integrated in n unknowns to about 1e-9 relative, since beta = scale^2 exp(4 X^T nu) throughout.
+        Integrated in n unknowns to a relative accuracy of about 1e-9, since beta = scale^2 exp(4 X^T nu) at all times.
         """
-        _ = self._least_norm  # refuses what the flow would chase for ever
+        _ = self._least_norm  # raises where no interpolator exists, for which the flow would not end
         return flow.gradient_flow(self._X, self._y, self._start(scale), positive_number(tol, "tol"))
 
     @cached_property

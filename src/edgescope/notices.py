@@ -1,0 +1,86 @@
+"""Notices: caveats about measurements, one for each cause, issued as a warning and stored as data."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from edgescope.errors import EdgescopeWarning
+
+KINDS: Final = {
+    "mode": "the model computes another function in training than while it is measured",
+    "weights": "how the losses of batches are averaged",
+    "processes": "several processes train, and this one measures its own data alone",
+    "optimizer": "the optimizer is unknown, was replaced, or does not step",
+    "threshold": "no stability threshold is known, or the one that is known needs care",
+    "model": "parameters were replaced, added, removed, frozen, thawed, moved or cast, or do not move",
+    "update": "the steps taken are not those of the optimizer's rule on the gradient of the objective",
+    "measure": "a measure failed",
+    "not-finite": "a figure is not finite",
+    "saturated": "the curvature is exactly zero",
+}
+"""The kinds of notices, which are also the kinds of events in a record."""
+
+_FOLDERS: Final = (Path(__file__).parent, Path(torch.__file__).parent)
+_INSIDE: Final = (*(f"{folder}{os.sep}" for folder in _FOLDERS), contextlib.__file__)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One thing to know. ``warned`` says whether it was given as a warning, or is for information only."""
+
+    kind: str
+    text: str
+    warned: bool = True
+
+
+class Notices:
+    """The notices that one objective or monitor has given, each cause once."""
+
+    def __init__(self) -> None:
+        self._given: dict[tuple[str, str], Notice] = {}
+
+    def __iter__(self) -> Iterator[Notice]:
+        return iter(tuple(self._given.values()))
+
+    def give(self, kind: str, text: str, *, cause: str = "", warn: bool = True) -> Notice | None:
+        """Keep a notice and warn, unless one of this ``kind`` and ``cause`` was given before (then None).
+
+        ``cause`` tells notices of one kind apart, such as the name of a measure; ``warn=False`` is for information.
+        """
+        if (kind, cause) in self._given:
+            return None
+        notice = Notice(kind, " ".join(text.split()), warn)
+        self._given[kind, cause] = notice
+        if warn:
+            warnings.warn(notice.text, EdgescopeWarning, stacklevel=_levels_to_the_user())
+        return notice
+
+    def mark(self, causes: Iterable[tuple[str, str]]) -> None:
+        """Take notices of these kinds and causes as given before, by another session of the same run."""
+        for kind, cause in causes:
+            self._given.setdefault((kind, cause), Notice(kind, "", warned=False))
+
+    def forget(self) -> None:
+        """Take nothing as given before."""
+        self._given.clear()
+
+    def given(self) -> list[tuple[str, str]]:
+        """Kind and cause of every notice given so far."""
+        return list(self._given)
+
+
+def _levels_to_the_user() -> int:
+    """How many frames up, from the caller of this function, the first line outside of this package and of torch is."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_INSIDE):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -1,0 +1,113 @@
+"""Derivatives of a problem at a point: gradients, Hessian products and Gauss-Newton products, on the planned path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgescope.arithmetic import plain_arithmetic
+from edgescope.objective.gauss_newton import gauss_newton_products
+from edgescope.objective.gauss_newton_check import refuse_wrong_gauss_newton
+from edgescope.objective.modes import Flags
+from edgescope.objective.modules import measuring, thread_count
+from edgescope.objective.paths import Path
+from edgescope.objective.plan import WIDTHS, Plan, Planner
+from edgescope.objective.problem import Point, Problem
+from edgescope.objective.second_order import named_fault, refuse_wrong_hessian
+
+
+class Curvature:
+    """What is computed at a point of a problem, and how; ``verified``: second derivatives need not be checked.
+
+    Everything refers to this process's share of the data. Products come with the number of gradients that building
+    their graphs has taken (0 where they were there).
+    """
+
+    def __init__(self, problem: Problem, planner: Planner, flags: Flags, *, verified: bool) -> None:
+        self.problem, self.planner, self.flags = problem, planner, flags
+        self.verified = verified
+        self._gauss_newton_verified = verified
+        self._exact: bool | None = None
+
+    @contextmanager
+    def ready(self, point: Point, derivatives: bool = True) -> Iterator[None]:
+        """The model set for measuring, with the threads that were planned."""
+        with thread_count(self.planner.threads), measuring(self.problem.model, self.flags, self.problem.device):
+            if derivatives:
+                self.planner.prepare(point)
+            yield
+
+    def plan(self, point: Point, width: int) -> Plan:
+        """How products of blocks of ``width`` vectors are computed, timed where it was not known."""
+        known = self.planner.known(width)
+        if known is None:
+            with self.ready(point):
+                known = self._chosen(point, width)
+        return known[1]
+
+    def gradient(self, point: Point) -> int:
+        """Put the gradient into ``point``, the same bits whatever was computed before; the gradients this has taken.
+
+        The gradient of graphs is taken where this model's kernels round it as a plain backward pass does, which is
+        found out once, and not counted.
+        """
+        known = point.graph_gradient
+        if point.gradient is None and known is not None and self._is_exact(point, known):
+            point.gradient = known
+        if point.gradient is not None:
+            return 0
+        with self.ready(point):
+            point.loss, point.gradient = self.problem.gradient(point)
+        return 1
+
+    def hessian(self, point: Point, rows: Float[Tensor, "k P"]) -> tuple[Float[Tensor, "k P"], int]:
+        """Hessian products of the rows."""
+        known = self.planner.known(len(rows))
+        if known is not None and known[0].keep and point.graphs is not None:
+            # The graphs are there: no code of the model runs, so nothing of it has to be switched.
+            with thread_count(self.planner.threads), plain_arithmetic():
+                return self._multiplied(known[0], point, rows), 0
+        with self.ready(point):
+            path, _ = self._chosen(point, len(rows))
+            built = point.graphs is None
+            return self._multiplied(path, point, rows), int(path.keep and built)
+
+    def gauss_newton(
+        self, point: Point, rows: Float[Tensor, "k P"], supervised: Any
+    ) -> tuple[Float[Tensor, "k P"], int]:
+        """Gauss-Newton products of the rows."""
+        with self.ready(point):
+            room = self.planner.prepare(point)
+            beside = 0 if point.graphs is None else room.all_chunks
+            keep = point.output_graphs is not None or self.planner.keeps(room, beside)
+            built = point.output_graphs is None
+            if not self._gauss_newton_verified:
+                self._gauss_newton_verified = refuse_wrong_gauss_newton(self.problem, point, supervised)
+            try:
+                result = gauss_newton_products(self.problem, point, rows, supervised, keep)
+            except (RuntimeError, NotImplementedError, MemoryError) as error:
+                raise named_fault(error) from error
+        return result, int(keep and built)
+
+    def _chosen(self, point: Point, width: int) -> tuple[Path, Plan]:
+        if not self.verified:
+            self.verified = refuse_wrong_hessian(self.problem, point)
+        return self.planner.choose(point, width)
+
+    def _is_exact(self, point: Point, known: Tensor) -> bool:
+        if self._exact is None:
+            with self.ready(point):
+                self._exact = torch.equal(self.problem.gradient(point)[1], known)
+        return self._exact
+
+    def _multiplied(self, path: Path, point: Point, rows: Tensor) -> Tensor:
+        try:
+            parts = [path.products(self.problem, point, piece) for piece in rows.split(WIDTHS[-1])]
+        except (RuntimeError, NotImplementedError, MemoryError) as error:
+            raise named_fault(error) from error
+        return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,0 +1,8 @@
+"""The report of training runs: what they recorded, as figures and tables, without verdicts."""
+
+from __future__ import annotations
+
+from edgescope.report.run_report.figures import MOST_RUNS, run_figures
+from edgescope.report.run_report.pages import report_runs
+
+__all__ = ["MOST_RUNS", "report_runs", "run_figures"]

@@ -1,0 +1,9 @@
+"""Where claims that several studies test were made."""
+
+from __future__ import annotations
+
+COHEN_2021 = "Cohen et al. 2021 (arXiv 2103.00065)"
+COHEN_2022 = "Cohen et al. 2022 (arXiv 2207.14484)"
+ISLAMOV = "Islamov et al. 2026 (arXiv 2603.05002)"
+MISHKIN = "Mishkin et al. 2024 (arXiv 2403.04081)"
+TUCI = "Tuci et al. 2026 (arXiv 2604.19740)"

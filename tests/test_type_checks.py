@@ -1,0 +1,69 @@
+"""Annotations are checked while the tests run, and errors of users stay the library's own."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+import type_checks
+from jaxtyping import TypeCheckError
+
+import edgescope as es
+from edgescope.claims import JudgedCase
+from edgescope.claims.judge import separating_factor
+from edgescope.dimension.lyapunov import LyapunovExponents, _block_errors
+
+
+def test_a_wrong_shape_is_found_in_an_internal_function() -> None:
+    _block_errors(torch.zeros(4, 2))
+    with pytest.raises(TypeCheckError, match="growth"):
+        _block_errors(torch.zeros(4, 2, 3))
+
+
+def test_a_wrong_dtype_is_found_in_an_internal_function() -> None:
+    with pytest.raises(TypeCheckError, match="growth"):
+        _block_errors(torch.zeros(4, 2, dtype=torch.int64))
+
+
+def test_sizes_of_one_name_have_to_agree() -> None:
+    with pytest.raises(TypeCheckError, match="error"):
+        LyapunovExponents(
+            exponents=torch.zeros(2),
+            error=torch.zeros(3),
+            growth=torch.zeros(4, 2),
+            running=torch.zeros(4, 2),
+            size=2,
+            steps=4,
+            warmup=0,
+            products=8,
+            seconds=0.0,
+        )
+
+
+def test_a_wrong_type_that_is_refused_keeps_its_own_words() -> None:
+    with pytest.raises(es.errors.InputError, match=r"^a value of type str is not an operator; expected an Objective"):
+        es.trace("x")  # type: ignore[arg-type]
+
+
+def test_only_modules_that_cannot_be_wrapped_are_left_out() -> None:
+    checked = type_checks.modules()
+    folders = [type_checks.SOURCES / "edgescope" / name for name in type_checks.PACKAGES]
+    paths = [path.relative_to(type_checks.SOURCES) for folder in folders for path in folder.rglob("*.py")]
+    every = {".".join(path.with_suffix("").parts) for path in paths if path.name != "__init__.py"}
+    assert every - set(checked) == {
+        "edgescope.dimension.random_attractor",
+        "edgescope.simulate.chains",
+        "edgescope.simulate.linear_nets",
+        "edgescope.simulate.relu_batchnorm",
+        "edgescope.simulate.relu_steps",
+        "edgescope.theory.diagonal.descent",
+    }
+
+
+def test_the_checks_leave_the_generator_of_python_as_it_was() -> None:
+    random.seed(0)
+    before = random.getstate()
+    for _ in range(20):
+        separating_factor([JudgedCase("a", 1.0, 1.0, 1.0, "holds")] * 3)  # a list, of which one entry is checked
+    assert random.getstate() == before

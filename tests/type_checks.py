@@ -1,0 +1,89 @@
+"""Annotations that are checked while the tests run: jaxtyping's import hook with beartype."""
+
+from __future__ import annotations
+
+import io
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, Final, Self, TextIO
+
+import jaxtyping
+import numpy as np
+import numpy.typing as npt
+from beartype import BeartypeConf, FrozenDict, beartype
+from beartype._check.code import codemain
+from jaxtyping import install_import_hook
+
+SOURCES: Final = Path(__file__).parent.parent / "src"
+"""Where the modules lie."""
+
+LEFT_OUT: Final = re.compile(r"^@compiled|import compiled$|extras\.compiled\(|sys\._getframe\(", re.MULTILINE)
+"""What a module has whose functions cannot be wrapped: Numba compiles them, or they look at the frames above them."""
+
+AROUND: Final = (str(Path(jaxtyping.__file__).parent), "<string>", "<@beartype")
+"""Files of the functions that jaxtyping and beartype put around those of the package."""
+
+PACKAGES: Final = (
+    "claims",
+    "dimension",
+    "flows",
+    "geometry",
+    "linalg",
+    "phases",
+    "sharpness",
+    "simulate",
+    "statistics",
+    "theory",
+)
+"""The packages whose annotations are checked: those of numbers and arrays."""
+
+WIDER: Final = {
+    Self: Any,
+    Self | None: Any,
+    IO[str]: io.IOBase,
+    TextIO: io.IOBase,
+    npt.ArrayLike: Any,
+    npt.ArrayLike | None: Any,
+    int: int | np.integer[Any],
+    float: float | int | np.floating[Any] | np.integer[Any],
+}
+HOW: Final = BeartypeConf(hint_overrides=FrozenDict(WIDER))
+"""An ``int`` passes for a ``float``, as static type checkers have it, and NumPy's numbers for those of Python, as the
+checks of arguments have it; ``Self`` and ``ArrayLike`` are left to static type checkers."""
+
+
+def after_the_call(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Check arguments and result of a call once it has returned.
+
+    jaxtyping gives two functions to a type checker: one with the parameters alone, which it calls first, and one with
+    parameters and result, called afterwards. Only the second is checked. So a function that refuses what it cannot use
+    does so in its own words, which tests compare, and one that took a wrong type without an error is found out.
+    """
+    return function if function.__annotations__.get("return") is Any else beartype(conf=HOW)(function)
+
+
+def check_annotations() -> None:
+    """Install the hook; call it before anything of the package is imported.
+
+    beartype checks one entry of a list, which it picks by Python's own generator. It is given another one: tests find
+    that a measurement leaves every generator as it was, and Hypothesis draws from that of Python.
+    """
+    codemain.getrandbits = random.Random(0).getrandbits
+    install_import_hook(modules(), "type_checks.after_the_call")
+    # Warnings point at the first line outside of the package, which is not one of the functions around ours either.
+    from edgescope import notices
+
+    notices._INSIDE = (*notices._INSIDE, *AROUND)
+
+
+def modules() -> list[str]:
+    """All modules of ``PACKAGES`` but those with functions that cannot be wrapped."""
+    found = []
+    for path in sorted(SOURCES.rglob("*.py")):
+        parts = path.relative_to(SOURCES).with_suffix("").parts
+        known = len(parts) > 2 and parts[1] in PACKAGES and parts[-1] != "__init__"
+        if known and not LEFT_OUT.search(path.read_text(encoding="utf-8")):
+            found.append(".".join(parts))
+    return found
