@@ -107,7 +107,7 @@ class Scan:
 @in_plain_arithmetic
 def scan(
     objective: Objective,
-    decays: Sequence[float],
+    decays: Sequence[float] | Float[np.ndarray, " n"],
     *,
     lr: float,
     steps: int,
