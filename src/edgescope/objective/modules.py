@@ -19,6 +19,7 @@ from edgescope.errors import InputError
 from edgescope.objective.batches import random_numbers_kept
 from edgescope.objective.formulas import Formulas, needs_formulas
 from edgescope.objective.modes import Flags
+from edgescope.objective.replacement import Replacement
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -128,36 +129,19 @@ def cudnn_off() -> Iterator[None]:
         torch.backends.cudnn.enabled = before
 
 
-@contextmanager
-def activations_kept() -> Iterator[None]:
-    """Activation checkpointing off: what it recomputes in a backward pass, it computes from the model's own parameters.
-
-    By then those that were put in from outside are gone, so that a gradient anywhere else would be wrong without a
-    word. Checkpointing of the reentrant kind is refused.
-    """
-    module: Any = torch.utils.checkpoint
-    before = module._checkpoint_without_reentrant_generator
-
-    def nothing(*_: Any, **__: Any) -> Iterator[None]:
-        yield
-
-    module._checkpoint_without_reentrant_generator = nothing
-    try:
-        yield
-    finally:
-        module._checkpoint_without_reentrant_generator = before
+def _once(*_: Any, **__: Any) -> Iterator[None]:
+    yield
 
 
-@contextmanager
-def autocast_off_inside() -> Iterator[None]:
-    """Autocast that the model switches on by itself, or a framework around its forward pass, does nothing."""
-    kind: Any = torch.autocast
-    enter, leave = kind.__enter__, kind.__exit__
-    kind.__enter__, kind.__exit__ = (lambda self: self), (lambda self, *error: None)
-    try:
-        yield
-    finally:
-        kind.__enter__, kind.__exit__ = enter, leave
+activations_kept = Replacement(torch.utils.checkpoint, _checkpoint_without_reentrant_generator=_once)
+"""Activation checkpointing off: what it recomputes in a backward pass, it computes from the model's own parameters.
+
+By then those that were put in from outside are gone, so that a gradient anywhere else would be wrong without a word.
+Checkpointing of the reentrant kind is refused.
+"""
+
+autocast_off_inside = Replacement(torch.autocast, __enter__=lambda self: self, __exit__=lambda self, *error: None)
+"""Autocast that the model switches on by itself, or a framework around its forward pass, does nothing."""
 
 
 @contextmanager
