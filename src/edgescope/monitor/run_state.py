@@ -12,7 +12,7 @@ from edgescope.measures import Reading
 
 
 @dataclass
-class Progress:
+class RunState:
     """How far a run has come.
 
     ``step`` is the number of steps that are over, ``time`` the sum of the learning rates of these (None where they
