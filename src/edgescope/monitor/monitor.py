@@ -57,9 +57,9 @@ class Monitor:
             of Accelerate, Lightning and Fabric are seen through. Threshold, learning rate and the start of each step
             are read from them. A step is over when each of several has stepped, or one steps again.
         every: measure at every so many steps (default 10), or at the steps for which a function is true.
-        budget: instead of ``every``: the share of training time that measurements may take, such as 0.1, the first one
-            included: it waits, without a reading at step 0, until training has earned what :meth:`forecast` expects.
-            Decided by measured times, so it is not reproducible bit for bit.
+        budget: instead of ``every``: the share of training time that measurements may take, such as 0.1. The first one
+            counts, too. It waits until training has earned what :meth:`forecast` expects, so that there is no reading
+            at step 0. Decided by measured times, so it is not reproducible bit for bit.
         measures: names, texts such as ``"sharpness:k=3"``, or :class:`Measure` objects; no two of the same name. A text
             may end in a schedule of its own: ``"training_loss@1"`` at every step, ``"spectrum@1000"`` at every
             thousandth, ``"sharpness@end"`` where :meth:`finish` is called and nowhere else.
