@@ -12,7 +12,7 @@ import pytest
 from edgescope.claims import Finding
 from edgescope.errors import EdgescopeError
 from edgescope.experiments.flatness.constructions import ConstructionsTask
-from edgescope.experiments.flatness.descents import DescentTask, Stage
+from edgescope.experiments.flatness.descents import SeedsTask, Stage
 from edgescope.experiments.flatness.runs import NETWORKS, PAPER, QUICK, RADII, SETTINGS, descent_task
 from edgescope.experiments.flatness.sample_sizes import SampleSizesTask, scale, sufficient_samples
 from edgescope.experiments.study_run import Runs, StudyRun
@@ -26,7 +26,7 @@ from edgescope.studies.flatness.other_minimizers import ALMOST
 from edgescope.studies.flatness.with_bias import FLAT, GAP
 from edgescope.studies.stated_claim import read_claims
 
-TINY = DescentTask(
+TINY = SeedsTask(
     name="bias-1SAM",
     cost=1.0,
     method="SAM",
@@ -66,7 +66,7 @@ def stopping(calls: int) -> Callable[[float, str], None]:
 
 @pytest.mark.parametrize("task", [TINY, FULL_BATCH, NOISE, SIZES], ids=lambda task: task.name)
 def test_a_task_that_was_stopped_continues_to_the_same_record(
-    task: DescentTask | SampleSizesTask, tmp_path: Path
+    task: SeedsTask | SampleSizesTask, tmp_path: Path
 ) -> None:
     task.run(tmp_path / "whole", quiet)
     with pytest.raises(Stopped):
@@ -76,7 +76,7 @@ def test_a_task_that_was_stopped_continues_to_the_same_record(
     with Record.open(tmp_path / "whole") as whole, Record.open(tmp_path / "parts") as parts:
         assert whole.status == parts.status == "finished"
         assert whole.fingerprint() == parts.fingerprint()
-        if isinstance(task, DescentTask):
+        if isinstance(task, SeedsTask):
             steps, trace = whole.series("trace", "1")
             assert steps[-1] == task.epochs * (1 if task.batch is None else 8)
             assert len(set(trace.tolist())) > 3
@@ -129,7 +129,7 @@ def test_every_run_of_the_preset_starts(tmp_path: Path) -> None:
             assert record.tags["method"] == method
 
 
-def shortened(task: DescentTask) -> DescentTask:
+def shortened(task: SeedsTask) -> SeedsTask:
     """One epoch of every stage, of one seed, on a small network and few samples."""
     stages = tuple(replace(stage, epochs=1) for stage in task.stages)
     model = task.model.rpartition(",")[0] + ",width=9"

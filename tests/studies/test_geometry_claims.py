@@ -10,7 +10,7 @@ import pytest
 
 from edgescope.claims import Finding
 from edgescope.experiments.geometries.quadratics import QuadraticsTask
-from edgescope.experiments.geometries.runs import METHODS, DescentTask, geometry_tasks
+from edgescope.experiments.geometries.runs import METHODS, BelowThresholdTask, geometry_tasks
 from edgescope.experiments.preset import Preset
 from edgescope.experiments.study_run import StudyRun
 from edgescope.measures import Reading
@@ -260,7 +260,7 @@ def test_every_run_of_a_preset_is_a_valid_configuration(preset: Preset) -> None:
 def test_the_rule_puts_the_start_that_far_below_the_threshold(method: str, tmp_path: Path) -> None:
     every = geometry_tasks("quick", seed=0)
     (task,) = [t for t in every if (t.tags.get("network"), t.tags.get("method")) == ("MLP", method)]
-    assert isinstance(task, DescentTask)
+    assert isinstance(task, BelowThresholdTask)
     from dataclasses import replace
 
     small = replace(

@@ -47,7 +47,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class DescentTask(Tagged):
+class SeedsTask(Tagged):
     """One method on one kind of network, from each of ``seeds``, which draws data, start and order of samples.
 
     With ``batch=1`` steps are compiled and seeds run side by side in threads; otherwise they are full-batch steps of
@@ -186,7 +186,7 @@ class FullBatch:
 class _Run:
     """One seed: its data, its network in training, and what is known of both."""
 
-    def __init__(self, task: DescentTask, seed: int) -> None:
+    def __init__(self, task: SeedsTask, seed: int) -> None:
         source: Any = DATA.build(f"{task.data}{',' if ':' in task.data else ':'}seed={seed}")
         assert isinstance(source, Synthetic)
         data = source.load()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgescope.experiments.flatness.constructions import ConstructionsTask
-from edgescope.experiments.flatness.descents import DescentTask, Stage
+from edgescope.experiments.flatness.descents import SeedsTask, Stage
 from edgescope.experiments.flatness.sample_sizes import SampleSizesTask
 from edgescope.experiments.preset import Preset
 from edgescope.experiments.tradeoff.rescaling_task import RescalingTask
@@ -189,12 +189,12 @@ def flatness_tasks(preset: Preset, seed: int, data: str, model: str, loss: str, 
     ]
 
 
-def descent_task(network: str, method: str, setting: Setting, seed: int) -> DescentTask:
+def descent_task(network: str, method: str, setting: Setting, seed: int) -> SeedsTask:
     """The run of this method on this network from all its seeds."""
     kind, stages = NETWORKS[network], setting.stages[network, method]
     width = setting.narrow.get(network, WIDTH)
     seeds = setting.scattered if (network, method) == ("layernorm", "1SAM") else SEEDS
-    return DescentTask(
+    return SeedsTask(
         name=f"{network}-{method}",
         cost=seeds * sum(stage.epochs for stage in stages) * _seconds_of_an_epoch(network, method, width),
         method=METHODS[method],

@@ -61,7 +61,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class DescentTask(Tagged):
+class BelowThresholdTask(Tagged):
     """A run at the rate at which the threshold of ``optimizer`` is ``below`` times its sharpness at the start.
 
     ``optimizer`` is that of ``config`` unless it is named. The sharpness is the lower end; the
@@ -227,7 +227,7 @@ def geometry_tasks(preset: Preset, seed: int) -> list[Task]:
             config = _config(setting, METHODS[method], steps, seed, measures)
             tags = _tags("descent", network, method, setting, seed)
             name = f"{network}-{NAMES.get(method, method)}"
-            tasks.append(DescentTask(name, config, setting.step_cost * steps, tags=tags))
+            tasks.append(BelowThresholdTask(name, config, setting.step_cost * steps, tags=tags))
     mlp = networks["MLP"]
     for beta2 in FORGETTING:
         steps = 2 * mlp.steps["sign"] // 3
@@ -235,7 +235,7 @@ def geometry_tasks(preset: Preset, seed: int) -> list[Task]:
         config = _config(mlp, f"rmsprop:alpha={beta2:g}", steps, seed, forgetful)
         tags = _tags("rmsprop", "MLP", "rmsprop", mlp, seed) | {"beta2": f"{beta2:g}"}
         cost, sign = mlp.step_cost * steps, METHODS["sign"]
-        tasks.append(DescentTask(f"RMSProp-{beta2:g}", config, cost, optimizer=sign, tags=tags))
+        tasks.append(BelowThresholdTask(f"RMSProp-{beta2:g}", config, cost, optimizer=sign, tags=tags))
     for network, setting in chen.items():
         steps = setting.steps["Chen"]
         config = _config(setting, METHODS["spectral-normalized"], steps, seed, MEASURES[:-1])

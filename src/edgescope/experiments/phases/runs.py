@@ -15,7 +15,7 @@ from edgescope.experiments.phases.network_sweeps import NetworkSettings, Network
 from edgescope.experiments.phases.plateaus import DwellTask, PlateauTask
 from edgescope.experiments.phases.stages import StagedTask
 from edgescope.experiments.phases.states import PROBLEMS, StatesTask
-from edgescope.experiments.phases.sweeps import FASTER, NOISY, SamplesTask, Sweep, SweepTask
+from edgescope.experiments.phases.sweeps import FASTER, NOISY, DecaySweep, SamplesTask, SweepTask
 from edgescope.experiments.preset import Preset
 from edgescope.sweep import Task
 
@@ -97,12 +97,12 @@ def simulated_tasks(s: Setting, seed: int) -> list[Task]:
 
 
 def _states(s: Setting, seed: int) -> list[Task]:
-    noisy = (Sweep(NOISY, 3, s.dwell, temperature=3e-4), Sweep(FASTER, 3, s.dwell // 5, temperature=3e-4))
+    noisy = (DecaySweep(NOISY, 3, s.dwell, temperature=3e-4), DecaySweep(FASTER, 3, s.dwell // 5, temperature=3e-4))
     sweeps = (
-        Sweep("descent", 3, s.dwell),
-        Sweep("descent, depth 4", 4, s.dwell),
-        Sweep("jitter, depth 2", 2, s.dwell, jitter=0.01),
-        Sweep("jitter", 3, s.dwell, jitter=0.01),
+        DecaySweep("descent", 3, s.dwell),
+        DecaySweep("descent, depth 4", 4, s.dwell),
+        DecaySweep("jitter, depth 2", 2, s.dwell, jitter=0.01),
+        DecaySweep("jitter", 3, s.dwell, jitter=0.01),
         *8 * noisy,
     )
     return [

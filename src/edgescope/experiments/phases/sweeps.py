@@ -24,7 +24,7 @@ NOISY, FASTER = "Langevin", "Langevin, 5 times as fast"
 
 
 @dataclass(frozen=True)
-class Sweep:
+class DecaySweep:
     """One sweep: ``jitter`` is added to every weight at each decay, ``temperature`` is that of Langevin noise."""
 
     name: str
@@ -35,7 +35,7 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class SweepTask(PiecesTask[Sweep]):
+class SweepTask(PiecesTask[DecaySweep]):
     """Sweeps of the population loss of four modes, up and down, every one a piece."""
 
     decays: int
@@ -45,7 +45,7 @@ class SweepTask(PiecesTask[Sweep]):
     def describe(self) -> dict[str, Any]:
         return {"data": f"population, signals {SIGNALS}", "model": f"linear, width {self.width}", "lr": self.lr}
 
-    def simulate(self, piece: Sweep, seed: int) -> list[Reading]:
+    def simulate(self, piece: DecaySweep, seed: int) -> list[Reading]:
         """ "collapse/K" and "next/K": last decay at which mode K was learned on the way up, and the one after;
         "relearned/K": the decay at which it was learned again on the way down (NaN: never); "area/K"."""
         decays = np.linspace(LOWEST, HIGHEST, self.decays)

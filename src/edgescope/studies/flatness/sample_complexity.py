@@ -17,22 +17,22 @@ from edgescope.studies.stated_claim import stated_claim
 LEVEL = 0.05
 """Test error at which enough samples have been seen."""
 
-Sweep = dict[int, Values]
+SamplesByDimension = dict[int, Values]
 """The sufficient numbers of samples of every seed, by dimension."""
 
 
-def _sweep(runs: list[StudyRun]) -> Sweep:
+def _sweep(runs: list[StudyRun]) -> SamplesByDimension:
     found = {int(run.tags["dim"]): sufficient_samples(errors_by_size(run), LEVEL) for run in runs}
     return dict(sorted(found.items()))
 
 
-def _spread(sweep: Sweep, size: Callable[[int], float]) -> Values:
+def _spread(sweep: SamplesByDimension, size: Callable[[int], float]) -> Values:
     """The largest over the smallest n / size(d) over the dimensions, of every seed."""
     ratios = np.stack([n / size(dim) for dim, n in sweep.items()])
     return ratios.max(0) / ratios.min(0)
 
 
-def _measured(sweep: Sweep, values: Callable[[Values, Values], Values]) -> Measured | Open:
+def _measured(sweep: SamplesByDimension, values: Callable[[Values, Values], Values]) -> Measured | Open:
     """The mean over seeds of what follows from their spreads of n / (d log d) and of n / d²."""
     beside: dict[str, float | Estimate] = {f"d = {d}: n at error {LEVEL:g}": sample_mean(n) for d, n in sweep.items()}
     if len(sweep) < 2:
@@ -48,12 +48,12 @@ DIMENSIONS = whole("all dimensions", role="sample-sizes").map(_sweep)
 
 
 @stated_claim("flatness.samples-d-log-d", each=DIMENSIONS)
-def samples_d_log_d(sweep: Sweep) -> Measured | Open:
+def samples_d_log_d(sweep: SamplesByDimension) -> Measured | Open:
     return _measured(sweep, lambda rate, kernel: rate)
 
 
 @stated_claim("flatness.samples-not-d-squared", each=DIMENSIONS)
-def samples_not_d_squared(sweep: Sweep) -> Measured | Open:
+def samples_not_d_squared(sweep: SamplesByDimension) -> Measured | Open:
     return _measured(sweep, lambda rate, kernel: rate / kernel)
 
 
