@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from edgescope.statistics.welch import mean_difference, mean_ratio
+from edgescope.statistics.welch import mean_difference
 
 
 def test_differences_of_means_have_the_interval_of_welch() -> None:
@@ -17,8 +17,6 @@ def test_differences_of_means_have_the_interval_of_welch() -> None:
     found = mean_difference(first, second)
     middle = first.mean() - second.mean()
     assert (found.value, found.low, found.high) == pytest.approx((middle, middle - reach, middle + reach))
-    ratio = mean_ratio(np.exp(first), np.exp(second))
-    assert (ratio.value, ratio.low) == pytest.approx((np.exp(middle), np.exp(middle - reach)))
     assert mean_difference(np.ones(3), np.zeros(2)).low == 1.0
     assert not mean_difference(np.ones(1), second).known
-    assert not mean_ratio(np.ones(0), second).known
+    assert not mean_difference(np.ones(0), second).known

@@ -1,4 +1,4 @@
-"""Differences and ratios of means of two independent samples whose variances may differ, with 95% intervals."""
+"""The difference of the means of two independent samples whose variances may differ, with its 95% interval."""
 
 from __future__ import annotations
 
@@ -28,10 +28,3 @@ def mean_difference(first: First, second: Second, sampled: str = "seeds") -> Est
         return Estimate(difference, difference, difference, fewest, sampled)
     interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(LEVEL)
     return Estimate(difference, interval.low, interval.high, fewest, sampled)
-
-
-def mean_ratio(first: First, second: Second, sampled: str = "seeds") -> Estimate:
-    """The geometric mean of positive ``first`` over that of ``second``, with Welch's interval of the logarithms."""
-    found = mean_difference(np.log(first), np.log(second), sampled)
-    value, low, high = np.exp([found.value, found.low, found.high])
-    return Estimate(value, low, high, found.samples, found.sampled)

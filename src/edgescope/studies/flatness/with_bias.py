@@ -8,7 +8,7 @@ from edgescope.claims import Measured, Open
 from edgescope.experiments.flatness.seed_runs import AccuracyCurve, Pair, SeedRuns, answer, pairs, seed_runs
 from edgescope.statistics.estimate import Estimate
 from edgescope.statistics.means import sample_mean
-from edgescope.statistics.welch import mean_difference, mean_ratio
+from edgescope.statistics.welch import mean_difference
 from edgescope.studies.flatness.generalization import final_accuracy
 from edgescope.studies.stated_claim import stated_claim
 from edgescope.studies.tested_claim import TestedClaim
@@ -23,7 +23,7 @@ GAP = 0.2
 def _flatter(pair: Pair) -> Measured | Open:
     beside = {f"{words}: {name}": row for words, run in _named(pair) for name, row in run.beside().items()}
     stop = pair[0].not_fitted or pair[1].not_fitted
-    return answer(stop, mean_ratio(pair[0].last("trace"), pair[1].last("trace")), beside)
+    return answer(stop, mean_difference(pair[0].last("trace"), pair[1].last("trace")), beside)
 
 
 def _worse(pair: Pair) -> Measured | Open:
