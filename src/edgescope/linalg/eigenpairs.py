@@ -123,7 +123,7 @@ def top_eigenpairs(
     capacity = basis or max(2 * wanted + 20, 60, least + (0 if seeds is None else seeds.shape[0]))
     if seeds is not None:
         seeds = seeds[: max_products if basis is None else min(basis, max_products or basis)]
-    space = Basis(operator, capacity, block)
+    space = Basis(operator, capacity, max(block, 0 if seeds is None else seeds.shape[0]) + 1)
     search = Search(
         space,
         which,

@@ -131,8 +131,9 @@ class EigenTracker:
         budget = 100 + 20 * wanted if self._max_products is None else self._max_products
         seeds = self._seeds(operator, budget)
         capacity = max(6 * wanted + 24, 60)
-        if self._basis is None or not self._basis.fits(operator, capacity, 1):
-            self._basis = Basis(operator, capacity)
+        width = 1 + (1 if seeds is None else seeds.shape[0])
+        if self._basis is None or not self._basis.fits(operator, capacity, width):
+            self._basis = Basis(operator, capacity, width)
         self._basis.clear(operator)
         search = Search(
             self._basis,
