@@ -80,7 +80,7 @@ def test_dependent_short_and_zero_rows_are_left_out() -> None:
     assert basis.append(torch.stack([first, first + 1e-3 * second, 0 * first, third]), drop=0.01) == 2
     basis.expand()
     assert (basis.size, basis.outward) == (2, 0), "the products of the identity lead nowhere"
-    basis.clear(basis.operator)
+    assert basis.clear(basis.operator, 10, 4)
     basis.append(first[None])
     basis.expand()
     assert basis.append((first + 1e-5 * second)[None], drop=1e-3) == 1, "what is new of a row is normalised first"
@@ -120,6 +120,7 @@ def test_more_memory_is_made_without_changing_anything() -> None:
     assert basis.total == 30
     other.reserve(4)
     assert other.total == 18
+    assert not other.clear(other.operator, 40, 2)
     assert torch.equal(basis.rows, other.rows)
     basis.expand()
     check(basis, matrix, 40)

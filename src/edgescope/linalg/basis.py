@@ -54,6 +54,8 @@ class Basis:
         check_memory(rows, operator)
         self._store = torch.empty((rows, operator.size), dtype=operator.dtype, device=operator.device)
         self._within, self._coupling, self._projection = (_matrix(rows) for _ in range(3))
+        self.total = rows
+        """The number of rows that are used, those outside included."""
         self.size = 0
         self.outward = 0
         """The number of rows outside."""
@@ -79,28 +81,26 @@ class Basis:
         return self._projection[: self.size, : self.size]
 
     @property
-    def total(self) -> int:
-        """The number of rows for which there is memory, those outside included."""
-        return self._store.shape[0]
-
-    @property
     def free(self) -> int:
         """How many rows from outside can be multiplied, or appended outside."""
         return self.total - self.size - self.outward
 
-    def clear(self, operator: Operator) -> None:
-        """Empty the basis, keeping its memory, for an operator of the same size, precision and device."""
-        self.operator, self.size, self.outward = operator, 0, 0
+    def clear(self, operator: Operator, capacity: int, width: int) -> bool:
+        """Empty the basis for this operator, capacity and width, and keep its memory; False where that does not suffice.
 
-    def fits(self, operator: Operator, capacity: int, width: int) -> bool:
-        """Whether the memory suffices for this operator, capacity and width, so that ``clear`` may be called."""
+        What is computed does not depend on how much more memory there is.
+        """
+        rows = rows_needed(operator, capacity, width)
         mine = (self._store.shape[1], self._store.dtype, self._store.device)
-        enough = self.total >= rows_needed(operator, capacity, width)
-        return enough and mine == (operator.size, operator.dtype, operator.device)
+        if self._store.shape[0] < rows or mine != (operator.size, operator.dtype, operator.device):
+            return False
+        self.operator, self.total, self.size, self.outward = operator, rows, 0, 0
+        return True
 
     def reserve(self, rows: int) -> None:
-        """Make memory for so many rows, where there is less."""
-        if rows <= self.total:
+        """Use so many rows at least; memory is made where there is less."""
+        self.total = max(self.total, rows)
+        if rows <= self._store.shape[0]:
             return
         check_memory(rows, self.operator)
         used = self.size + self.outward
@@ -108,7 +108,7 @@ class Basis:
         store[:used] = self._store[:used]
         for name in ("_within", "_coupling", "_projection"):
             old, new = getattr(self, name), _matrix(rows)
-            new[: self.total, : self.total] = old
+            new[: old.shape[0], : old.shape[0]] = old
             setattr(self, name, new)
         self._store = store
 
@@ -119,7 +119,7 @@ class Basis:
         the precision; and, where there is no memory for all, those with the smallest singular values.
         """
         top = self.size + self.outward
-        slot = self._store[top : top + block.shape[0]]
+        slot = self._store[top : min(top + block.shape[0], self.total)]
         # A block may have more rows than the space has dimensions, such as a long history of a small operator.
         slot = slot if slot.shape[0] == block.shape[0] else torch.empty_like(block)
         torch.div(block, scales_of(block, dim=1), out=slot)
@@ -319,6 +319,7 @@ def check_memory(vectors: int, operator: Operator) -> None:
         vectors * operator.size * operator.dtype.itemsize,
         f"a set of {vectors} vectors of length {operator.size}",
         device=operator.device,
+        limit=operator.room(),
         hint="a smaller basis, fewer probes or steps, or float32",
     )
 

@@ -284,6 +284,7 @@ class Objective:
             device=self.device,
             shapes=self.shapes,
             mode=self.mode,
+            room=lambda: self._curvature.room(self._at(place)),
         )
 
     def outputs(self, w: Float[Tensor, " P"] | None = None) -> Iterator[tuple[Tensor, Tensor]]:

@@ -30,6 +30,9 @@ WIDTHS = (1, 4, 8, 16)
 QUICK = 0.05
 """Seconds of a product up to which rivals are timed. Above, arithmetic dominates, and a kept graph was never beaten."""
 
+_BASIS = 24
+"""Vectors that kept graphs leave memory for: a basis of an eigen-solver, and what it returns."""
+
 BUILD_SECONDS = 45.0
 """The longest compile time of a product that was observed (9 to 47 s), which a run must save again."""
 
@@ -139,6 +142,19 @@ class Planner:
             return False
         return beside + memory.needed(DoubleBackward(keep=True), 1) <= budget(self.problem.device, self.memory_limit)
 
+    def room(self, point: Point) -> int:
+        """The bytes within the limit that products leave for other vectors.
+
+        Those of a product are rebuilt graphs where kept ones are not there yet, and would leave too little.
+        """
+        memory, allowed = self.prepare(point), budget(self.problem.device, self.memory_limit)
+        there = point.graphs is not None
+        kept = there or self.keeps(memory, _BASIS * point.flat.nbytes)
+        needed = memory.needed(DoubleBackward(keep=kept), 1)
+        if there and self.memory_limit is None:
+            needed -= memory.all_chunks  # which are no longer free
+        return max(allowed - needed, 0)
+
     def _settle_threads(self, point: Point) -> None:
         """Choose one thread or as many as are set, whichever computes a gradient faster now; set them, too.
 
@@ -174,7 +190,9 @@ class Planner:
         slow nothing else is tried, and all costs some 5 gradients.
         """
         rows = torch.randn(width, point.flat.numel(), dtype=point.flat.dtype, device=point.flat.device)
-        best: Path = DoubleBackward(keep=point.graphs is not None or self.keeps(memory))
+        # Graphs stay only where they leave memory for vectors to multiply.
+        keep = point.graphs is not None or self.keeps(memory, _BASIS * point.flat.nbytes)
+        best: Path = DoubleBackward(keep=keep)
         try:
             reference = best.products(self.problem, point, rows[:1])
         except (RuntimeError, NotImplementedError, MemoryError) as error:
