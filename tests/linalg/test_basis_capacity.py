@@ -57,7 +57,7 @@ def test_a_small_basis_takes_as_many_products_as_one_that_keeps_everything(
 
 def limited(matrix: torch.Tensor, vectors: float) -> Operator:
     bytes_free = int(vectors * matrix.shape[0] * matrix.dtype.itemsize)
-    return Operator(matrix.shape[0], lambda block: matrix @ block, dtype=matrix.dtype, room=lambda: bytes_free)
+    return Operator(matrix.shape[0], lambda block: matrix @ block, dtype=matrix.dtype, room=lambda least: bytes_free)
 
 
 @pytest.mark.parametrize("k", [1, 6])

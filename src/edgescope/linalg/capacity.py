@@ -47,11 +47,12 @@ def fitting_capacity(operator: Operator, best: int, wanted: int, block: int, wid
     """
     best = min(best, operator.size)
     beside = wanted + _TRANSIENT * block
-    vectors = operator.room() // (operator.size * operator.dtype.itemsize)
+    vector = operator.size * operator.dtype.itemsize
+    least = min(wanted + block + _LEAST, best)
+    vectors = operator.room((rows_needed(operator, least, width) + beside) * vector) // vector
     if rows_needed(operator, best, width) + beside <= vectors:
         return Capacity(best, best)
     rows = min(vectors - beside - width, best)
-    least = min(wanted + block + _LEAST, best)
     if rows < least:
         check_memory(rows_needed(operator, least, width) + beside, operator)
         rows = least

@@ -26,8 +26,8 @@ class Operator:
     ``apply`` maps a block (size, k), whose columns are the vectors, to their products, of the same shape. ``products``
     counts the columns multiplied so far. ``shapes``, where known, are the shapes of the parameter tensors that a vector
     is a concatenation of (geometries of matrices need them). ``matrix`` is the dense matrix where it is available, so
-    that its entries cost no products. ``room``, where given, returns the bytes that vectors may take beside what products
-    need; by default that is 80% of the free memory. ``mode`` is the mode of the model whose Hessian this is ("eval",
+    that its entries cost no products. ``room(least)``, where given, returns the bytes that vectors may take beside what
+    products need, and makes it ``least`` where it can; by default that is 80% of the free memory. ``mode`` is the mode of the model whose Hessian this is ("eval",
     "batch-statistics", "train"), and None where there is no model; results of measurements state it, too.
     """
 
@@ -41,7 +41,7 @@ class Operator:
         shapes: Sequence[tuple[int, ...]] | None = None,
         matrix: Float[Tensor, "P P"] | None = None,
         mode: str | None = None,
-        room: Callable[[], int] | None = None,
+        room: Callable[[int], int] | None = None,
     ) -> None:
         self.size = check_int("an operator", "size", size, least=1)
         check_function("an operator", "apply", apply)
@@ -54,9 +54,9 @@ class Operator:
         self._apply = apply
         self._room = room
 
-    def room(self) -> int:
-        """The bytes that vectors may take beside what products need."""
-        return budget(self.device) if self._room is None else self._room()
+    def room(self, least: int = 0) -> int:
+        """The bytes that vectors may take beside what products need: at least ``least`` where products can do with less."""
+        return budget(self.device) if self._room is None else self._room(least)
 
     def derived(
         self,

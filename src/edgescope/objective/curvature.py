@@ -50,10 +50,10 @@ class Curvature:
                 known = self._chosen(point, width)
         return known[1]
 
-    def room(self, point: Point) -> int:
-        """The bytes that vectors may take beside what products need at this point."""
+    def room(self, point: Point, least: int) -> int:
+        """The bytes that vectors may take beside what products need at this point: ``least`` if that can be."""
         with self.ready(point):
-            return self.planner.room(point)
+            return self.planner.room(point, least)
 
     def gradient(self, point: Point) -> int:
         """Put the gradient into ``point``, the same bits whatever was computed before; the gradients this has taken.
