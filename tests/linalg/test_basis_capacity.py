@@ -1,4 +1,4 @@
-"""How many vectors a search holds: by default few, fewer where memory is short, and always enough for the same pairs."""
+"""How many vectors a search holds: few by default, fewer where memory is short, always enough for the same pairs."""
 
 from __future__ import annotations
 

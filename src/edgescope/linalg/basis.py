@@ -86,7 +86,7 @@ class Basis:
         return self.total - self.size - self.outward
 
     def clear(self, operator: Operator, capacity: int, width: int) -> bool:
-        """Empty the basis for this operator, capacity and width, and keep its memory; False where that does not suffice.
+        """Empty the basis for this operator, capacity and width, and keep its memory; False where that is too little.
 
         What is computed does not depend on how much more memory there is.
         """
@@ -261,7 +261,7 @@ class Basis:
         floor: Float[Tensor, " b"] | float = 0.0,
         drop: float = 0.0,
     ) -> tuple[Float[Tensor, "b j"], Float[Tensor, "b top"]]:
-        """Put orthonormal rows that span those of ``block``, whose inner products are ``gram``, behind the first ``top``.
+        """Put orthonormal rows that span those of ``block``, with inner products ``gram``, behind the first ``top``.
 
         Returns the coupling C (b, j) and the correction D (b, top): the block is C times the new rows plus D times the
         first ``top`` rows. Left out are rows with a norm of at most ``floor``, and directions as in ``append``.
@@ -279,7 +279,9 @@ class Basis:
             kept[: max(block.shape[0] - limit, 0)] = False  # ascending: the weakest come first
             roots, turn = squares[kept].sqrt(), turn[:, kept]
             mixing = turn / roots * inverse[:, None]
-            fresh = mixing.T.to(block) @ block if block.shape[0] > 1 or not bool(kept.all()) else block.mul_(float(mixing))
+            fresh = (
+                mixing.T.to(block) @ block if block.shape[0] > 1 or not bool(kept.all()) else block.mul_(float(mixing))
+            )
             block = self._store[top : top + fresh.shape[0]]
             if block.data_ptr() != fresh.data_ptr():
                 block.copy_(fresh)
@@ -307,7 +309,7 @@ class Basis:
 
 
 def rows_needed(operator: Operator, capacity: int, width: int) -> int:
-    """The rows of a basis for ``capacity`` vectors and ``width`` outside; a small space needs no more than two of it."""
+    """The rows of a basis for ``capacity`` vectors and ``width`` outside: no more than twice the dimensions."""
     if operator.size <= _SMALL_SPACE:
         return 2 * operator.size
     return min(capacity + width, 2 * operator.size)

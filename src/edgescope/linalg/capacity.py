@@ -43,7 +43,8 @@ def best_capacity(wanted: int, block: int = 1, seeds: int = 0) -> int:
 def fitting_capacity(operator: Operator, best: int, wanted: int, block: int, width: int) -> Capacity:
     """The capacity of a basis that fits beside ``width`` rows outside, the resulting vectors and a block's products.
 
-    At most ``best``. Raises :class:`MemoryBudgetError` where less than four vectors beyond the wanted ones fit.
+    At most ``best``. Raises :class:`MemoryBudgetError` where fewer than ``_LEAST`` vectors and a block, beyond the
+    wanted ones, fit.
     """
     best = min(best, operator.size)
     beside = wanted + _TRANSIENT * block

@@ -110,7 +110,7 @@ def top_eigenpairs(
         progress: is called with the number of products so far and the largest relative residual.
 
     Raises :class:`InputError` for arguments that cannot be used and for eigenvalues that overflow the operator's
-    precision, :class:`MemoryBudgetError` where not even a basis of four vectors more than the wanted ones fits in memory.
+    precision, :class:`MemoryBudgetError` where not even a basis of five vectors beyond the wanted ones fits in memory.
 
     Cost: products only. The leading pair of a network's Hessian takes about 20 to 50 without ``start`` and 4 to 10 from
     good start vectors.

@@ -27,8 +27,9 @@ class Operator:
     counts the columns multiplied so far. ``shapes``, where known, are the shapes of the parameter tensors that a vector
     is a concatenation of (geometries of matrices need them). ``matrix`` is the dense matrix where it is available, so
     that its entries cost no products. ``room(least)``, where given, returns the bytes that vectors may take beside what
-    products need, and makes it ``least`` where it can; by default that is 80% of the free memory. ``mode`` is the mode of the model whose Hessian this is ("eval",
-    "batch-statistics", "train"), and None where there is no model; results of measurements state it, too.
+    products need, and makes it ``least`` where it can; by default that is 80% of the free memory. ``mode`` is the mode
+    of the model whose Hessian this is ("eval", "batch-statistics", "train"), and None where there is no model; results
+    of measurements state it, too.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Operator:
         self._room = room
 
     def room(self, least: int = 0) -> int:
-        """The bytes that vectors may take beside what products need: at least ``least`` where products can do with less."""
+        """The bytes that vectors may take beside what products need: ``least`` where products can do with less."""
         return budget(self.device) if self._room is None else self._room(least)
 
     def derived(

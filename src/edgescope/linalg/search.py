@@ -46,9 +46,9 @@ class SearchResult:
 class _Iterate:
     """The wanted Ritz pairs of the present basis, the guards included.
 
-    ``residuals`` (k, f) are those outside the basis, in coordinates of the rows there, and ``outside`` (k,) their norms;
-    ``excess`` (k,) is the error measure over its limit. ``complete`` says whether the basis has as many pairs as are
-    wanted.
+    ``residuals`` (k, f) are their parts outside the basis, in coordinates of the rows there, and ``outside`` (k,) the
+    norms of these; ``excess`` (k,) is the error measure over its limit. ``complete`` says whether the basis has as many
+    pairs as are wanted.
     """
 
     ritz: Ritz

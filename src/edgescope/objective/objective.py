@@ -284,7 +284,7 @@ class Objective:
             device=self.device,
             shapes=self.shapes,
             mode=self.mode,
-            room=lambda least: self._room(place, least),
+            room=lambda least: self._curvature.room(self._at(place), least, self.group),
         )
 
     def outputs(self, w: Float[Tensor, " P"] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -371,15 +371,6 @@ class Objective:
             with self._curvature.ready(point, derivatives=False), torch.no_grad():
                 found = self._problem.call(point.tensors, point.constants, chunk.batch, supervised.outputs)
             yield found, supervised.targets(chunk.batch)
-
-    def _room(self, w: Tensor | None, least: int) -> int:
-        """The bytes that vectors may take beside products at ``w``: as many on all processes of the group."""
-        room = self._curvature.room(self._at(w), least)
-        if self.group is None:
-            return room
-        shared = torch.tensor(room, device=self.device)
-        distributed.all_reduce(shared, op=distributed.ReduceOp.MIN, group=self.group)
-        return int(shared)
 
     def _summed(self, value: Tensor) -> Tensor:
         """The sum over all processes of the group; one exchange a call, whatever this process has kept."""
