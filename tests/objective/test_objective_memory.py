@@ -15,6 +15,7 @@ from objective_problems import build, labelled, reference, relative
 from torch import nn
 
 from edgescope.errors import EdgescopeWarning, InputError, MemoryBudgetError
+from edgescope.linalg import top_eigenpairs
 from edgescope.losses import supervised
 from edgescope.memory import SHARE, available, budget, readable, require
 from edgescope.objective import Objective
@@ -197,3 +198,31 @@ def test_budgets() -> None:
 )
 def test_readable(size: int, text: str) -> None:
     assert readable(size) == text
+
+
+def test_a_basis_fits_beside_products_within_the_limit_and_graphs_make_room_for_it() -> None:
+    free = objective()
+    exact = top_eigenpairs(free, 2)
+    needs = graph_memory(free)
+    vector = needs.vectors // 8
+    kept = needs.vectors + needs.all_chunks + needs.largest_chunk
+
+    roomy = objective(int(kept + 30 * vector))
+    assert top_eigenpairs(roomy, 2).note is None
+    assert roomy.plan().path.startswith("kept")
+
+    few = top_eigenpairs(objective(int(needs.vectors + 2 * needs.largest_chunk + 14 * vector)), 2)
+    assert few.note is not None
+    assert "fit in memory" in few.note
+
+    tight = objective(int(needs.vectors + 2 * needs.largest_chunk + vector))
+    tight.hvp(torch.ones(tight.size))
+    assert tight._problem.batches.cut is None
+    found = top_eigenpairs(tight, 2)
+    assert tight._problem.batches.cut is not None
+    for pairs in (few, found):
+        assert bool(pairs.converged.all())
+        torch.testing.assert_close(pairs.values, exact.values, rtol=1e-4, atol=0)
+
+    with pytest.raises(MemoryBudgetError, match=r"a set of \d+ vectors"):
+        top_eigenpairs(objective(int(needs.vectors + 3 * vector)), 2)

@@ -1,4 +1,4 @@
-"""An orthonormal basis of a growing subspace, its image under the operator, and the projection of the operator."""
+"""An orthonormal basis of a growing subspace, and the products of an operator with it, in coordinates."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from edgescope.linalg.operator import Operator
 from edgescope.linalg.scaling import scales_of
 from edgescope.memory import require
 
-_CHUNK = 16384  # columns rotated at a time in a restart, so that no second (m, P) array is needed
+_CHUNK = 16384  # columns rotated at a time, so that no second (m, P) array is needed
 _SEGMENT = 2048  # terms summed in the operator's precision; the sums of the segments are added in float64
+_ROUNDING = 10  # what counts as zero, in units of eps times the norm of the operator
+_SHORTENED = 0.5  # a sweep that leaves less of a row's squared norm has also magnified its rounding: one more
+_SWEEPS = 4
+_SMALL_SPACE = 64  # dimensions up to which memory for all of the space, twice, is nothing
 
 
 @dataclass(frozen=True)
@@ -30,144 +34,285 @@ class Ritz:
 
 
 class Basis:
-    """Orthonormal rows V (m, P), their images W = V H, and the projection T = V H V^T (m, m), in float64 on the CPU.
+    """Orthonormal rows V (m, P), and their products in coordinates: V H = S V + E F.
 
-    Memory for ``capacity`` rows is reserved once and filled from the top (on the CPU, rows that were never written take
-    no physical memory). V and W have the operator's precision. Work for a new row, all in matrix products: two passes
-    over V to orthogonalise it twice by classical block Gram-Schmidt (four passes unless the first coefficients are
-    known), and one for its column of T.
+    F (f, P), the rows ``outside``, are orthonormal, too, and orthogonal to V: the directions in which products lead out
+    of the span of V. S = ``within`` (m, m) and E = ``coupling`` (m, f) are float64 matrices on the CPU, as is the
+    ``projection`` V H V^T (m, m), a symmetric matrix made of the triangle of S that was computed as inner products with
+    later rows. So the products themselves take no memory, and residuals, Ritz values and restarts need no further
+    ones. A Lanczos iteration has as many rows outside as its block, one that starts from j vectors has j.
 
-    Rows are added in two steps: ``propose`` orthonormalises them, without a product of the operator; ``commit`` then
-    multiplies them. ``keep_images=False`` halves the memory where neither residuals nor restarts are needed.
+    Rows come into the basis from outside: ``append`` puts directions there, ``expand`` multiplies some by the operator,
+    and takes them in. Memory for ``capacity + width`` rows in the operator's precision is reserved once and filled from
+    the top (on the CPU, rows that were never written take no physical memory). Work for a product: two passes over V,
+    to orthogonalise it, where it couples only to the last rows (Lanczos); four where it couples to all.
     """
 
-    def __init__(self, operator: Operator, capacity: int, width: int = 1, *, keep_images: bool = True) -> None:
+    def __init__(self, operator: Operator, capacity: int, width: int = 1) -> None:
         self.operator = operator
-        self.capacity = min(capacity, operator.size)
-        images = self.capacity if keep_images else 0
-        check_memory(self.capacity + width + images, operator)
-        like = {"dtype": operator.dtype, "device": operator.device}
-        self._rows = torch.empty((self.capacity + width, operator.size), **like)  # type: ignore[call-overload]
-        self._images = torch.empty((images, operator.size), **like)  # type: ignore[call-overload]
-        self._projection = torch.zeros((self.capacity, self.capacity), dtype=torch.float64, device="cpu")
+        rows = rows_needed(operator, capacity, width)
+        check_memory(rows, operator)
+        self._store = torch.empty((rows, operator.size), dtype=operator.dtype, device=operator.device)
+        self._within, self._coupling, self._projection = (_matrix(rows) for _ in range(3))
+        self.total = rows
+        """The number of rows that are used, those outside included."""
         self.size = 0
-        self.proposed = 0
+        self.outward = 0
+        """The number of rows outside."""
 
     @property
     def rows(self) -> Float[Tensor, "m P"]:
-        return self._rows[: self.size]
+        return self._store[: self.size]
 
     @property
-    def images(self) -> Float[Tensor, "m P"]:
-        return self._images[: self.size]
+    def outside(self) -> Float[Tensor, "f P"]:
+        return self._store[self.size : self.size + self.outward]
+
+    @property
+    def within(self) -> Float[Tensor, "m m"]:
+        return self._within[: self.size, : self.size]
+
+    @property
+    def coupling(self) -> Float[Tensor, "m f"]:
+        return self._coupling[: self.size, : self.outward]
 
     @property
     def projection(self) -> Float[Tensor, "m m"]:
         return self._projection[: self.size, : self.size]
 
     @property
-    def free_rows(self) -> int:
-        """How many more rows can be added."""
-        return self.capacity - self.size
+    def free(self) -> int:
+        """How many rows from outside can be multiplied, or appended outside."""
+        return self.total - self.size - self.outward
 
-    def clear(self, operator: Operator) -> None:
-        """Empty the basis, keeping its memory, for an operator of the same size, precision and device."""
-        self.operator, self.size, self.proposed = operator, 0, 0
+    def clear(self, operator: Operator, capacity: int, width: int) -> bool:
+        """Empty the basis for this operator, capacity and width, and keep its memory; False where that is too little.
 
-    def fits(self, operator: Operator, capacity: int, width: int) -> bool:
-        """Whether the memory suffices for this operator, capacity and width, so that ``clear`` may be called."""
-        mine = (self._rows.shape[1], self._rows.dtype, self._rows.device)
-        enough = self.capacity >= min(capacity, operator.size) and self._rows.shape[0] >= self.capacity + width
-        return enough and mine == (operator.size, operator.dtype, operator.device)
-
-    def propose(
-        self,
-        block: Float[Tensor, "b P"],
-        *,
-        known: Float[Tensor, "b m"] | None = None,
-        floor: float = 0.0,
-        drop: float = 0.0,
-    ) -> Float[Tensor, "b j"]:
-        """Orthonormalise ``block`` against the basis and within itself; the j <= b new rows are added by ``commit``.
-
-        The new part of a row is its component orthogonal to the basis. ``known`` are the coefficients block V^T, where
-        the caller has them. Left out are rows whose new part has a norm of at most ``floor``; directions of the
-        normalised new parts whose singular value is at most ``drop`` (or not resolved by the precision); and, where the
-        free rows do not suffice, the directions with the smallest singular values. Returns the coupling C (b, j), with
-        which the new parts are C times the new rows.
+        What is computed does not depend on how much more memory there is.
         """
-        waiting, scales = self._rows[self.size :], scales_of(block, dim=1)
-        # A block may have more rows than the space has dimensions, such as a long history of a small operator.
-        slot = waiting[: block.shape[0]] if block.shape[0] <= waiting.shape[0] else torch.empty_like(block)
-        torch.div(block, scales, out=slot)
-        scales = scales.double().cpu()
-        coupling = torch.diag(scales[:, 0])
-        epsilon = torch.finfo(slot.dtype).eps
-        for again in (False, True):
-            if self.size:
-                coefficients = inner(slot, self.rows) if again or known is None else known / scales
-                slot.addmm_(coefficients.to(slot), self.rows, alpha=-1)
-            gram = inner(slot, slot)
-            lengths = gram.diagonal().sqrt()
-            inverse = torch.where(lengths > (0.5 if again else floor / scales[:, 0]), 1 / lengths, 0.0)
-            gram = inverse[:, None] * gram * inverse
-            squares, turn = torch.linalg.eigh((gram + gram.T) / 2)
-            kept = squares > (0.25 if again else max(drop**2, 16 * epsilon))
-            kept[: -waiting.shape[0]] = False  # ascending: the weakest come first
-            # where the rank is smaller than the number of rows, only the first rows of the slot are rewritten
-            mixing = turn[:, kept] / squares[kept].sqrt() * inverse[:, None]
-            fresh = mixing.T.to(slot) @ slot
-            slot = waiting[: fresh.shape[0]]
-            slot.copy_(fresh)
-            coupling = coupling @ (lengths[:, None] * turn[:, kept] * squares[kept].sqrt())
-        self.proposed = slot.shape[0]
-        return coupling
+        rows = rows_needed(operator, capacity, width)
+        mine = (self._store.shape[1], self._store.dtype, self._store.device)
+        if self._store.shape[0] < rows or mine != (operator.size, operator.dtype, operator.device):
+            return False
+        self.operator, self.total, self.size, self.outward = operator, rows, 0, 0
+        return True
 
-    @property
-    def pending(self) -> Float[Tensor, "j P"]:
-        """The rows that were proposed and not yet committed."""
-        return self._rows[self.size : self.size + self.proposed]
-
-    def commit(self, images: Float[Tensor, "j P"] | None = None) -> None:
-        """Add the proposed rows to the basis, after multiplying them as one block unless ``images`` are given."""
-        old, new = self.size, self.size + self.proposed
-        if new == old:
+    def reserve(self, rows: int) -> None:
+        """Use so many rows at least; memory is made where there is less."""
+        self.total = max(self.total, rows)
+        if rows <= self._store.shape[0]:
             return
-        if images is None:
-            images = (self.operator @ self.pending.T).T
-        if self._images.shape[0]:
-            self._images[old:new] = images
-        scales = scales_of(images, dim=1)
-        columns = (inner(images / scales, self._rows[:new]) * scales.double().cpu()).T
-        self._projection[:new, old:new] = columns
-        self._projection[old:new, :old] = columns[:old].T
-        self._projection[old:new, old:new] = (columns[old:] + columns[old:].T) / 2
-        self.size, self.proposed = new, 0
+        check_memory(rows, self.operator)
+        used = self.size + self.outward
+        store = torch.empty((rows, self._store.shape[1]), dtype=self._store.dtype, device=self._store.device)
+        store[:used] = self._store[:used]
+        for name in ("_within", "_coupling", "_projection"):
+            old, new = getattr(self, name), _matrix(rows)
+            new[: old.shape[0], : old.shape[0]] = old
+            setattr(self, name, new)
+        self._store = store
+
+    def append(self, block: Float[Tensor, "b P"], *, drop: float = 0.0) -> int:
+        """Orthonormalise ``block`` against all rows and within itself, and put the result outside; its number of rows.
+
+        Left out are directions of the normalised new parts whose singular value is at most ``drop``, or not resolved by
+        the precision; and, where there is no memory for all, those with the smallest singular values.
+        """
+        top = self.size + self.outward
+        slot = self._store[top : min(top + block.shape[0], self.total)]
+        # A block may have more rows than the space has dimensions, such as a long history of a small operator.
+        slot = slot if slot.shape[0] == block.shape[0] else torch.empty_like(block)
+        torch.div(block, scales_of(block, dim=1), out=slot)
+        _, gram = self._project_out(slot, top)
+        coupling, _ = self._normalise(slot, gram, top, drop=drop)
+        self._coupling[: self.size, self.outward : self.outward + coupling.shape[1]] = 0
+        self.outward += coupling.shape[1]
+        return coupling.shape[1]
+
+    def expand(self, directions: Float[Tensor, "b f"] | None = None) -> None:
+        """Multiply directions outside by the operator, as one block, and take them into the basis.
+
+        ``directions`` are orthonormal, in coordinates of the rows outside; by default all of these. The new parts of
+        the products take their place outside, unless they are no more than rounding.
+        """
+        if directions is not None and directions.shape[0] < self.outward:
+            self._turn_outside(directions)
+        count = self.outward if directions is None else directions.shape[0]
+        old, new, top = self.size, self.size + count, self.size + self.outward
+        left = self.outward - count
+        slot = self._store[top : top + count]
+        slot.copy_((self.operator @ self._store[old:new].T).T)
+        scales = scales_of(slot, dim=1)
+        slot.div_(scales)
+        scales = scales.double().cpu()
+        # By symmetry a product couples to the rows whose own products lead to the row that was multiplied.
+        known = self._coupling[:old, :count].abs().sum(1).nonzero()
+        first = int(known[0]) if known.numel() else old
+        coefficients, gram = self._project_out(slot, top, first)
+        coefficients *= scales
+        self._within[:old, old:new] = self._coupling[:old, :count]
+        self._coupling[:old, :left] = self._coupling[:old, count : self.outward].clone()
+        self._take_in(old, new, left, coefficients)
+        floor = self.rounding(self.ritz().magnitude)
+        coupling, correction = self._normalise(slot, gram, top, floor=floor / scales[:, 0])
+        self._within[old:new, :new] += scales * correction[:, :new]
+        self._coupling[old:new, :left] += scales * correction[:, new:]
+        added = slice(left, left + coupling.shape[1])
+        self._coupling[:old, added] = 0
+        self._coupling[old:new, added] = scales * coupling
+        self.outward = added.stop
 
     def ritz(self) -> Ritz:
         """Eigenpairs of the operator projected on the basis."""
         values, coordinates = torch.linalg.eigh(self.projection)
         return Ritz(values.flip(0), coordinates.flip(1))
 
+    def rounding(self, magnitude: float) -> float:
+        """What counts as zero: 10 eps times the operator's norm, or the smallest normal number where it is larger."""
+        numbers = torch.finfo(self.operator.dtype)
+        return _ROUNDING * numbers.eps * max(magnitude, numbers.tiny)
+
     def combine(self, coordinates: Float[Tensor, "m j"]) -> Float[Tensor, "j P"]:
         """The vectors with these coordinates, as rows."""
-        return coordinates.T.to(self._rows) @ self.rows
+        return coordinates.T.to(self._store) @ self.rows
 
-    def residuals(self, values: Float[Tensor, " j"], coordinates: Float[Tensor, "m j"]) -> Float[Tensor, "j P"]:
-        """H v - value v, computed explicitly, for the vectors v with these coordinates; as rows."""
-        result = coordinates.T.to(self._images) @ self.images
-        return result.addmm_((coordinates * values).T.to(self._rows), self.rows, alpha=-1)
+    def residuals(
+        self, values: Float[Tensor, " j"], coordinates: Float[Tensor, "m j"]
+    ) -> tuple[Float[Tensor, "j m"], Float[Tensor, "j f"]]:
+        """H v - value v for the vectors v with these coordinates: its coordinates within the basis, and outside.
 
-    def compress(self, values: Float[Tensor, " j"], coordinates: Float[Tensor, "m j"]) -> None:
-        """Thick restart: keep only these Ritz vectors, in place; rows that were proposed stay proposed."""
-        turn, kept = coordinates.T.to(self._rows), values.shape[0]
-        for store in (self.rows, self.images):
-            for start in range(0, store.shape[1], _CHUNK):
-                part = store[:, start : start + _CHUNK]
-                part[:kept] = turn @ part
-        self._rows[kept : kept + self.proposed] = self.pending.clone()
-        self.size = kept
+        Those within measure rounding and asymmetry of the products; in exact arithmetic they are zero for Ritz pairs.
+        """
+        return coordinates.T @ self.within - values[:, None] * coordinates.T, coordinates.T @ self.coupling
+
+    def compress(
+        self,
+        values: Float[Tensor, " j"],
+        coordinates: Float[Tensor, "m j"],
+        directions: Float[Tensor, "b f"] | None = None,
+    ) -> Float[Tensor, "b g"] | None:
+        """Thick restart: keep only these Ritz vectors, in place.
+
+        Of the rows outside stay those combinations that the products with these vectors need, and ``directions``.
+        Returns the coordinates of ``directions`` among them.
+        """
+        kept, size, before = values.shape[0], self.size, self.outward
+        within, coupling = coordinates.T @ self.within @ coordinates, coordinates.T @ self.coupling
+        needed = coupling if directions is None else torch.cat([directions, coupling])
+        turn = torch.linalg.qr(needed.T).Q if needed.shape[0] < before else None
+        outward = before if turn is None else turn.shape[1]
+        rotation = coordinates.T.to(self._store)
+        for start in range(0, self._store.shape[1], _CHUNK):
+            part = self._store[: size + before, start : start + _CHUNK]
+            outside = part[size:].clone() if turn is None else turn.T.to(part) @ part[size:]
+            part[:kept] = rotation @ part[:size]
+            part[kept : kept + outward] = outside
+        self.size, self.outward = kept, outward
+        self._within[:kept, :kept] = within
+        self._coupling[:kept, :outward] = coupling if turn is None else coupling @ turn
         self._projection[:kept, :kept] = torch.diag(values)
+        return directions if directions is None or turn is None else directions @ turn
+
+    def _take_in(self, old: int, new: int, left: int, coefficients: Float[Tensor, "b top"]) -> None:
+        """Rows old to new, and what their products have within the basis and along the ``left`` rows outside."""
+        self.size, self.outward = new, left
+        self._within[old:new, :new] = coefficients[:, :new]
+        self._coupling[old:new, :left] = coefficients[:, new:]
+        columns = coefficients[:, :new].T
+        self._projection[:new, old:new] = columns
+        self._projection[old:new, :old] = columns[:old].T
+        self._projection[old:new, old:new] = (columns[old:] + columns[old:].T) / 2
+
+    def _project_out(
+        self, block: Float[Tensor, "b P"], top: int, first: int = 0
+    ) -> tuple[Float[Tensor, "b top"], Float[Tensor, "b b"]]:
+        """Orthogonalise the rows of ``block`` against the first ``top`` rows, in place; what was subtracted, and the
+        inner products of what is left.
+
+        Rows from ``first`` on are subtracted in a sweep of their own, since the others were expected to be orthogonal
+        already. A sweep against all rows follows, and further ones while these shorten a row noticeably ("twice is
+        enough": Parlett 1980, section 6.9).
+        """
+        known = self._store[:top]
+        coefficients = torch.zeros((block.shape[0], top), dtype=torch.float64, device="cpu")
+        if 0 < first < top:
+            found = inner(block, known[first:])
+            block.addmm_(found.to(block), known[first:], alpha=-1)
+            coefficients[:, first:] = found
+        gram = torch.zeros((block.shape[0],) * 2, dtype=torch.float64, device="cpu")
+        for _ in range(_SWEEPS):
+            gram = inner(block, block)
+            if not top:
+                break
+            found = inner(block, known)
+            block.addmm_(found.to(block), known, alpha=-1)
+            coefficients += found
+            before, gram = gram, gram - found @ found.T
+            if bool((gram.diagonal() >= _SHORTENED * before.diagonal()).all()):
+                break
+        return coefficients, gram
+
+    def _normalise(
+        self,
+        block: Float[Tensor, "b P"],
+        gram: Float[Tensor, "b b"],
+        top: int,
+        *,
+        floor: Float[Tensor, " b"] | float = 0.0,
+        drop: float = 0.0,
+    ) -> tuple[Float[Tensor, "b j"], Float[Tensor, "b top"]]:
+        """Put orthonormal rows that span those of ``block``, with inner products ``gram``, behind the first ``top``.
+
+        Returns the coupling C (b, j) and the correction D (b, top): the block is C times the new rows plus D times the
+        first ``top`` rows. Left out are rows with a norm of at most ``floor``, and directions as in ``append``.
+        """
+        epsilon = torch.finfo(block.dtype).eps
+        limit = min(self.total - top, self.operator.size - top)
+        coupling = torch.eye(block.shape[0], dtype=torch.float64, device="cpu")
+        correction = torch.zeros((block.shape[0], top), dtype=torch.float64, device="cpu")
+        for again in (False, True):
+            lengths = gram.diagonal().clamp(min=0).sqrt()
+            inverse = torch.where(lengths > (0.5 if again else floor), 1 / lengths, 0.0)
+            gram = inverse[:, None] * gram * inverse
+            squares, turn = torch.linalg.eigh((gram + gram.T) / 2)
+            kept = squares > (0.25 if again else max(drop**2, 16 * epsilon))
+            kept[: max(block.shape[0] - limit, 0)] = False  # ascending: the weakest come first
+            roots, turn = squares[kept].sqrt(), turn[:, kept]
+            mixing = turn / roots * inverse[:, None]
+            fresh = (
+                mixing.T.to(block) @ block if block.shape[0] > 1 or not bool(kept.all()) else block.mul_(float(mixing))
+            )
+            block = self._store[top : top + fresh.shape[0]]
+            if block.data_ptr() != fresh.data_ptr():
+                block.copy_(fresh)
+            coupling = coupling @ (lengths[:, None] * turn * roots)
+            if again or bool((squares[kept] > _SHORTENED).all()):
+                break
+            found, gram = self._project_out(block, top)  # what was nearly dependent has had its rounding magnified
+            correction += coupling @ found
+        return coupling, correction
+
+    def _turn_outside(self, directions: Float[Tensor, "b f"]) -> None:
+        """Rotate the rows outside so that these directions come first, and orthogonalise those once more."""
+        count = directions.shape[0]
+        square = torch.cat([directions, torch.eye(self.outward, dtype=torch.float64, device="cpu")])
+        turn = torch.linalg.qr(square.T).Q
+        rotation, outside = turn.T.to(self._store), self.outside
+        for start in range(0, outside.shape[1], _CHUNK):
+            part = outside[:, start : start + _CHUNK]
+            part.copy_(rotation @ part)
+        self._coupling[: self.size, : self.outward] = self.coupling @ turn
+        if self.size:
+            found = inner(outside[:count], self.rows)
+            outside[:count].addmm_(found.to(outside), self.rows, alpha=-1)
+            self._within[: self.size, : self.size] += self.coupling[:, :count] @ found
+
+
+def rows_needed(operator: Operator, capacity: int, width: int) -> int:
+    """The rows of a basis for ``capacity`` vectors and ``width`` outside: no more than twice the dimensions."""
+    if operator.size <= _SMALL_SPACE:
+        return 2 * operator.size
+    return min(capacity + width, 2 * operator.size)
 
 
 def check_memory(vectors: int, operator: Operator) -> None:
@@ -176,8 +321,13 @@ def check_memory(vectors: int, operator: Operator) -> None:
         vectors * operator.size * operator.dtype.itemsize,
         f"a set of {vectors} vectors of length {operator.size}",
         device=operator.device,
+        limit=operator.room(),
         hint="a smaller basis, fewer probes or steps, or float32",
     )
+
+
+def _matrix(size: int) -> Float[Tensor, "m m"]:
+    return torch.zeros((size, size), dtype=torch.float64, device="cpu")
 
 
 def inner(few: Float[Tensor, "j P"], many: Float[Tensor, "m P"]) -> Float[Tensor, "j m"]:

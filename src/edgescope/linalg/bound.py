@@ -32,7 +32,7 @@ class EigenvalueBound:
     the x beyond the Ritz values at which sum_j p_j(x)^2 = 1/t^2, where p_j are the orthonormal polynomials of the run:
     1 / sum_j p_j(x)^2 is the largest weight at x of any spectrum with the same moments. No gap is assumed.
 
-    Rounding of the products is included as 10 eps ||H||. Memory: two vectors for each step. Raises
+    Rounding of the products is included as 10 eps ||H||. Memory: one vector for each step. Raises
     :class:`MemoryBudgetError` where ``max_steps`` steps do not fit. Sources: van Dorsselaer, Hochstenbach and van der
     Vorst, SIAM J. Matrix Anal. Appl. 22 (2000) 837; Kuczynski and Wozniakowski, ibid. 13 (1992) 1094.
     """
@@ -62,11 +62,11 @@ class EigenvalueBound:
         self._epsilon = torch.finfo(white.dtype).eps
         self.confidence = 1 - failure_probability
         self.lower, self.upper = -math.inf, math.inf
-        self._basis = Basis(white, max_steps)
+        self._basis, self._steps = Basis(white, max_steps), min(max_steps, white.size)
         self._weight = math.sqrt(2 * operator.size / math.pi) / failure_probability
         draw = torch.Generator().manual_seed(seed)
         fresh = torch.randn(1, operator.size, generator=draw, dtype=white.dtype, device="cpu")
-        self._basis.propose(fresh.to(operator.device))
+        self._basis.append(fresh.to(operator.device))
 
     @property
     def products(self) -> int:
@@ -75,7 +75,7 @@ class EigenvalueBound:
     @property
     def exhausted(self) -> bool:
         """Whether more steps cannot tighten the bounds: a decomposed matrix, a full basis, or an invariant subspace."""
-        return self._dense is not None or not self._basis.proposed or self._basis.free_rows == 0
+        return self._dense is not None or not self._basis.outward or self._basis.size == self._steps
 
     @checked(steps=integer(0))
     def extend(self, steps: int) -> EigenvalueBound:
@@ -86,10 +86,8 @@ class EigenvalueBound:
         for _ in range(steps):
             if self.exhausted:
                 break
-            basis.commit()
-            floor = 10 * self._epsilon * max(basis.ritz().magnitude, 1e-300)
-            coupling = basis.propose(basis.images[-1:], known=basis.projection[-1:], floor=floor)
-            self._last = float(coupling[0, 0]) if basis.proposed else 0.0
+            basis.expand()
+            self._last = float(basis.coupling[-1, 0]) if basis.outward else 0.0
         self._update_bounds()
         return self
 

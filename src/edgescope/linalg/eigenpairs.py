@@ -16,11 +16,13 @@ from edgescope.cost import Cost
 from edgescope.errors import InputError
 from edgescope.linalg.arguments import as_tensor
 from edgescope.linalg.basis import Basis
+from edgescope.linalg.capacity import Capacity, best_capacity, fitting_capacity
 from edgescope.linalg.metric import Metric, check_metric
 from edgescope.linalg.operator import Operator, OperatorLike, as_operator
 from edgescope.linalg.search import Progress, Search, SearchResult, Which
 from edgescope.options import check_function, checked, integer, optional, real
 
+_PRODUCTS = 30  # the largest number of products by default, for each of max(2 k + 20, 60) vectors
 _SEED_DROP = 1e-3  # a start direction with a smaller component of its own is not worth its product
 
 
@@ -37,7 +39,8 @@ class Eigenpairs:
 
     ``converged`` says whether each pair met the tolerance: that of its residual where ``criterion`` is "residual"
     (:func:`top_eigenpairs`), that of the estimated error of its value where it is "value" (:class:`EigenTracker`).
-    ``products`` counts operator products. ``mode`` is that of the operator.
+    ``products`` counts operator products. ``mode`` is that of the operator. ``note`` says why the search took more
+    products than it would with more memory; None where it did not.
     """
 
     values: Float[Tensor, " k"]
@@ -49,6 +52,7 @@ class Eigenpairs:
     cost: Cost
     seconds: float
     mode: str | None = None
+    note: str | None = None
     criterion: Literal["residual", "value"] = "residual"
 
 
@@ -97,15 +101,16 @@ def top_eigenpairs(
         metric: for a metric M the pairs are those of M^(-1) H: the values of M^(-1/2) H M^(-1/2), with vectors for
             which H v = value M v, orthonormal in M. ``start`` accepts such vectors.
         block: number of vectors multiplied at a time.
-        max_products: the largest number of products, by default 30 times the basis; pairs that have not converged by
-            then are returned as such.
-        basis: number of vectors held, by default max(2 k + 20, 60). Their products are held, too, both in the
-            operator's precision.
+        max_products: the largest number of products, by default 30 max(2 k + 20, 60); pairs that have not converged
+            by then are returned as such.
+        basis: number of vectors held, in the operator's precision: by default 12 for one pair, max(20, 2 k + 8) for
+            several, fewer where they do not fit in memory (see ``note`` of the result), and 12 beyond those of
+            ``start``. More do not pay: a search that held all of its vectors took 1 to 3% fewer products.
         seed: seed of the random start vectors.
         progress: is called with the number of products so far and the largest relative residual.
 
     Raises :class:`InputError` for arguments that cannot be used and for eigenvalues that overflow the operator's
-    precision, :class:`MemoryBudgetError` where the basis does not fit in memory.
+    precision, :class:`MemoryBudgetError` where not even a basis of five vectors beyond the wanted ones fits in memory.
 
     Cost: products only. The leading pair of a network's Hessian takes about 20 to 50 without ``start`` and 4 to 10 from
     good start vectors.
@@ -120,10 +125,15 @@ def top_eigenpairs(
     least = wanted + 2 * block
     if basis is not None and basis < min(least, operator.size):
         raise InputError(f"a basis of {basis} vectors for {wanted} eigenpairs", expected=f"at least {least}")
-    capacity = basis or max(2 * wanted + 20, 60, least + (0 if seeds is None else seeds.shape[0]))
     if seeds is not None:
         seeds = seeds[: max_products if basis is None else min(basis, max_products or basis)]
-    space = Basis(operator, capacity, block)
+    started = 0 if seeds is None else seeds.shape[0]
+    width = max(block, started) + 1
+    if basis is None:
+        capacity = fitting_capacity(operator, best_capacity(wanted, block, started), wanted, block, width)
+    else:
+        capacity = Capacity(basis, basis)
+    space = Basis(operator, capacity.rows, width)
     search = Search(
         space,
         which,
@@ -131,12 +141,12 @@ def top_eigenpairs(
         residual_tol=tol,
         generator=torch.Generator().manual_seed(seed),
         block=block,
-        budget=30 * capacity if max_products is None else max_products,
+        budget=_PRODUCTS * max(2 * wanted + 20, 60) if max_products is None else max_products,
         progress=progress,
     )
     search.initialise(seeds, _SEED_DROP)
     result = search.run(audit=True)
-    return as_eigenpairs(result, space, metric, time.perf_counter() - began, "residual")
+    return as_eigenpairs(result, space, metric, time.perf_counter() - began, "residual", capacity.note)
 
 
 def whitened(operator: Operator, metric: Metric | None) -> Operator:
@@ -189,6 +199,7 @@ def as_eigenpairs(
     metric: Metric | None,
     seconds: float,
     criterion: Literal["residual", "value"],
+    note: str | None = None,
 ) -> Eigenpairs:
     """The result of a search, with vectors in the coordinates of the parameters (not whitened)."""
     vectors = basis.combine(result.coordinates).T
@@ -202,5 +213,6 @@ def as_eigenpairs(
         cost=Cost(products=result.products),
         seconds=seconds,
         mode=basis.operator.mode,
+        note=note,
         criterion=criterion,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.errors import InputError
 from edgescope.linalg.arguments import as_tensor
-from edgescope.memory import require
+from edgescope.memory import budget, require
 from edgescope.options import check_function, check_int, checked, integer, type_of
 from edgescope.short_errors import short_errors
 
@@ -25,8 +26,10 @@ class Operator:
     ``apply`` maps a block (size, k), whose columns are the vectors, to their products, of the same shape. ``products``
     counts the columns multiplied so far. ``shapes``, where known, are the shapes of the parameter tensors that a vector
     is a concatenation of (geometries of matrices need them). ``matrix`` is the dense matrix where it is available, so
-    that its entries cost no products. ``mode`` is the mode of the model whose Hessian this is ("eval",
-    "batch-statistics", "train"), and None where there is no model; results of measurements state it, too.
+    that its entries cost no products. ``room(least)``, where given, returns the bytes that vectors may take beside what
+    products need, and makes it ``least`` where it can; by default that is 80% of the free memory. ``mode`` is the mode
+    of the model whose Hessian this is ("eval", "batch-statistics", "train"), and None where there is no model; results
+    of measurements state it, too.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Operator:
         shapes: Sequence[tuple[int, ...]] | None = None,
         matrix: Float[Tensor, "P P"] | None = None,
         mode: str | None = None,
+        room: Callable[[int], int] | None = None,
     ) -> None:
         self.size = check_int("an operator", "size", size, least=1)
         check_function("an operator", "apply", apply)
@@ -49,6 +53,11 @@ class Operator:
         self.mode = mode
         self.products = 0
         self._apply = apply
+        self._room = room
+
+    def room(self, least: int = 0) -> int:
+        """The bytes that vectors may take beside what products need: ``least`` where products can do with less."""
+        return budget(self.device) if self._room is None else self._room(least)
 
     def derived(
         self,
@@ -69,6 +78,7 @@ class Operator:
             shapes=self.shapes if size is None else None,
             matrix=matrix,
             mode=self.mode,
+            room=self._room,
         )
 
     def __matmul__(self, block: Tensor) -> Tensor:
@@ -86,7 +96,8 @@ class Operator:
         columns = block[:, None] if block.ndim == 1 else block
         result = self._apply(columns)
         self.products += columns.shape[1]
-        if not bool(torch.isfinite(result).all()):
+        # The sum tells at a hundredth of the cost; that of finite numbers may overflow.
+        if not math.isfinite(float(result.sum())) and not bool(torch.isfinite(result).all()):
             raise InputError(
                 "a curvature product is not finite (NaN or infinity)",
                 hint="a smaller learning rate, float64, or checking the parameters and the data for NaN",

@@ -12,8 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgescope.errors import InputError
-from edgescope.linalg.basis import Basis, Ritz, inner
-from edgescope.linalg.scaling import scales_of
+from edgescope.linalg.basis import Basis, Ritz
 
 Which = Literal["largest", "smallest", "both"]
 Progress = Callable[[int, float], None]
@@ -24,6 +23,7 @@ _AUDIT_MIN = 4  # products of an audit, at least
 _MARGIN = 0.95  # the search aims at this fraction of a limit, so that rounding does not lift the residual above it
 _GUARD_RESIDUAL = 0.05  # residual of a guard, as a fraction of its value
 _ASYMMETRY = 6  # rounding errors of values in float32 were up to six times the asymmetry of the products
+_RESOLVED = 1e-3  # residuals are multiplied as several vectors where they differ by more than this
 _MIN_GAIN = 1e-5  # a smaller relative gain of a value is rounding (in float32) and says nothing about the gap
 
 
@@ -46,9 +46,9 @@ class SearchResult:
 class _Iterate:
     """The wanted Ritz pairs of the present basis, the guards included.
 
-    ``outside`` (k,) are the norms of the residuals' components outside the basis; ``excess`` (k,) is the error measure
-    over its limit. ``residuals`` (k, P) and their components ``inside`` the basis (k, m) are None in a Lanczos
-    iteration, which does not need them. ``complete`` says whether the basis has as many pairs as are wanted.
+    ``residuals`` (k, f) are their parts outside the basis, in coordinates of the rows there, and ``outside`` (k,) the
+    norms of these; ``excess`` (k,) is the error measure over its limit. ``complete`` says whether the basis has as many
+    pairs as are wanted.
     """
 
     ritz: Ritz
@@ -56,8 +56,7 @@ class _Iterate:
     outside: Float[Tensor, " k"]
     excess: Float[Tensor, " k"]
     complete: bool
-    residuals: Float[Tensor, "k P"] | None = None
-    inside: Float[Tensor, "k m"] | None = None
+    residuals: Float[Tensor, "k f"]
 
 
 def select(values: Float[Tensor, " m"], which: Which, count: int) -> Int[Tensor, " k"]:
@@ -91,9 +90,9 @@ def value_errors(
 class Search:
     """A search for the ``count`` wanted eigenpairs (at each end, for "both") of the operator of ``basis``.
 
-    Without seeds it is a (block) Lanczos iteration with full reorthogonalisation. With seeds the basis is expanded by
-    the residuals of the worst pairs instead, since the span of inexact seeds is not a Krylov space. A full basis is
-    restarted from its best Ritz vectors (Wu and Simon 2000).
+    Without seeds it is a (block) Lanczos iteration with full reorthogonalisation. With more seeds than the block has
+    vectors the basis is expanded by the residuals of the worst pairs, one block at a time. A full basis is restarted
+    from its best Ritz vectors (Wu and Simon 2000).
 
     Convergence is tested in one of two ways, of which exactly one tolerance is given:
 
@@ -136,7 +135,6 @@ class Search:
         self._generator = generator
         self._before = basis.operator.products
         self._epsilon = torch.finfo(basis.operator.dtype).eps
-        self._lanczos_rows = 0  # rows of the last Lanczos block; 0: the basis is expanded by residuals
 
     @property
     def _ends(self) -> int:
@@ -150,14 +148,13 @@ class Search:
     def initialise(self, seeds: Float[Tensor, "j P"] | None, drop: float) -> None:
         """Start from the seeds by a Rayleigh-Ritz step, or from a random block; take the whole of a small operator."""
         operator = self.basis.operator
-        if operator.size <= min(_SMALL, self.budget, self.basis.capacity):
-            self.basis.propose(torch.eye(operator.size, dtype=operator.dtype, device=operator.device))
+        if operator.size <= min(_SMALL, self.budget, self.basis.total):
+            self.basis.append(torch.eye(operator.size, dtype=operator.dtype, device=operator.device))
         elif seeds is not None:
-            self.basis.propose(seeds, drop=drop)
-        if not self.basis.proposed:
-            self._propose_random(min(self.block, operator.size))
-            self._lanczos_rows = self.basis.proposed
-        self.basis.commit()
+            self.basis.append(seeds, drop=drop)
+        if not self.basis.outward:
+            self._append_random(min(self.block, operator.size))
+        self.basis.expand()
 
     def run(self, *, audit: bool) -> SearchResult:
         """Expand until all wanted pairs have converged, the basis is the whole space, or the budget is spent.
@@ -185,27 +182,16 @@ class Search:
                 return self._result(iterate.ritz)
 
     def _evaluate(self) -> _Iterate:
-        """The Ritz pairs of the basis and how far they are from convergence. A Lanczos run also proposes its rows."""
-        basis, whole = self.basis, self.basis.operator.size
-        ritz = basis.ritz()
+        """The Ritz pairs of the basis and how far they are from convergence."""
+        ritz = self.basis.ritz()
         places = select(ritz.values, self.which, self.count + self.guards)
         values, coordinates = ritz.values[places], ritz.coordinates[:, places]
-        residuals = inside = None
-        limits, floor = self._limits(values, ritz), self._rounding(ritz)
-        if self._lanczos_rows and basis.size < whole:
-            last = slice(basis.size - self._lanczos_rows, basis.size)
-            coupling = basis.propose(basis.images[last], known=basis.projection[last], floor=floor)
-            outside = torch.linalg.vector_norm(coupling.T @ coordinates[last], dim=0)
-        else:
-            residuals = basis.residuals(values, coordinates)
-            scales = scales_of(residuals, dim=1)
-            scaled, scales = residuals / scales, scales.double().cpu()
-            inside = inner(scaled, basis.rows)
-            squares = (inner(scaled, scaled).diagonal() - inside.square().sum(1)).clamp(min=0)
-            inside, outside = scales * inside, scales[:, 0] * squares.sqrt()
-        excess = self._error_measure(values, outside, ritz) / (_MARGIN * limits).clamp(min=1e-300)
-        complete = places.shape[0] == min(whole, self._ends * (self.count + self.guards))
-        return _Iterate(ritz, values, outside, excess, complete, residuals, inside)
+        _, residuals = self.basis.residuals(values, coordinates)
+        outside = torch.linalg.vector_norm(residuals, dim=1)
+        limits = (_MARGIN * self._limits(values, ritz)).clamp(min=1e-300)
+        excess = self._error_measure(values, outside, ritz) / limits
+        complete = places.shape[0] == min(self.basis.operator.size, self._ends * (self.count + self.guards))
+        return _Iterate(ritz, values, outside, excess, complete, residuals)
 
     def _converged(self, iterate: _Iterate) -> bool:
         """Whether the search may end: all pairs are within their limits, or the basis is the whole space."""
@@ -215,42 +201,44 @@ class Search:
 
     def _expand(self, iterate: _Iterate) -> bool:
         """One more block of products; False where the budget does not allow it."""
-        basis = self.basis
-        if iterate.residuals is not None and iterate.inside is not None:
+        directions = None
+        if self.basis.outward > self.block:
             unconverged = int((~(iterate.excess <= 1)).sum())
             worst = iterate.excess.argsort(descending=True)[: min(self.block, unconverged)]
-            rows = iterate.residuals[worst.to(iterate.residuals.device)]
-            basis.propose(rows, known=iterate.inside[worst], floor=self._rounding(iterate.ritz))
-        if not basis.proposed:
-            self._propose_random(1)
-        if basis.proposed > self._left():
+            directions = _orthonormal(iterate.residuals[worst], self._rounding(iterate.ritz))
+        if not self.basis.outward or (directions is not None and not directions.shape[0]):
+            if self.basis.free < 2:
+                self._restart(iterate.ritz, 2)
+            directions = self._random_direction()
+        count = self.basis.outward if directions is None else directions.shape[0]
+        if count > self._left():
             return False
-        if basis.free_rows < basis.proposed:
-            self._restart(iterate.ritz)
-        if self._lanczos_rows:
-            self._lanczos_rows = basis.proposed
-        basis.commit()
+        if self.basis.free < count:
+            directions = self._restart(iterate.ritz, count, directions)
+        self.basis.expand(directions)
         return True
 
     def _audit(self, ritz: Ritz) -> bool:
         """Look for missed values from a random direction. Returns whether any wanted value moved."""
-        basis = self.basis
+        basis, before = self.basis, ritz
         values = ritz.values[select(ritz.values, self.which, self.count)]
         steps = max(_AUDIT_MIN, math.ceil(_AUDIT_SHARE * self.spent))
-        spare = basis.capacity - self._ends * (self.count + self.guards)
-        steps = min(steps, self._left(), basis.operator.size - basis.size, spare)
-        self._lanczos_rows, basis.proposed = 0, 0
-        if basis.free_rows < steps:
-            self._restart(ritz, free=steps)
+        steps = min(steps, self._left(), basis.operator.size - basis.size)
+        if basis.free < steps + 1:
+            self._restart(ritz, steps + 1)
         for step in range(steps):
-            if step:
-                basis.propose(basis.images[-1:], known=basis.projection[-1:], floor=self._rounding(ritz))
-            if not step or not basis.proposed:
-                self._propose_random(1)
-            basis.commit()
-        now = basis.ritz().values
-        moved = (now[select(now, self.which, self.count)] - values).abs()
-        return bool((moved > self._limits(values, ritz)).any())
+            # The new part of the last product, so that this is a Lanczos run from the random direction.
+            directions = _orthonormal(basis.coupling[-1:], self._rounding(ritz)) if step else None
+            if directions is None or not directions.shape[0]:
+                if basis.free < 2:
+                    self._restart(ritz, 2)
+                directions = self._random_direction()
+            if not basis.free:
+                directions = self._restart(ritz, 1, directions)
+            basis.expand(directions)
+            ritz = basis.ritz()
+        moved = (ritz.values[select(ritz.values, self.which, self.count)] - values).abs()
+        return bool((moved > self._limits(values, before)).any())
 
     def _observed_gap(self, history: list[tuple[Tensor, Tensor]], ritz: Ritz) -> float:
         """The smallest residual^2 / (gain |value|): the amount a value gained later is at least the error it had."""
@@ -266,19 +254,41 @@ class Search:
                 smallest = min(smallest, float((residuals / gain * (residuals / size))[usable].min()))
         return smallest
 
-    def _restart(self, ritz: Ritz, free: int = 1) -> None:
-        """Keep the best Ritz vectors only, so that at least ``free`` rows (and those proposed) fit."""
-        reach = self.count + self.guards
-        spare = self.basis.capacity - self._ends * reach
-        keep = reach + max(0, min(spare // 2, spare - max(free, self.basis.proposed))) // self._ends
-        places = select(ritz.values, self.which, keep)
-        self.basis.compress(ritz.values[places], ritz.coordinates[:, places])
+    def _restart(
+        self, ritz: Ritz, free: int = 1, directions: Float[Tensor, "b f"] | None = None
+    ) -> Float[Tensor, "b g"] | None:
+        """Keep the best Ritz vectors only, so that ``free`` rows are free where memory allows it, and at least one.
 
-    def _propose_random(self, rows: int) -> None:
-        operator = self.basis.operator
-        while not self.basis.proposed:
+        Returns the coordinates of ``directions`` among the rows that stay outside.
+        """
+        basis, reach = self.basis, self._ends * (self.count + self.guards)
+        extra = 0 if directions is None else directions.shape[0]
+        # So many rows may stay outside where only the wanted pairs are kept.
+        basis.reserve(reach + min(basis.outward, reach + extra) + max(self.block, extra, 1) + 1)
+        spare = basis.total - basis.outward - reach
+        keep = reach // self._ends + max(0, min(spare // 2, spare - free)) // self._ends
+        places = select(ritz.values, self.which, keep)
+        return basis.compress(ritz.values[places], ritz.coordinates[:, places], directions)
+
+    def _random_direction(self) -> Float[Tensor, "1 f"]:
+        """A random direction outside: half of it new, half among the rows there, where there are any.
+
+        Where the residual of a wanted pair hides another eigenvector, close to it in value, that is among these rows.
+        """
+        known = self.basis.outward
+        self._append_random(1)
+        choice = torch.randn((1, self.basis.outward), generator=self._generator, dtype=torch.float64, device="cpu")
+        for part in (choice[:, :known], choice[:, known:]):
+            part /= torch.linalg.vector_norm(part)
+        return choice / torch.linalg.vector_norm(choice)
+
+    def _append_random(self, rows: int) -> None:
+        """Random directions outside; none where the rows fill the space."""
+        basis, operator = self.basis, self.basis.operator
+        before = basis.outward
+        while basis.outward == before and basis.size + basis.outward < operator.size:
             fresh = torch.randn(rows, operator.size, generator=self._generator, dtype=operator.dtype, device="cpu")
-            self.basis.propose(fresh.to(operator.device))
+            basis.append(fresh.to(operator.device))
 
     def _limits(self, values: Tensor, ritz: Ritz) -> Tensor:
         """The largest error measure with which each pair counts as converged."""
@@ -301,13 +311,13 @@ class Search:
 
         Raises :class:`InputError` where the norm overflows the operator's precision.
         """
-        numbers = torch.finfo(self.basis.operator.dtype)
-        if not ritz.magnitude <= numbers.max:
+        precision = self.basis.operator.dtype
+        if not ritz.magnitude <= torch.finfo(precision).max:
             raise InputError(
-                f"an eigenvalue of {ritz.magnitude:.3g} is beyond the range of {self.basis.operator.dtype}",
+                f"an eigenvalue of {ritz.magnitude:.3g} is beyond the range of {precision}",
                 hint="dtype=torch.float64, or a loss in another unit",
             )
-        return 10 * numbers.eps * max(ritz.magnitude, numbers.tiny)
+        return self.basis.rounding(ritz.magnitude)
 
     def _left(self) -> int:
         return self.budget - self.spent
@@ -315,13 +325,19 @@ class Search:
     def _result(self, ritz: Ritz) -> SearchResult:
         places = select(ritz.values, self.which, self.count)
         values, coordinates = ritz.values[places], ritz.coordinates[:, places]
-        vectors = self.basis.residuals(values, coordinates)
-        scales = scales_of(vectors, dim=1)
-        scaled, scales = vectors / scales, scales[:, 0].double().cpu()
-        residuals = torch.linalg.vector_norm(scaled, dim=1).double().cpu() * scales
+        inside, outside = (torch.linalg.vector_norm(r, dim=1) for r in self.basis.residuals(values, coordinates))
+        residuals = torch.hypot(inside, outside)
         converged = self._error_measure(values, residuals, ritz) <= self._limits(values, ritz)
         errors = value_errors(values, residuals, ritz.values, self.assumed_relative_gap)
         # The component of a residual inside the basis measures the asymmetry of the products: the rounding of a value.
-        inside = torch.linalg.vector_norm(inner(scaled, self.basis.rows), dim=1) * scales
         errors = torch.maximum(errors, _ASYMMETRY * inside).clamp(min=self._rounding(ritz))
         return SearchResult(values, coordinates, residuals, errors, converged, self.spent)
+
+
+def _orthonormal(rows: Float[Tensor, "b f"], floor: float) -> Float[Tensor, "j f"]:
+    """An orthonormal basis of the span of those rows that are longer than ``floor``."""
+    lengths = torch.linalg.vector_norm(rows, dim=1)
+    long = lengths > floor
+    unit = rows[long] / lengths[long, None]
+    _, sizes, turn = torch.linalg.svd(unit, full_matrices=False)
+    return turn[sizes > _RESOLVED]

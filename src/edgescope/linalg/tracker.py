@@ -14,6 +14,7 @@ from torch import Tensor
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.errors import InputError
 from edgescope.linalg.basis import Basis
+from edgescope.linalg.capacity import Capacity, best_capacity, fitting_capacity
 from edgescope.linalg.eigenpairs import Eigenpairs, as_eigenpairs, check_request, seed_rows, whitened
 from edgescope.linalg.metric import Metric, check_metric
 from edgescope.linalg.operator import HasOperator, Operator, OperatorLike, as_operator
@@ -67,8 +68,9 @@ class EigenTracker:
             by then are returned as such.
         seed: seed of the random vectors.
 
-    Cost: at the edge of stability of small networks, 4 to 7 products an update for k=1. Memory: a basis of
-    max(6 k + 24, 60) vectors, of which unused rows take no physical memory, and a history of 3 k + 2 vectors.
+    Cost: at the edge of stability of small networks, 4 to 7 products an update for k=1. Memory: a basis of 12 vectors
+    beyond the history's, fewer where they do not fit (see ``note`` of the result), and a history of up to 3 k + 2
+    vectors.
     """
 
     @checked(
@@ -111,6 +113,7 @@ class EigenTracker:
         self._gaps: list[float] = []  # observed in the last updates, newest last
         self._updates = 0
         self._basis: Basis | None = None
+        self._capacity: Capacity | None = None
 
     @checked(metric=check_metric, threshold=optional(real(most=math.inf)))
     @in_plain_arithmetic
@@ -130,10 +133,12 @@ class EigenTracker:
         wanted = check_request(self.k, self._which, operator.size)
         budget = 100 + 20 * wanted if self._max_products is None else self._max_products
         seeds = self._seeds(operator, budget)
-        capacity = max(6 * wanted + 24, 60)
-        if self._basis is None or not self._basis.fits(operator, capacity, 1):
-            self._basis = Basis(operator, capacity)
-        self._basis.clear(operator)
+        started = 0 if seeds is None else seeds.shape[0]
+        best, width = best_capacity(wanted, seeds=started), 1 + max(started, 1)
+        if self._basis is None or not self._basis.clear(operator, best, width):
+            self._basis = None  # before memory for another is looked for
+            self._capacity = fitting_capacity(operator, best, wanted, 1, width)
+            self._basis = Basis(operator, self._capacity.rows, width)
         search = Search(
             self._basis,
             self._which,
@@ -153,7 +158,8 @@ class EigenTracker:
             self.k += 1
             search.count = self.k
             result = search.run(audit=False)
-        pairs = as_eigenpairs(result, self._basis, self.metric, time.perf_counter() - began, "value")
+        note = self._capacity.note if self._capacity is not None else None
+        pairs = as_eigenpairs(result, self._basis, self.metric, time.perf_counter() - began, "value", note)
         self._remember(self._basis, result)
         if math.isfinite(search.observed_gap):
             self._gaps = [*self._gaps, search.observed_gap][-_GAPS:]

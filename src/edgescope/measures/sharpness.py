@@ -96,9 +96,10 @@ def eigenvalue_reading(measure: str, pairs: Eigenpairs) -> Reading:
     """Eigenvalues as parts "1", "2", ..., with their estimated errors, and a note on those that did not converge."""
     names = [str(i + 1) for i in range(len(pairs.values))]
     missed = int((~pairs.converged).sum())
+    few = f"{missed} of {len(names)} eigenvalues not converged" if missed else ""
     return Reading(
         measure,
         dict(zip(names, pairs.values.tolist(), strict=True)),
         dict(zip(names, pairs.error.tolist(), strict=True)),
-        note=f"{missed} of {len(names)} eigenvalues not converged" if missed else "",
+        note="; ".join(filter(None, (few, pairs.note))),
     )

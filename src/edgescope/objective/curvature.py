@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.distributed as distributed
 from jaxtyping import Float
 from torch import Tensor
 
@@ -49,6 +50,17 @@ class Curvature:
             with self.ready(point):
                 known = self._chosen(point, width)
         return known[1]
+
+    def room(self, point: Point, least: int, group: distributed.ProcessGroup | None) -> int:
+        """The bytes that vectors may take beside what products need at this point: ``least`` if that can be.
+
+        The smallest over the processes of the group, which have to do the same.
+        """
+        with self.ready(point):
+            room = torch.tensor(self.planner.room(point, least), device=self.problem.device)
+        if group is not None:
+            distributed.all_reduce(room, op=distributed.ReduceOp.MIN, group=group)
+        return int(room)
 
     def gradient(self, point: Point) -> int:
         """Put the gradient into ``point``, the same bits whatever was computed before; the gradients this has taken.

@@ -284,6 +284,7 @@ class Objective:
             device=self.device,
             shapes=self.shapes,
             mode=self.mode,
+            room=lambda least: self._curvature.room(self._at(place), least, self.group),
         )
 
     def outputs(self, w: Float[Tensor, " P"] | None = None) -> Iterator[tuple[Tensor, Tensor]]:

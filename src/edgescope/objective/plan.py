@@ -30,6 +30,9 @@ WIDTHS = (1, 4, 8, 16)
 QUICK = 0.05
 """Seconds of a product up to which rivals are timed. Above, arithmetic dominates, and a kept graph was never beaten."""
 
+_BASIS = 24
+"""Vectors that kept graphs leave memory for: a basis of an eigen-solver, and what it returns."""
+
 BUILD_SECONDS = 45.0
 """The longest compile time of a product that was observed (9 to 47 s), which a run must save again."""
 
@@ -139,6 +142,43 @@ class Planner:
             return False
         return beside + memory.needed(DoubleBackward(keep=True), 1) <= budget(self.problem.device, self.memory_limit)
 
+    def room(self, point: Point, least: int = 0) -> int:
+        """The bytes within the limit that products leave for other vectors.
+
+        Where that is less than ``least`` graphs are no longer kept, and then batches are cut further, if they can be.
+        """
+        found = self._room(point)
+        if found < least and (self._fixed is None or not self._fixed.keep):
+            point.graphs = None
+            self._chosen.clear()
+            found = self._room(point)
+        if found < least and self._cut_further(point, least - found):
+            found = self._room(point)
+        return found
+
+    def _room(self, point: Point) -> int:
+        memory, allowed = self.prepare(point), budget(self.problem.device, self.memory_limit)
+        there = point.graphs is not None
+        kept = there or self.keeps(memory, _BASIS * point.flat.nbytes)
+        needed = memory.needed(DoubleBackward(keep=kept), 1)
+        if there and self.memory_limit is None:
+            needed -= memory.all_chunks  # which are no longer free
+        return max(allowed - needed, 0)
+
+    def _cut_further(self, point: Point, lacking: int) -> bool:
+        """Cut batches so that the graph of one takes so much less; whether that is possible."""
+        memory, batches = self.prepare(point), self.problem.batches
+        samples = min(batches.largest, batches.cut or batches.largest)
+        fewer = samples - math.ceil(lacking * samples / max(2 * memory.largest_chunk, 1))
+        if self._whole_batches or batches.uncut or fewer < 1:
+            return False
+        try:
+            self.problem.cut(fewer, point, f"batches must be cut to {fewer} samples to leave memory for vectors")
+        except InputError:
+            return False
+        self._memory = dataclasses.replace(memory, largest_chunk=memory.largest_chunk * fewer // samples)
+        return True
+
     def _settle_threads(self, point: Point) -> None:
         """Choose one thread or as many as are set, whichever computes a gradient faster now; set them, too.
 
@@ -174,7 +214,9 @@ class Planner:
         slow nothing else is tried, and all costs some 5 gradients.
         """
         rows = torch.randn(width, point.flat.numel(), dtype=point.flat.dtype, device=point.flat.device)
-        best: Path = DoubleBackward(keep=point.graphs is not None or self.keeps(memory))
+        # Graphs stay only where they leave memory for vectors to multiply.
+        keep = point.graphs is not None or self.keeps(memory, _BASIS * point.flat.nbytes)
+        best: Path = DoubleBackward(keep=keep)
         try:
             reference = best.products(self.problem, point, rows[:1])
         except (RuntimeError, NotImplementedError, MemoryError) as error:
