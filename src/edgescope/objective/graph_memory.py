@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgescope.memory import budget, readable, require
 from edgescope.objective.batches import Batch, leading_size, piece_of, tensors_of
 from edgescope.objective.paths import DoubleBackward, GradientGraph, Path
 from edgescope.objective.problem import Point, Problem
+from edgescope.objective.watching import Watching
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _bytes_alive_after(build: Callable[[], object], known: set[int]) -> int:
     return sum(alive.values())
 
 
-class _Storages(TorchDispatchMode):
+class _Storages(Watching):
     """The memory of all results of operations: what refers to it, its bytes and its address."""
 
     def __init__(self) -> None:

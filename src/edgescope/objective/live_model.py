@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgescope.errors import InputError
 from edgescope.objective.batches import Batch
 from edgescope.objective.checks import evaluated
 from edgescope.objective.problem import Point, Problem
+from edgescope.objective.watching import Watching
 
 
-class LiveReads(TorchDispatchMode):
+class LiveReads(Watching):
     """Sees which of the model's live parameters are read while others are put in their place, also detached ones.
 
     ``places`` are their numbers in the layout. With ``moved`` every read gives other values than those of the model.

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.errors import NotDifferentiableError
+from edgescope.objective.backward import carried_back
 from edgescope.objective.batches import Chunk
 from edgescope.objective.faults import fault_at, refuse_not_finite
 from edgescope.objective.formulas import Formulas
@@ -75,14 +76,13 @@ class GradientGraph:
         """The product with one vector; ``batched``: with several, stacked along a new first dimension."""
         if not self.roots:
             return [torch.zeros_like(v) for v in vector]
-        found = torch.autograd.grad(
-            [g for _, g in self.roots],
-            self.tensors,
-            [vector[i] for i, _ in self.roots],
-            retain_graph=True,
-            is_grads_batched=batched,
-            allow_unused=True,
-        )
+        roots, vectors = [g for _, g in self.roots], [vector[i] for i, _ in self.roots]
+        if batched:
+            found = torch.autograd.grad(
+                roots, self.tensors, vectors, retain_graph=True, is_grads_batched=True, allow_unused=True
+            )
+        else:
+            found = carried_back(roots, self.tensors, vectors)
         return [torch.zeros_like(v) if f is None else f for f, v in zip(found, vector, strict=True)]
 
 
