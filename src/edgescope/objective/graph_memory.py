@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 
 from edgescope.memory import budget, readable, require
 from edgescope.objective.batches import Batch, leading_size, piece_of, tensors_of
+from edgescope.objective.few_samples import few_rows
 from edgescope.objective.paths import DoubleBackward, GradientGraph, Path
 from edgescope.objective.problem import Point, Problem
 from edgescope.objective.watching import Watching
@@ -160,7 +161,7 @@ def _graph_bytes_by_sample(problem: Problem, point: Point) -> tuple[float, float
     def measured(samples: int) -> int:
         return _graph_bytes_of(problem, point, piece_of(batch, 0, samples))
 
-    large = min(size, 32)
+    large = min(size, few_rows(problem, least=4))
     small = large // 2
     if small < 2:  # batch statistics need two samples
         return 0.0, measured(size) / size

@@ -24,6 +24,7 @@ from edgescope.objective.batches import Batch
 from edgescope.objective.checks import differ, evaluated, refuse_loss
 from edgescope.objective.denominators import ClassificationMeans
 from edgescope.objective.embeddings import EmbeddingCalls, constant_rows
+from edgescope.objective.few_samples import LEAST, few_rows
 from edgescope.objective.live_model import LiveReads, refuse_live_parameters, refuse_other_function
 from edgescope.objective.modes import Flags
 from edgescope.objective.modules import measuring
@@ -31,7 +32,7 @@ from edgescope.objective.problem import Point, Problem
 from edgescope.objective.weights import Weighing
 
 SAMPLES = 256
-"""Samples on which loss and gradient are looked at; batches with batch statistics are taken whole."""
+"""Samples on which loss and gradient are looked at; fewer of large models, whole batches with batch statistics."""
 
 COMPARED = 32
 """Samples on which the objective is compared with the live model."""
@@ -160,8 +161,11 @@ class ProblemChecks:
         return evaluated(lambda: self.problem.loss_of(self.point.tensors, self.point.constants, batch))
 
     def _batch(self, samples: int) -> Batch:
+        """At most so many samples: fewer of a large model, as :func:`few_rows` has it, and whole batches of others."""
         batches = self.problem.batches
-        return batches.heaviest if self.whole_batches else batches.some(samples)
+        if self.whole_batches:
+            return batches.heaviest
+        return batches.some(few_rows(self.problem, samples, least=LEAST * samples // COMPARED))
 
 
 def warn_of_processes(model: object, group: object, notices: Notices) -> None:
