@@ -180,7 +180,11 @@ def main() -> None:
     if given.process:
         one_process(given.process, given.quick)
         return
-    lines = ["## (f) The first figure, in gradient evaluations", "", *table(1 if given.quick else 3, given.quick, given.only)]
+    lines = [
+        "## (f) The first figure, in gradient evaluations",
+        "",
+        *table(1 if given.quick else 3, given.quick, given.only),
+    ]
     print("\n".join(lines))
     if not given.quick and given.only == list(TARGETS):
         from curvature import write

@@ -44,11 +44,11 @@ class Curvature:
 
     def plan(self, point: Point, width: int) -> Plan:
         """How products of blocks of ``width`` vectors are computed, timed where it was not known."""
-        known = self.planner.known(width)
-        if known is None:
+        if not self.planner.is_timed(width):
             with self.ready(point):
-                known = self._chosen(point, width)
-        return known[1]
+                self._verify(point)
+                self.planner.time(point, width)
+        return self.planner.time(point, width)
 
     def gradient(self, point: Point) -> int:
         """Put the gradient into ``point``, the same bits whatever was computed before; the gradients this has taken.
@@ -67,13 +67,15 @@ class Curvature:
 
     def hessian(self, point: Point, rows: Float[Tensor, "k P"]) -> tuple[Float[Tensor, "k P"], int]:
         """Hessian products of the rows."""
-        known = self.planner.known(len(rows))
+        self.planner.made(len(rows))
+        known = self.planner.known(len(rows), point.graphs is not None)
         if known is not None and known[0].keep and point.graphs is not None:
             # The graphs are there: no code of the model runs, so nothing of it has to be switched.
             with thread_count(self.planner.threads), plain_arithmetic():
                 return self._multiplied(known[0], point, rows), 0
         with self.ready(point):
-            path, _ = self._chosen(point, len(rows))
+            self._verify(point)
+            path, _ = self.planner.choose(point, len(rows))
             built = point.graphs is None
             return self._multiplied(path, point, rows), int(path.keep and built)
 
@@ -94,10 +96,9 @@ class Curvature:
                 raise named_fault(error) from error
         return result, int(keep and built)
 
-    def _chosen(self, point: Point, width: int) -> tuple[Path, Plan]:
+    def _verify(self, point: Point) -> None:
         if not self.verified:
             self.verified = refuse_wrong_hessian(self.problem, point)
-        return self.planner.choose(point, width)
 
     def _is_exact(self, point: Point, known: Tensor) -> bool:
         if self._exact is None:

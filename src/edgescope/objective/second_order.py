@@ -47,9 +47,10 @@ def refuse_wrong_hessian(problem: Problem, point: Point) -> bool:
     or detached tensors in their backward, and a few of PyTorch's own, some of them at special points only, such as the
     determinant of a singular matrix. So products with random directions are compared with central differences of the
     gradient, in float64, on a few samples, for each parameter tensor. Above 2^25 parameters they are compared in the
-    precision of the problem first, where that settles it for each tensor to a hundredth. A network may lie exactly on a kink (a ReLU whose
-    inputs are all zero, under a bias of zero), where the gradient jumps and the two differ for no fault of any
-    operation: then the comparison beside the point decides. Where the loss itself jumps there is no derivative.
+    precision of the problem first, where that settles it for each tensor to a hundredth. A network may lie exactly on a
+    kink (a ReLU whose inputs are all zero, under a bias of zero), where the gradient jumps and the two differ for no
+    fault of any operation: then the comparison beside the point decides. Where the loss itself jumps there is no
+    derivative.
 
     Returns whether that could be done, which it cannot where gradient or Hessian are not finite. Cost: some five
     gradients of at most 32 samples (:func:`few_rows`), and up to 30 before something is refused.
@@ -145,7 +146,9 @@ class _Comparison:
         if float((far - near).norm()) > _SHARE * float(near.norm()):
             return False
         for part in self.parts:
-            size, error, off = (float(v.norm()) for v in (near[part], far[part] - near[part], product[part] - near[part]))
+            size, error, off = (
+                float(v.norm()) for v in (near[part], far[part] - near[part], product[part] - near[part])
+            )
             if off > max(_SHARE * size, _ERRORS * error):
                 return False
         return True
