@@ -62,7 +62,8 @@ def _spent(member: Source) -> Cost:
 
 def in_passes(cost: Cost, share: float) -> Cost:
     """A cost in passes over a ``share`` of the data, converted to passes over all data and rounded up."""
-    return Cost(*(math.ceil(share * count - 1e-9) for count in (cost.losses, cost.gradients, cost.products)))
+    whole = (math.ceil(share * count - 1e-9) for count in (cost.losses, cost.gradients, cost.products))
+    return Cost(*whole, preparation=share * cost.preparation)
 
 
 def sources(

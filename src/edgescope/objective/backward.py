@@ -40,11 +40,14 @@ class _WithGradients(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *outputs_and_vectors: Tensor) -> Tensor:
-        half = len(outputs_and_vectors) // 2
-        ctx.save_for_backward(*outputs_and_vectors[half:])
+        vectors = outputs_and_vectors[len(outputs_and_vectors) // 2 :]
+        if any(vector.requires_grad for vector in vectors):
+            ctx.save_for_backward(*vectors)
+        else:
+            ctx.vectors = vectors  # which may be inference tensors, and these cannot be saved
         return outputs_and_vectors[0].new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:
-        vectors: tuple[Tensor, ...] = ctx.saved_tensors
+        vectors: tuple[Tensor, ...] = getattr(ctx, "vectors", None) or ctx.saved_tensors
         return (*vectors, *(None for _ in vectors))

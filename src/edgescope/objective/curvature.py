@@ -39,13 +39,14 @@ class Curvature:
         """The model set for measuring, with the threads that were planned."""
         with thread_count(self.planner.threads), measuring(self.problem.model, self.flags, self.problem.device):
             if derivatives:
-                self.planner.prepare(point)
+                with self.problem.preparing():
+                    self.planner.prepare(point)
             yield
 
     def plan(self, point: Point, width: int) -> Plan:
         """How products of blocks of ``width`` vectors are computed, timed where it was not known."""
         if not self.planner.is_timed(width):
-            with self.ready(point):
+            with self.ready(point), self.problem.preparing():
                 self._verify(point)
                 self.planner.time(point, width)
         return self.planner.time(point, width)
@@ -54,7 +55,7 @@ class Curvature:
         """Put the gradient into ``point``, the same bits whatever was computed before; the gradients this has taken.
 
         The gradient of graphs is taken where this model's kernels round it as a plain backward pass does, which is
-        found out once, and not counted.
+        found out once, and counted as preparation.
         """
         known = point.graph_gradient
         if point.gradient is None and known is not None and self._is_exact(point, known):
@@ -74,8 +75,9 @@ class Curvature:
             with thread_count(self.planner.threads), plain_arithmetic():
                 return self._multiplied(known[0], point, rows), 0
         with self.ready(point):
-            self._verify(point)
-            path, _ = self.planner.choose(point, len(rows))
+            with self.problem.preparing():
+                self._verify(point)
+                path, _ = self.planner.choose(point, len(rows))
             built = point.graphs is None
             return self._multiplied(path, point, rows), int(path.keep and built)
 
@@ -89,7 +91,8 @@ class Curvature:
             keep = point.output_graphs is not None or self.planner.keeps(room, beside)
             built = point.output_graphs is None
             if not self._gauss_newton_verified:
-                self._gauss_newton_verified = refuse_wrong_gauss_newton(self.problem, point, supervised)
+                with self.problem.preparing():
+                    self._gauss_newton_verified = refuse_wrong_gauss_newton(self.problem, point, supervised)
             try:
                 result = gauss_newton_products(self.problem, point, rows, supervised, keep)
             except (RuntimeError, NotImplementedError, MemoryError) as error:
@@ -102,7 +105,7 @@ class Curvature:
 
     def _is_exact(self, point: Point, known: Tensor) -> bool:
         if self._exact is None:
-            with self.ready(point):
+            with self.ready(point), self.problem.preparing():
                 self._exact = torch.equal(self.problem.gradient(point)[1], known)
         return self._exact
 

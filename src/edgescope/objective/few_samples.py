@@ -58,7 +58,7 @@ class _OneBatch:
     samples = 1.0
 
     def __init__(self, batch: Batch) -> None:
-        self._batch = batch
+        self._batch, self.rows = batch, leading_size(batch)
 
     def chunks(self) -> Iterator[Chunk]:
         yield Chunk(1.0, self._batch)

@@ -16,7 +16,7 @@ from edgescope.memory import budget, readable, require
 from edgescope.objective.batches import Batch, leading_size, piece_of, tensors_of
 from edgescope.objective.few_samples import few_rows
 from edgescope.objective.paths import DoubleBackward, GradientGraph, Path
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import A_LOSS, Point, Problem
 from edgescope.objective.watching import Watching
 
 
@@ -148,6 +148,7 @@ def _of_whole_batches(problem: Problem, point: Point, limit: int | None) -> Grap
 
 def _graph_bytes_of(problem: Problem, point: Point, batch: Batch) -> int:
     held = [*point.tensors, *tensors_of(problem.batches.heaviest)]
+    problem.count_preparation(1 - A_LOSS, batch)
     return graph_bytes(
         lambda: GradientGraph(problem.loss_of(point.tensors, point.constants, batch), point.tensors), held
     )

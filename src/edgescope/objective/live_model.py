@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from edgescope.errors import InputError
 from edgescope.objective.batches import Batch
 from edgescope.objective.checks import evaluated
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import A_LOSS, Point, Problem
 from edgescope.objective.watching import Watching
 
 
@@ -104,6 +104,7 @@ def refuse_other_function(problem: Problem, point: Point, batch: Batch) -> None:
             return
         through_live = torch.autograd.grad(loss, live, allow_unused=True)
         here = evaluated(lambda: problem.loss_of(put_in, constants, batch))
+        problem.count_preparation(2 - A_LOSS, batch)  # all of both gradients but the loss that was counted
         through_put_in = torch.autograd.grad(here, put_in, allow_unused=True)
     slack = {torch.float64: 1e-8, torch.float32: 1e-4}.get(dtype, 0.1)
     wrong = _different(names, through_live, through_put_in, slack)

@@ -26,7 +26,7 @@ from edgescope.objective.formulas import Formulas
 from edgescope.objective.layout import Tensors
 from edgescope.objective.modules import own_deprecations_quiet
 from edgescope.objective.operations import nodes_of, operation_of
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import A_LOSS, A_PRODUCT, Point, Problem
 
 
 class Path(ABC):
@@ -52,6 +52,7 @@ class Path(ABC):
         """
         known = point.graphs is not None  # a product was finite here before, and the model is not set for evaluation
         result = self._products(problem, point, rows)
+        problem.count_preparation(A_PRODUCT * len(rows))
         if not known and not math.isfinite(float(result.sum())):
             point.graphs = None
             refuse_not_finite(problem, point, rows)
@@ -128,6 +129,7 @@ class DoubleBackward(Path):
         loss, gradient = torch.zeros((), dtype=torch.float64, device=point.flat.device), torch.zeros_like(point.flat)
         for chunk in problem.chunks():
             graph = GradientGraph(problem.part(point, chunk), point.tensors)
+            problem.count_preparation(1 - A_LOSS, chunk.batch)
             loss += graph.loss
             gradient += problem.layout.join(graph.gradient)
             if self.keep:

@@ -16,7 +16,7 @@ from edgescope.objective.faults import named_fault as named_fault
 from edgescope.objective.few_samples import point_at, reduced
 from edgescope.objective.operations import nodes_of, operation_of
 from edgescope.objective.paths import GradientGraph
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import A_LOSS, A_PRODUCT, Point, Problem
 
 BESIDE = 1e-3
 """How far beside the parameters, relative to them, a second comparison is made: off any kink that they lie on, and
@@ -101,6 +101,7 @@ class _Comparison:
     def gradient(self, place: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         loss, tensors = self.loss(place)
         found = torch.autograd.grad(loss, tensors, allow_unused=True, materialize_grads=True)
+        self.problem.count_preparation(1 - A_LOSS)
         return self.problem.layout.join(found)
 
     def verdict(self, place: Float[Tensor, " P"] | None = None) -> Verdict | None:
@@ -109,8 +110,10 @@ class _Comparison:
         if not math.isfinite(self.size):
             return None
         graph = GradientGraph(*self.loss(place))
+        self.problem.count_preparation(1 - A_LOSS)
         for _ in range(2):
             direction = self._direction()
+            self.problem.count_preparation(A_PRODUCT)
             product = self.problem.masked(self.problem.layout.join(graph.product(self.problem.layout.split(direction))))
             if not bool(product.isfinite().all()):
                 return None
@@ -133,6 +136,7 @@ class _Comparison:
         """
         direction, step = self._direction(), _STEP * self.length
         found = GradientGraph(*self.loss(self.flat)).product(self.problem.layout.split(direction))
+        self.problem.count_preparation(1 - A_LOSS + A_PRODUCT)
         product = self.problem.masked(self.problem.layout.join(found))
         if not math.isfinite(self.size) or not bool(product.isfinite().all()):
             return False
