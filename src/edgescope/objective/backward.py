@@ -24,7 +24,8 @@ def carried_back(
     The same as ``torch.autograd.grad(outputs, inputs, vectors)``, bit for bit. That one compares shapes as symbols,
     for which it imports sympy at its first call (0.3 s); a scalar needs no vector, and so does not.
     """
-    scalar = _WithGradients.apply(*outputs, *vectors)
+    with torch.enable_grad():
+        scalar = _WithGradients.apply(*outputs, *vectors)
     return torch.autograd.grad(
         scalar,
         inputs,

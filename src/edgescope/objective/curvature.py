@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.arithmetic import plain_arithmetic
+from edgescope.errors import EdgescopeError
 from edgescope.objective.gauss_newton import gauss_newton_products
 from edgescope.objective.gauss_newton_check import refuse_wrong_gauss_newton
 from edgescope.objective.modes import Flags
@@ -18,6 +19,7 @@ from edgescope.objective.modules import measuring, thread_count
 from edgescope.objective.paths import Path
 from edgescope.objective.plan import WIDTHS, Plan, Planner
 from edgescope.objective.problem import Point, Problem
+from edgescope.objective.remembered import Findings, findings
 from edgescope.objective.second_order import named_fault, refuse_wrong_hessian
 
 
@@ -100,8 +102,21 @@ class Curvature:
         return result, int(keep and built)
 
     def _verify(self, point: Point) -> None:
-        if not self.verified:
-            self.verified = refuse_wrong_hessian(self.problem, point)
+        """Check second derivatives, unless this objective has, or one of the same kind has in this process."""
+        if self.verified:
+            return
+        known = self._known(point)
+        if not known.verified:
+            known.verified = refuse_wrong_hessian(self.problem, point)
+        self.verified = known.verified
+        if self.verified:
+            self.planner.remember(known.paths)
+
+    def _known(self, point: Point) -> Findings:
+        try:
+            return findings(self.problem, point, self.flags, *self.planner.wishes)
+        except (RuntimeError, NotImplementedError, MemoryError, EdgescopeError):
+            return Findings()  # the check that follows says why
 
     def _is_exact(self, point: Point, known: Tensor) -> bool:
         if self._exact is None:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -92,6 +92,16 @@ class Planner:
         self._chosen: dict[int, tuple[Path, Plan]] = {}
         self._timed: set[int] = set()
         self._made: Counter[int] = Counter()
+        self._remembered: dict[int, str] = {}
+
+    @property
+    def wishes(self) -> tuple[Hashable, ...]:
+        """What the caller wants of products, on which choices depend."""
+        return self.path, self.memory_limit, self._expected_products, self._whole_batches
+
+    def remember(self, paths: dict[int, str]) -> None:
+        """Take over the fastest paths of other objectives of this kind, by block width, and add to them from now on."""
+        self._remembered = paths
 
     def again(self, problem: Problem, whole_batches: bool) -> Planner:
         """A planner of another problem, with the same wishes; nothing that was timed is taken over."""
@@ -128,6 +138,8 @@ class Planner:
     def choose(self, point: Point, width: int) -> tuple[Path, Plan]:
         """The path for blocks of ``width`` vectors, timed at ``point`` only where that pays."""
         width = _step(width)
+        if self._fixed is None and width not in self._chosen:
+            self._recall(point, width)
         if width not in self._timed and self._pays(width):
             return self._settled(point, width)
         if width not in self._chosen:
@@ -146,6 +158,8 @@ class Planner:
         Rivals are timed where no product of this width has been computed so far, and else only the path in use.
         """
         width = _step(width)
+        if self._fixed is None and width not in self._chosen:
+            self._recall(point, width)
         if width not in self._chosen:
             self._settled(point, width)
         elif not self.is_timed(width):
@@ -155,6 +169,14 @@ class Planner:
             self._time_gradient(point)
             self._settle(point, width, path, _shortest(lambda: path.products(self.problem, copied, rows)))
         return self._chosen[width][1]
+
+    def _recall(self, point: Point, width: int) -> None:
+        """Choose the path that was fastest for another objective of this kind, if there is memory for it now."""
+        path = _path(self._remembered[width]) if width in self._remembered else None
+        memory = self.prepare(point)
+        if path is not None and memory.needed(path, width) <= budget(self.problem.device, self.memory_limit):
+            self._timed.add(width)
+            self._settle(point, width, path, math.nan)
 
     def _pays(self, width: int) -> bool:
         """Whether rivals are still to be timed, and could have saved, or are expected to save, what that takes."""
@@ -176,6 +198,7 @@ class Planner:
             self._time_gradient(point)
             # On a copy of the point, so that what a run computes and counts does not depend on what was timed.
             path, seconds = self._fastest(dataclasses.replace(point), width, memory)
+            self._remembered[width] = path.name
         self._settle(point, width, path, seconds)
         return self._chosen[width]
 
