@@ -21,8 +21,8 @@ def network(width: int = 6, activation: type[nn.Module] = nn.Tanh) -> nn.Sequent
     return nn.Sequential(nn.Linear(4, width), activation(), nn.Linear(width, 3))
 
 
-def data(samples: int = 12) -> tuple[Tensor, Tensor]:
-    return torch.randn(samples, 4), torch.randint(3, (samples,))
+def data(samples: int = 12, seed: int = 0) -> tuple[Tensor, Tensor]:
+    return torch.randn(samples, 4, generator=torch.Generator().manual_seed(seed)), torch.arange(samples) % 3
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def use(model: nn.Module, loss_fn: Any = None, batch: Any = None, **options: Any
 
 def test_the_same_kind_is_checked_once_until_it_is_forgotten(checks: list[int]) -> None:
     first = use(network())
-    second = use(network())  # other parameters and other data
+    second = use(network())  # other parameters
     assert len(checks) == 1
     assert second.spent.preparation < first.spent.preparation
     es.forget_choices()
@@ -70,16 +70,32 @@ def plain_loss(model: nn.Module, batch: Any) -> Tensor:
         lambda: use(network(), plain_loss),
         lambda: use(network(), es.supervised(nn.CrossEntropyLoss())),
         lambda: use(network(), batch=data(13)),
+        lambda: use(network(), batch=data(seed=1)),
+        lambda: use(nn.Sequential(nn.Linear(4, 6), nn.LeakyReLU(0.2), nn.Linear(6, 3))),
         lambda: use(network(), params="0.*"),
         lambda: use(network(), path="rebuilt"),
         lambda: use(Net(lambda m, x: m.b(m.a(x).tanh()), a=nn.Linear(4, 6), b=nn.Linear(6, 3))),
     ],
-    ids=["width", "activation", "model precision", "precision", "loss", "criterion", "data", "part", "path", "class"],
+    ids=[
+        "width",
+        "activation",
+        "model precision",
+        "precision",
+        "loss",
+        "criterion",
+        "samples",
+        "data",
+        "slope",
+        "part",
+        "path",
+        "class",
+    ],
 )
 def test_another_kind_is_checked_anew(other: Any, checks: list[int]) -> None:
     use(network())
+    use(nn.Sequential(nn.Linear(4, 6), nn.LeakyReLU(0.1), nn.Linear(6, 3)))
     other()
-    assert len(checks) == 2
+    assert len(checks) == 3
 
 
 def test_another_mode_is_checked_anew(checks: list[int]) -> None:

@@ -115,7 +115,7 @@ class Curvature:
     def _known(self, point: Point) -> Findings:
         try:
             return findings(self.problem, point, self.flags, *self.planner.wishes)
-        except (RuntimeError, NotImplementedError, MemoryError, EdgescopeError):
+        except (RuntimeError, TypeError, ValueError, AttributeError, MemoryError, EdgescopeError):
             return Findings()  # the check that follows says why
 
     def _is_exact(self, point: Point, known: Tensor) -> bool:
