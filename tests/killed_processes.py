@@ -16,8 +16,7 @@ from typing import ClassVar, Literal
 
 from edgescope.claims import Finding
 from edgescope.studies import STUDIES, Study
-from edgescope.studies.study import TrainTask
-from edgescope.sweep import run_tasks
+from edgescope.sweep import TrainTask, run_tasks
 from edgescope.training import RunConfig
 
 TINY = RunConfig(

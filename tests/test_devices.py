@@ -14,12 +14,13 @@ from torch.overrides import TorchFunctionMode
 
 from edgescope.claims import Finding, JudgedCase
 from edgescope.errors import InputError
+from edgescope.experiments.dimension.runs import dimension_tasks
+from edgescope.experiments.preset import Preset
+from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.progress import Progress
 from edgescope.store import Record
-from edgescope.studies.dimension.runs import dimension_tasks
-from edgescope.studies.study import Preset, Study, run_study
-from edgescope.studies.study_run import Runs
+from edgescope.studies import Study, run_study
 from edgescope.sweep import Tagged, Task, TrainTask, run, tasks_on
 from edgescope.training import Parts, RunConfig, train
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import edgescope as es
+from edgescope.claims import Measured, Open
+from edgescope.experiments.selection import grouped, tagged
+from edgescope.experiments.threshold_series import ThresholdSeries
 from edgescope.statistics import Estimate
 from edgescope.studies import STUDIES, Study, run_study
-from edgescope.studies.selection import grouped, tagged
-from edgescope.studies.tested_claim import Measured, Open, Topic, claim
-from edgescope.studies.threshold_series import ThresholdSeries
+from edgescope.studies.tested_claim import Topic, claim
 from edgescope.sweep import TrainTask
 
 COHEN = "Cohen et al. 2021 (arXiv 2103.00065)"

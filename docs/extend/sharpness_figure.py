@@ -9,10 +9,10 @@ import altair as alt
 import polars as pl
 
 import edgescope as es
+from edgescope.experiments.selection import whole
 from edgescope.figures import Figure
 from edgescope.statistics import Estimate
 from edgescope.studies import STUDIES, Study, run_study
-from edgescope.studies.selection import whole
 from edgescope.studies.tested_claim import Topic, claim
 from edgescope.sweep import TrainTask
 

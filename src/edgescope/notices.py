@@ -24,6 +24,7 @@ KINDS: Final = {
     "model": "parameters were replaced, added, removed, frozen, thawed, moved or cast, or do not move",
     "update": "the steps taken are not those of the optimizer's rule on the gradient of the objective",
     "measure": "a measure failed",
+    "budget": "what a reading is expected to take, and when the budget allows one",
     "not-finite": "a figure is not finite",
     "saturated": "the curvature is exactly zero",
 }

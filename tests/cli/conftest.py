@@ -24,7 +24,7 @@ from edgescope.measures import MEASURES, Measure, Reading
 from edgescope.models import MODELS, ModelConfig
 from edgescope.claims import Finding, JudgedCase
 from edgescope.studies import STUDIES, Study
-from edgescope.studies.study import TrainTask
+from edgescope.sweep import TrainTask
 from edgescope.training import RunConfig
 
 

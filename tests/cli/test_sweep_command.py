@@ -100,7 +100,7 @@ def test_a_users_model_is_swept_and_resumed(run: Run, own: str, here: Path) -> N
     assert "at rate 0.3" in said.out
     assert max(map(len, said.out.splitlines()[:8])) <= 80
     page = (here / "s/report.html").read_text()
-    assert "What the learning rate trades" in page
+    assert "The norm–sharpness trade-off across learning rates" in page
     assert (here / "s/figures/tradeoff.png").stat().st_size > 0
 
     assert "s is not empty; try --resume" in run(*command).refusal()

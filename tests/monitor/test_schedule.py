@@ -23,26 +23,50 @@ def test_every_and_where_choose_their_steps_and_always_the_first() -> None:
 @given(
     share=st.floats(0.02, 1.0),
     step_seconds=st.floats(0.05, 1.0),
+    expected=st.floats(0.0, 3.0),
+    preparation=st.floats(0.0, 1.0),
     costs=st.lists(st.floats(0.0, 2.0), min_size=3, max_size=30),
 )
-def test_a_budget_is_kept_and_used(share: float, step_seconds: float, costs: list[float]) -> None:
+def test_a_budget_is_kept_from_the_first_measurement_on_and_used(
+    share: float, step_seconds: float, expected: float, preparation: float, costs: list[float]
+) -> None:
     now = 0.0
-    schedule = Budget(share, clock=lambda: now)
-    spent, trained, taken, step = 0.0, 0.0, [], 0
-    while taken != costs and step < 200_000:  # 30 costs of 2 at a share of 0.02 take 60,000 steps of 0.05
+
+    def expect() -> float:
+        nonlocal now, spent
+        now, spent = now + preparation, spent + preparation
+        return expected
+
+    spent, trained, taken, step, waiting = 0.0, 0.0, [], 0, 0
+    schedule = Budget(share, clock=lambda: now, expect=expect)
+    while taken != costs and step < 200_000:
+        following = taken[-1] if taken else expected
         if schedule.due(step):
-            # Whatever was spent before this measurement is within the share of what was trained before it.
-            assert spent <= share * trained * (1 + 1e-9) + 1e-9
+            # With what it is expected to take, it is within the share of what was trained before it.
+            assert spent + following <= share * trained * (1 + 1e-9) + 1e-9
             cost = costs[len(taken)]
-            now += cost
-            spent += cost
+            now, spent = now + cost, spent + cost
             taken.append(cost)
             schedule.measured(cost)
+            waiting = 0
+        else:
+            # No more is waited for than what is owed, and the next measurement.
+            assert share * step_seconds * waiting <= preparation + sum(taken[-1:]) + following + share * step_seconds
+            waiting += 1
         step, now, trained = step + 1, now + step_seconds, trained + step_seconds
     assert taken == costs
-    # No step was let go by once the share allowed a measurement.
-    waited = sum(max(1, math.ceil(round(cost / share / step_seconds, 6))) for cost in costs[:-1])
-    assert abs(step - 1 - waited) <= len(costs)
+
+
+def test_nothing_is_saved_up_while_no_step_is_taken() -> None:
+    now = 0.0
+    schedule = Budget(0.1, clock=lambda: now, expect=lambda: 1.0)
+    now = 1000.0
+    assert schedule.due(0)
+    schedule.measured(1.0)
+    now += 1.0
+    assert not any(schedule.due(step) for step in range(1, 50))
+    now += 10.0
+    assert schedule.due(50)
 
 
 @pytest.mark.parametrize("bad", [0, -1, 2.5, True, "10"])

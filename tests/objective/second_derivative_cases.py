@@ -68,7 +68,8 @@ def joined(*tensors: Tensor) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
-SINGULAR = [[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [1.0, 0.0, 1.0]]
+SINGULAR = [[1.0, 2.0, 4.0], [2.0, 4.0, 8.0], [1.0, 0.0, 2.0]]
+"""Singular also as factorised: its multipliers are powers of two, so that no processor rounds a pivot away from 0."""
 
 OPERATIONS: dict[str, Operation] = {}
 add = OPERATIONS.__setitem__

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from edgescope.experiments.dimension.stack_task import StackTask
+from edgescope.experiments.geometries.runs import BelowThresholdTask
+from edgescope.experiments.phases.batch_traps import TrapTask
+from edgescope.experiments.tradeoff.curve_task import CurveTask
 from edgescope.studies import STUDIES
-from edgescope.studies.dimension.stack import StackTask
-from edgescope.studies.geometries.runs import DescentTask
-from edgescope.studies.phases.traps import TrapTask
-from edgescope.studies.tradeoff.curve_task import CurveTask
 from edgescope.sweep import Task, TrainTask
 from edgescope.training import RunConfig
 
@@ -34,7 +34,7 @@ def edge() -> Task:
 
 def geometries() -> Task:
     task = task_of("geometries", "MLP-Linf")
-    assert isinstance(task, DescentTask)
+    assert isinstance(task, BelowThresholdTask)
     return replace(task, config=small(task.config))
 
 

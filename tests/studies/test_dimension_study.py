@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 
 from edgescope.claims import Finding
+from edgescope.experiments.dimension.grid import MEASURES
+from edgescope.experiments.dimension.runs import SETTINGS, dimension_tasks
+from edgescope.experiments.dimension.stack_task import StackTask
+from edgescope.experiments.preset import Preset
+from edgescope.experiments.study_run import StudyRun
 from edgescope.measures import Reading
 from edgescope.store import Record
 from edgescope.studies.dimension import Dimension
-from edgescope.studies.dimension.grid import MEASURES
-from edgescope.studies.dimension.pictures import dimension_figures
-from edgescope.studies.dimension.runs import SETTINGS, dimension_tasks
-from edgescope.studies.dimension.stack import StackTask
-from edgescope.studies.study import Preset
-from edgescope.studies.study_run import StudyRun
+from edgescope.studies.dimension.figures import dimension_figures
 from edgescope.training import train
 
 TINY = StackTask(
@@ -227,6 +227,14 @@ def test_averaging_and_bulk_are_judged_from_the_same_records(paper: list[Finding
     full = finding(paper, "nearly-full")
     assert full.count.all == len(LRS) * len(BATCHES) * len(SEEDS)
     assert all(0.9 < value < 1 for value in full.measured.values())
+
+
+def test_an_attractor_that_failed_is_open(tmp_path: Path) -> None:
+    with Record.create(tmp_path / "a", config={}) as record:
+        record.set_status("failed")
+        runs = {"attractor": StudyRun("attractor", record, {"role": "attractor"})}
+        found = finding(dimension_findings(runs), "attractor")
+    assert (found.verdict, [case.why for case in found.cases]) == ("open", ["the run has not ended"])
 
 
 def test_what_was_not_run_is_open(paper: list[Finding], tmp_path: Path) -> None:

@@ -12,16 +12,18 @@ import pytest
 
 from edgescope.data import DATA
 from edgescope.data.download import fetch
+from edgescope.experiments.preset import Preset
+from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.measures.problem_size import ProblemSize
 from edgescope.monitor.order import in_order
 from edgescope.progress import Progress
 from edgescope.store import Record
 from edgescope.studies import STUDIES
-from edgescope.studies.dry_run import StudyPlan, TaskPlan, gradients_of, plan_study
-from edgescope.studies.study import Preset, Study
-from edgescope.studies.study_run import Runs
+from edgescope.studies.dry_run import StudyPlan, plan_study
+from edgescope.studies.study import Study
 from edgescope.sweep import Tagged, Task, TrainTask
+from edgescope.sweep.plan import TaskPlan, gradients_of
 from edgescope.training import RunConfig, train
 from edgescope.training.gradient_time import GradientTime, time_gradient
 

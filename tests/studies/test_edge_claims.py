@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgescope.claims import Finding
+from edgescope.claims import Finding, Region
 from edgescope.errors import EdgescopeError
+from edgescope.experiments.edge.runs import SETTINGS, edge_tasks
+from edgescope.experiments.preset import Preset
+from edgescope.experiments.study_run import StudyRun
 from edgescope.measures import Reading
 from edgescope.store import Record
 from edgescope.studies.edge import Edge
-from edgescope.studies.edge.pictures import edge_figures
-from edgescope.studies.edge.runs import SETTINGS, edge_tasks
-from edgescope.studies.study import Preset
-from edgescope.studies.study_run import StudyRun
+from edgescope.studies.edge.figures import SETTLED_WITHIN, edge_figures
+from edgescope.studies.stated_claim import read_claims
 
 LR = 0.1
 THRESHOLD = 2 / LR
@@ -160,6 +161,17 @@ def test_without_runs_every_claim_is_open() -> None:
 def test_pictures_are_drawn_from_the_same_records(runs: Runs) -> None:
     names = [figure.name for figure in edge_figures(runs)]
     assert names == ["sharpness", "loss", "optimizers", "settled", "changes"]
+
+
+@pytest.mark.parametrize("method", ["gd", "polyak", "nesterov", "rmsprop", "adam"])
+def test_the_figure_of_where_runs_settle_shades_the_region_of_the_claims(method: str) -> None:
+    assert read_claims("edge")[f"{method}-settles"].region == Region.around(1.0, SETTLED_WITHIN)
+
+
+def test_where_no_run_arrives_there_is_no_picture_of_where_runs_settle(runs: Runs, tmp_path: Path) -> None:
+    for name, method in METHODS.items():
+        runs[name] = run_of(name, record_of(tmp_path / f"early {name}", lambda step: 0.4 + step / 2000), method)
+    assert [figure.name for figure in edge_figures(runs)] == ["sharpness", "loss", "optimizers", "changes"]
 
 
 @pytest.mark.parametrize("preset", SETTINGS)

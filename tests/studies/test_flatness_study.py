@@ -8,24 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from edgescope.claims import Finding
 from edgescope.errors import EdgescopeError
+from edgescope.experiments.flatness.constructions import ConstructionsTask
+from edgescope.experiments.flatness.descents import SeedsTask, Stage
+from edgescope.experiments.flatness.runs import NETWORKS, PAPER, QUICK, RADII, SETTINGS, descent_task
+from edgescope.experiments.flatness.sample_sizes import SampleSizesTask, scale, sufficient_samples
+from edgescope.experiments.study_run import Runs, StudyRun
 from edgescope.measures import Reading
 from edgescope.store import Record
+from edgescope.studies import run_study
 from edgescope.studies.flatness import Flatness
-from edgescope.studies.flatness.constructions import ConstructionsTask
-from edgescope.studies.flatness.descents import DescentTask, Stage
-from edgescope.studies.flatness.pictures import flatness_figures
-from edgescope.studies.flatness.runs import NETWORKS, PAPER, QUICK, RADII, SETTINGS, descent_task
-from edgescope.studies.flatness.sample_complexity import sufficient_samples
-from edgescope.studies.flatness.sample_sizes import SampleSizesTask, scale
-from edgescope.studies.flatness.seed_runs import mean_difference, mean_ratio
-from edgescope.studies.study import run_study
-from edgescope.studies.study_run import Runs, StudyRun
+from edgescope.studies.flatness.figures import flatness_figures
+from edgescope.studies.flatness.least_trace import NEAR
+from edgescope.studies.flatness.other_minimizers import ALMOST
+from edgescope.studies.flatness.with_bias import FLAT, GAP
+from edgescope.studies.stated_claim import read_claims
 
-TINY = DescentTask(
+TINY = SeedsTask(
     name="bias-1SAM",
     cost=1.0,
     method="SAM",
@@ -65,7 +66,7 @@ def stopping(calls: int) -> Callable[[float, str], None]:
 
 @pytest.mark.parametrize("task", [TINY, FULL_BATCH, NOISE, SIZES], ids=lambda task: task.name)
 def test_a_task_that_was_stopped_continues_to_the_same_record(
-    task: DescentTask | SampleSizesTask, tmp_path: Path
+    task: SeedsTask | SampleSizesTask, tmp_path: Path
 ) -> None:
     task.run(tmp_path / "whole", quiet)
     with pytest.raises(Stopped):
@@ -75,7 +76,7 @@ def test_a_task_that_was_stopped_continues_to_the_same_record(
     with Record.open(tmp_path / "whole") as whole, Record.open(tmp_path / "parts") as parts:
         assert whole.status == parts.status == "finished"
         assert whole.fingerprint() == parts.fingerprint()
-        if isinstance(task, DescentTask):
+        if isinstance(task, SeedsTask):
             steps, trace = whole.series("trace", "1")
             assert steps[-1] == task.epochs * (1 if task.batch is None else 8)
             assert len(set(trace.tolist())) > 3
@@ -128,7 +129,7 @@ def test_every_run_of_the_preset_starts(tmp_path: Path) -> None:
             assert record.tags["method"] == method
 
 
-def shortened(task: DescentTask) -> DescentTask:
+def shortened(task: SeedsTask) -> SeedsTask:
     """One epoch of every stage, of one seed, on a small network and few samples."""
     stages = tuple(replace(stage, epochs=1) for stage in task.stages)
     model = task.model.rpartition(",")[0] + ",width=9"
@@ -209,21 +210,6 @@ def test_sufficient_samples_are_found_between_sizes() -> None:
     errors = {10: np.array([0.4, 0.5, 0.2]), 20: np.array([0.1, 0.3, 0.1]), 30: np.array([0.0, 0.3, 0.0])}
     np.testing.assert_allclose(sufficient_samples(errors, 0.25), [15.0, np.nan, np.nan])
     np.testing.assert_allclose(sufficient_samples(errors, 0.05), [25.0, np.nan, 25.0])
-
-
-def test_differences_of_means_have_the_interval_of_welch() -> None:
-    first, second = np.array([1.0, 2.0, 4.0]), np.array([5.0, 5.5])
-    a, b = first.var(ddof=1) / 3, second.var(ddof=1) / 2
-    freedom = (a + b) ** 2 / (a**2 / 2 + b**2 / 1)
-    reach = stats.t.ppf(0.975, freedom) * np.sqrt(a + b)
-    found = mean_difference(first, second)
-    middle = first.mean() - second.mean()
-    assert (found.value, found.low, found.high) == pytest.approx((middle, middle - reach, middle + reach))
-    ratio = mean_ratio(np.exp(first), np.exp(second))
-    assert (ratio.value, ratio.low) == pytest.approx((np.exp(middle), np.exp(middle - reach)))
-    assert mean_difference(np.ones(3), np.zeros(2)).low == 1.0
-    assert not mean_difference(np.ones(1), second).known
-    assert not mean_ratio(np.ones(0), second).known
 
 
 # Records of known truth: trace over the least one, and test error, of every run.
@@ -352,6 +338,14 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     yield {run.name: run for run in runs}
     for run in runs:
         run.record.close()
+
+
+def test_the_numbers_that_functions_share_with_their_claims_are_the_same() -> None:
+    region = {name: claim.region for name, claim in read_claims("flatness").items()}
+    assert region["noise-flattens"].high == region["sam-flattens"].high == FLAT
+    assert region["bias-degenerates"].low == region["logistic-degenerates"].low == GAP
+    assert region["reaches-least-trace"].high == 1 + NEAR
+    assert region["any-width-fails"].high == region["scenario-three-generalizes"].low == ALMOST
 
 
 CLAIMS = [t.claim.id.partition(".")[2] for topic in Flatness.topics for t in topic.claims]

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from edgescope.claims import Finding
+from edgescope.experiments.geometries.quadratics import QuadraticsTask
+from edgescope.experiments.geometries.runs import METHODS, BelowThresholdTask, geometry_tasks
+from edgescope.experiments.preset import Preset
+from edgescope.experiments.study_run import StudyRun
 from edgescope.measures import Reading
 from edgescope.store import Record
 from edgescope.studies.geometries import Geometries
-from edgescope.studies.geometries.pictures import geometry_figures
-from edgescope.studies.geometries.quadratics import QuadraticsTask
-from edgescope.studies.geometries.runs import METHODS, DescentTask, geometry_tasks
-from edgescope.studies.study import Preset
-from edgescope.studies.study_run import StudyRun
+from edgescope.studies.geometries.figures import geometry_figures
 
 LR, STEPS, EVERY, CROSSES = 0.1, 300, 10, 60
 DUAL = 2.0
@@ -260,7 +260,7 @@ def test_every_run_of_a_preset_is_a_valid_configuration(preset: Preset) -> None:
 def test_the_rule_puts_the_start_that_far_below_the_threshold(method: str, tmp_path: Path) -> None:
     every = geometry_tasks("quick", seed=0)
     (task,) = [t for t in every if (t.tags.get("network"), t.tags.get("method")) == ("MLP", method)]
-    assert isinstance(task, DescentTask)
+    assert isinstance(task, BelowThresholdTask)
     from dataclasses import replace
 
     small = replace(

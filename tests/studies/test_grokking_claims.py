@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from edgescope.claims import Finding
+from edgescope.experiments.grokking.runs import SETTINGS, grokking_tasks
+from edgescope.experiments.grokking.training_curves import TrainingCurves
+from edgescope.experiments.preset import Preset
+from edgescope.experiments.study_run import StudyRun
 from edgescope.measures import Reading
 from edgescope.store import Record
 from edgescope.studies.grokking import GrokkingStudy
-from edgescope.studies.grokking.pictures import grokking_figures
-from edgescope.studies.grokking.runs import SETTINGS, grokking_tasks
-from edgescope.studies.grokking.training_curves import TrainingCurves
-from edgescope.studies.study import Preset
-from edgescope.studies.study_run import StudyRun
+from edgescope.studies.grokking.figures import grokking_figures
 
 CHECKPOINTS, EVERY, JUMP = 41, 100, 20
 

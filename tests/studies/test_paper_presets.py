@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from paper_tasks import SMALL
 
+from edgescope.experiments.preset import Preset
 from edgescope.store import Record
 from edgescope.store.record import FILE
 from edgescope.studies import STUDIES
-from edgescope.studies.study import Preset
 from edgescope.sweep import Task, tasks_on
 
 PAPER = [name for name in STUDIES if STUDIES[name].unknown]

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from edgescope.claims import Finding
+from edgescope.experiments.phases.sweeps import FASTER, SIGNALS
+from edgescope.experiments.study_run import StudyRun
 from edgescope.measures import Reading
 from edgescope.store import Record
 from edgescope.studies.phases import Phases
-from edgescope.studies.phases.sweeps import FASTER, SIGNALS
-from edgescope.studies.study_run import StudyRun
 from edgescope.theory.deep_linear import Mode
 
 Runs = dict[str, StudyRun]

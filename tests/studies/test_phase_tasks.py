@@ -10,26 +10,27 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from edgescope.experiments.phases.addition import PARTS, AdditionSettings, AdditionTask
+from edgescope.experiments.phases.batch_traps import BiasesTask, TrapTask, Trial
+from edgescope.experiments.phases.escape_estimates import escapes_expected, middle, time_ratio
+from edgescope.experiments.phases.escape_task import EscapeTask, Noise
+from edgescope.experiments.phases.few_samples import Sparse, SparseTask
+from edgescope.experiments.phases.network_sweeps import NetworkSettings, NetworksTask, Swept
+from edgescope.experiments.phases.pieces_task import PiecesTask
+from edgescope.experiments.phases.plateaus import DwellTask
+from edgescope.experiments.phases.runs import paper_tasks
+from edgescope.experiments.phases.sweeps import DecaySweep, SamplesTask, SweepTask
+from edgescope.experiments.study_run import StudyRun
 from edgescope.phases import EscapeTimes
 from edgescope.statistics.estimate import Estimate
 from edgescope.store import Record
 from edgescope.studies.phases import Phases
-from edgescope.studies.phases.addition import PARTS, AdditionSettings, AdditionTask
-from edgescope.studies.phases.curves import DwellTask, Sparse, SparseTask
-from edgescope.studies.phases.escapes import EscapeTask, Noise
-from edgescope.studies.phases.intervals import escapes_expected, middle, time_ratio
-from edgescope.studies.phases.networks import NetworkSettings, NetworksTask, Swept
-from edgescope.studies.phases.pieces import PiecesTask
-from edgescope.studies.phases.runs import paper_tasks
-from edgescope.studies.phases.sweeps import SamplesTask, Sweep, SweepTask
-from edgescope.studies.phases.traps import BiasesTask, TrapTask, Trial
-from edgescope.studies.study_run import StudyRun
 
 NOISES = (Noise(400, temperature=0.01), Noise(400, temperature=0.006))
 SWEPT = (Swept("digits, tanh", "digits:test=10", "mlp:widths=4x4", 4, 20),)
 SMALL: dict[str, PiecesTask[Any]] = {
     "escape": EscapeTask("a", 1, 0, NOISES, signal=0.8, decay=0.25, level=0.3, replicas=4, width=4),
-    "sweep": SweepTask("b", 1, 0, (Sweep("descent", 3, 30), Sweep("jitter", 2, 30, jitter=0.01)), 4),
+    "sweep": SweepTask("b", 1, 0, (DecaySweep("descent", 3, 30), DecaySweep("jitter", 2, 30, jitter=0.01)), 4),
     "traps": TrapTask("c", 1, 0, (Trial(100, 0.3, "whitened"), Trial(100, 0.3, "fresh")), epochs=5, replicas=2),
     "networks": NetworksTask(
         "e", 1, 0, SWEPT, NetworkSettings(3, 5, 20, 0, 2, escape_steps=10, path_steps=3, shares=(1.0,))

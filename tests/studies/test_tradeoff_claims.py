@@ -9,16 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgescope.claims import Finding
+from edgescope.claims import Finding, Open
+from edgescope.experiments.study_run import Runs, StudyRun
+from edgescope.experiments.tradeoff.curves import COLUMNS, LEAST, curves
+from edgescope.experiments.tradeoff.over_rates import (
+    TOO_FEW,
+    kink,
+    one_step,
+    rank_trend,
+    slope,
+    slope_ratio,
+    straightness,
+)
 from edgescope.measures import Reading
 from edgescope.statistics.estimate import Estimate
 from edgescope.store import Record
-from edgescope.studies.study_run import Runs, StudyRun
-from edgescope.studies.tested_claim import Open
 from edgescope.studies.tradeoff import Tradeoff
-from edgescope.studies.tradeoff.curves import COLUMNS, LEAST, curves
 from edgescope.studies.tradeoff.figures import tradeoff_figures
-from edgescope.studies.tradeoff.over_rates import TOO_FEW, kink, one_step, rank_trend, slope, slope_ratio, straightness
 
 RATIOS = (0.1, 0.4, 0.8, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 8.0)
 SEEDS = (0, 1, 2)

@@ -11,16 +11,16 @@ import pytest
 import torch
 
 from edgescope.claims import Finding
+from edgescope.experiments.preset import Preset
+from edgescope.experiments.study_run import Runs, StudyRun
+from edgescope.experiments.tradeoff.curve_task import CurveTask
+from edgescope.experiments.tradeoff.curves import LEAST, Curve, curves
+from edgescope.experiments.tradeoff.diagonal_task import DiagonalTask
+from edgescope.experiments.tradeoff.rescaling_task import RescalingTask
+from edgescope.experiments.tradeoff.runs import FAMILIES, tradeoff_tasks
 from edgescope.measures import Reading
 from edgescope.store import Record
-from edgescope.studies.study import Preset
-from edgescope.studies.study_run import Runs, StudyRun
 from edgescope.studies.tradeoff import Tradeoff
-from edgescope.studies.tradeoff.curve_task import CurveTask
-from edgescope.studies.tradeoff.curves import LEAST, Curve, curves
-from edgescope.studies.tradeoff.diagonal import DiagonalTask
-from edgescope.studies.tradeoff.rescaling import RescalingTask
-from edgescope.studies.tradeoff.runs import FAMILIES, tradeoff_tasks
 from edgescope.theory.diagonal import Problem
 from edgescope.training import RunConfig
 

@@ -18,7 +18,7 @@ TRACE_MATVECS = 60
 
 
 @dataclass(frozen=True)
-class Estimate:
+class EstimatedCost:
     """The estimated cost of a measurement: products, seconds (from the time of one product), and bytes."""
 
     products: int
@@ -32,7 +32,7 @@ class Estimate:
         )
 
 
-def estimate(objective: Objective, k: int, *, with_trace: bool, with_metric: bool) -> Estimate:
+def estimate(objective: Objective, k: int, *, with_trace: bool, with_metric: bool) -> EstimatedCost:
     """Cost: the objective's own probe (5 to 20 gradients, once) and two products.
 
     The counts are those seen on networks: from a cold start some 25 products for an end of the spectrum and 5 more for
@@ -48,7 +48,7 @@ def estimate(objective: Objective, k: int, *, with_trace: bool, with_metric: boo
     each = time.perf_counter() - began
     products = 2 * (25 + 5 * k) + 30 * with_metric + TRACE_MATVECS * with_trace
     basis = min(objective.size, max(4 * k + 20, 60))
-    return Estimate(products, products * each, 2 * basis * objective.size * vector.element_size())
+    return EstimatedCost(products, products * each, 2 * basis * objective.size * vector.element_size())
 
 
 def both_ends(

@@ -21,7 +21,7 @@ from edgescope.printable import printable
 from edgescope.progress import Progress
 
 if TYPE_CHECKING:
-    from edgescope.cli.diagnosis import Estimate
+    from edgescope.cli.diagnosis import EstimatedCost
     from edgescope.linalg import Eigenpairs, TraceEstimate
     from edgescope.objective import Objective
 
@@ -122,7 +122,7 @@ class Inspect(Command):
         return 0
 
 
-def _counted(line: Progress, expected: Estimate, objective: Objective) -> Any:
+def _counted(line: Progress, expected: EstimatedCost, objective: Objective) -> Any:
     each, before = expected.seconds / expected.products, objective.spent.products
 
     def tell(_: int, residual: float) -> None:

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from edgescope.memory import available, readable
 from edgescope.report.numbers import MISSING, number
-from edgescope.studies.dry_run import StudyPlan, TaskPlan
+from edgescope.studies.dry_run import StudyPlan
+from edgescope.sweep.plan import TaskPlan
 
 
 def print_plan(plan: StudyPlan, jobs: int, console: Console) -> None:

@@ -36,8 +36,7 @@ class Report(Command):
         from edgescope.cli.sweep_report import report_sweep
         from edgescope.report import verdict_table
         from edgescope.report.run_report import report_runs
-        from edgescope.studies import STUDIES
-        from edgescope.studies.study import describe, report_study
+        from edgescope.studies import STUDIES, describe, report_study
 
         if not self.dir.is_dir():
             raise RecordError(f"there is no folder {self.dir}", expected="the folder of a study, or of a run")

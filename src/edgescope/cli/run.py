@@ -19,7 +19,7 @@ from edgescope.errors import InputError, RecordError
 from edgescope.printable import shell_quoted
 
 if TYPE_CHECKING:
-    from edgescope.studies.study import Study, StudyResult
+    from edgescope.studies import Study, StudyResult
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,7 @@ class Run(Command):
 
         from edgescope.allocator import keep_freed_memory
         from edgescope.cli.progress import ProgressLine
-        from edgescope.studies import STUDIES
-        from edgescope.studies.study import run_study
+        from edgescope.studies import STUDIES, run_study
         from edgescope.sweep.owner import owned
 
         study = STUDIES.build(self.study)
@@ -121,7 +120,7 @@ class Run(Command):
         return 0
 
     def _check_folder(self, out: Path) -> None:
-        from edgescope.studies.study import describe
+        from edgescope.studies import describe
 
         if is_taken(out):
             if not self.resume:

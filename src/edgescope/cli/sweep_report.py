@@ -61,7 +61,7 @@ def report_sweep(folder: Path, out: Path | None = None) -> Path:
         drawn = {name: records[name] for name in gathered.drawn}
         report = write_report(
             out or folder,
-            title="What the learning rate trades",
+            title="The norm–sharpness trade-off across learning rates",
             abstract=" ".join(line[:1].upper() + line[1:] for line in words),
             paper="Matveev, Fojtik, Chou, Kutyniok, Maly (2025), arXiv 2505.21423",
             findings=None,

@@ -18,6 +18,7 @@ from edgescope.printable import shell_quoted
 from edgescope.training import SETUPS, RunConfig, train
 
 if TYPE_CHECKING:
+    from edgescope.monitor import Forecast
     from edgescope.store import Record
 
 
@@ -60,7 +61,7 @@ class Train(Command):
         keep_freed_memory()
         try:
             with ProgressLine("training") as line:
-                result = train(config, out, progress=line, resume=self.resume)
+                result = train(config, out, progress=line, resume=self.resume, on_forecast=_say_forecast)
         except KeyboardInterrupt:
             return self._interrupted(out)
         with Record.open(out) as record:
@@ -88,6 +89,10 @@ def flags(config: RunConfig, usual: RunConfig) -> list[str]:
             values = value if isinstance(value, tuple) else (value,)
             words += [f"--{option.name.replace('_', '-')}", *map(str, values)]
     return words
+
+
+def _say_forecast(forecast: Forecast) -> None:
+    say(str(forecast), file=sys.stderr)
 
 
 def _tell(record: Record) -> None:

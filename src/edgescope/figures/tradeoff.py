@@ -1,4 +1,4 @@
-"""What the learning rate trades: final sharpness, norms and test loss against it, regimes shaded."""
+"""The norm–sharpness trade-off across learning rates: final sharpness, norms and test loss, regimes shaded."""
 
 from __future__ import annotations
 

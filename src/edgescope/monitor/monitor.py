@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections.abc import Callable, Iterable
 from types import TracebackType
@@ -20,11 +21,12 @@ from edgescope.monitor.arguments import (
     checked_record,
     value_of,
 )
+from edgescope.monitor.forecast import Forecast, forecast_reading
 from edgescope.monitor.notifier import OnError
 from edgescope.monitor.order import in_order
 from edgescope.monitor.reader import OnReading, Reader
 from edgescope.monitor.resuming import Continuation, Resume, checked_resume, closed_by_errors, open_or_create
-from edgescope.monitor.schedule import Schedules, schedule_from
+from edgescope.monitor.schedule import Budget, Schedules, schedule_from
 from edgescope.monitor.state import checked_state, plain_state
 from edgescope.monitor.steps import Steps
 from edgescope.notices import Notices
@@ -55,8 +57,9 @@ class Monitor:
             of Accelerate, Lightning and Fabric are seen through. Threshold, learning rate and the start of each step
             are read from them. A step is over when each of several has stepped, or one steps again.
         every: measure at every so many steps (default 10), or at the steps for which a function is true.
-        budget: instead of ``every``: the share of training time that measurements may take, such as 0.1. Decided by
-            measured times, so it is not reproducible bit for bit.
+        budget: instead of ``every``: the share of training time that measurements may take, such as 0.1. The first one
+            counts, too. It waits until training has earned what :meth:`forecast` expects, so that there is no reading
+            at step 0. Decided by measured times, so it is not reproducible bit for bit.
         measures: names, texts such as ``"sharpness:k=3"``, or :class:`Measure` objects; no two of the same name. A text
             may end in a schedule of its own: ``"training_loss@1"`` at every step, ``"spectrum@1000"`` at every
             thousandth, ``"sharpness@end"`` where :meth:`finish` is called and nowhere else.
@@ -100,6 +103,7 @@ class Monitor:
         on_error: OnError = "warn",
         on_reading: OnReading | None = None,
     ) -> None:
+        began = time.perf_counter()
         if out is not None and record is not None:
             raise InputError("both out= and record= were given", expected="one of them")
         one_of(on_error, ("warn", "raise"), "on_error")
@@ -108,7 +112,7 @@ class Monitor:
         folder = checked_folder(out)
         resume = checked_resume(resume, out is not None or record is not None)
         self.schedule = schedule_from(every, budget)
-        self.measures, own = in_order(measures)
+        self.measures, self._own = in_order(measures)
         self._closed, self._owned = False, record is None
         self._last_table: pl.DataFrame | None = None
         if record is None:
@@ -127,8 +131,11 @@ class Monitor:
             )
             self._continuation = Continuation(resume, self._record, self._reader)
             self._reader.check_at_the_start()
-        schedules = Schedules(tuple(measure.name for measure in self.measures), self.schedule, own)
+        schedules = Schedules(tuple(measure.name for measure in self.measures), self.schedule, self._own)
         self._steps = Steps(self._reader, schedules, self._continuation)
+        if isinstance(self.schedule, Budget):
+            self.schedule.expect = self._expected_seconds
+            self.schedule.spent(time.perf_counter() - began)
         # The steps live as long as the optimizers do, and write to the record as long.
         self._finalizer = weakref.finalize(self._steps, record.close) if self._owned else None
         if not optimizers and resume is False:
@@ -191,6 +198,22 @@ class Monitor:
     def table(self) -> pl.DataFrame:
         """All readings so far, one row a step, measure and part: :meth:`Record.table`."""
         return self.record.table() if self._last_table is None else self._last_table
+
+    def forecast(self) -> Forecast:
+        """What a reading of the measures on the usual schedule is expected to take. Cost: one gradient."""
+        usual = [measure for measure in self.measures if measure.name not in self._own]
+        return forecast_reading(self.objective, usual, prepared=self.objective.spent.products > 0)
+
+    def _expected_seconds(self) -> float:
+        """Of the first reading; 0 where that cannot be told, so that the error shows in a reading."""
+        with self._reader.notifier.guarded("what a reading takes cannot be forecast"):
+            expected = self.forecast()
+            text = (
+                f"{expected}; budget= allows it after {expected.first_seconds / self.schedule.share:.2g} s of training"
+            )
+            self._reader.notifier.notify("budget", text, cause="forecast", warn=False)
+            return expected.first_seconds
+        return 0.0
 
     # ---------------------------------------------------------------------------------------------------- the training
 

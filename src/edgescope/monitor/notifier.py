@@ -11,7 +11,7 @@ import torch
 
 from edgescope.arithmetic import plain_arithmetic
 from edgescope.errors import EdgescopeError, EdgescopeWarning, ModelChangedError
-from edgescope.monitor.progress import Progress
+from edgescope.monitor.run_state import RunState
 from edgescope.notices import Notices
 from edgescope.store import Record
 from edgescope.user_code import describe_exception
@@ -25,7 +25,7 @@ class Notifier:
     With ``on_error`` "raise", errors are not turned into notices.
     """
 
-    def __init__(self, record: Record, progress: Progress, on_error: OnError) -> None:
+    def __init__(self, record: Record, progress: RunState, on_error: OnError) -> None:
         self.notices = Notices()
         self.on_error = on_error
         self._record, self._progress = record, progress

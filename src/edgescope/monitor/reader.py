@@ -18,8 +18,8 @@ from edgescope.monitor import checks
 from edgescope.monitor.description import Stopwatch, describe_run
 from edgescope.monitor.notifier import Notifier, OnError
 from edgescope.monitor.pending import PendingStep
-from edgescope.monitor.progress import Progress
 from edgescope.monitor.run_checks import RunChecks
+from edgescope.monitor.run_state import RunState
 from edgescope.objective import Objective
 from edgescope.optim import SAM, GradientFlow
 from edgescope.store import Record
@@ -50,7 +50,7 @@ class Reader:
     ) -> None:
         self.objective, self.optimizers, self.measures = objective, optimizers, measures
         self.evaluations, self.record = evaluations, record
-        self.progress = Progress(time=0.0 if optimizers else None)
+        self.progress = RunState(time=0.0 if optimizers else None)
         self.notifier, self.stopwatch = Notifier(record, self.progress, on_error), Stopwatch()
         self._checks = RunChecks(objective, optimizers, measures, self.progress, self.notifier)
         self._release, self._on_reading = release, on_reading

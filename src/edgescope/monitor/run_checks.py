@@ -13,7 +13,7 @@ from edgescope.measures.rules import ids_of
 from edgescope.monitor import checks
 from edgescope.monitor.notifier import Notifier
 from edgescope.monitor.pending import PendingStep, Pieces, gradients_of, loss_scale
-from edgescope.monitor.progress import Progress
+from edgescope.monitor.run_state import RunState
 from edgescope.objective import Objective
 
 
@@ -29,7 +29,7 @@ class RunChecks:
         objective: Objective,
         optimizers: list[torch.optim.Optimizer],
         measures: list[Measure],
-        progress: Progress,
+        progress: RunState,
         notifier: Notifier,
     ) -> None:
         self._objective, self._progress, self._notifier = objective, progress, notifier

@@ -13,7 +13,7 @@ from edgescope.errors import InputError
 
 
 class Schedule(ABC):
-    """Decides at which steps measures are taken; step 0 always is one. Asked once for every step, in order."""
+    """Decides at which steps measures are taken; step 0 is one, except with a budget. Asked once a step, in order."""
 
     def due(self, step: int) -> bool:
         return step == 0 or self.chooses(step)
@@ -63,30 +63,49 @@ class Where(Schedule):
 
 @dataclass
 class Budget(Schedule):
-    """As often as a ``share`` of the training time allows: once training since the last measurement has taken
-    1 / ``share`` of what that one cost.
+    """As often as a ``share`` of the training time allows, the first measurement included.
 
-    So measurements take at most ``share`` of the training time, and the one under way. Times are measured, so the steps
+    Training earns ``share`` of its time, and a measurement is due once what it is expected to take is there: at first
+    what ``expect`` says, in seconds, then what the last one took. So measurements take at most ``share`` of the
+    training time, up to the error of that expectation, which later ones wait for. Nothing more is saved up than one
+    measurement takes. At step 0 nothing has been earned, so that none is taken there. Times are measured, so the steps
     at which it measures, and with them the record, are not reproducible bit for bit.
     """
 
     share: float
     clock: Callable[[], float] = time.perf_counter
-    _since: float = field(default=0.0, init=False, repr=False)
-    _cost: float = field(default=0.0, init=False, repr=False)
+    expect: Callable[[], float] | None = None
+    _looked: float = field(default=0.0, init=False, repr=False)
+    _earned: float = field(default=0.0, init=False, repr=False)
+    _next: float | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.share, bool) or not isinstance(self.share, int | float) or not 0 < self.share <= 1:
             raise InputError(
                 f"a measurement budget of {self.share}", expected="a share of training time, at most 1, such as 0.1"
             )
-        self._since = self.clock()
+        self._looked = self.clock()
+
+    def due(self, step: int) -> bool:
+        self._earned += self.share * (self.clock() - self._looked)
+        self._looked = self.clock()
+        if self._next is None:
+            self._next = 0.0 if self.expect is None else self.expect()
+            self.spent(self.clock() - self._looked)
+        self._earned = min(self._earned, self._next)
+        return self._earned >= self._next
 
     def chooses(self, step: int) -> bool:
-        return self.share * (self.clock() - self._since) >= self._cost
+        return self.due(step)
+
+    def spent(self, seconds: float) -> None:
+        """Told of time that was not training: it earns nothing, and counts as spent."""
+        self._earned -= seconds
+        self._looked += seconds
 
     def measured(self, seconds: float) -> None:
-        self._since, self._cost = self.clock(), seconds
+        self.spent(seconds)
+        self._next = seconds
 
 
 def schedule_from(every: int | Callable[[int], bool] | None, budget: float | None) -> Schedule:

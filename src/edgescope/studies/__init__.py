@@ -6,6 +6,7 @@ from edgescope.extras import require
 
 require("studies", "studies need", "joblib", "numba", "polars")
 
+from edgescope.experiments.study_file import describe
 from edgescope.registry import Registry
 from edgescope.studies.dimension import Dimension
 from edgescope.studies.edge import Edge
@@ -13,7 +14,8 @@ from edgescope.studies.flatness import Flatness
 from edgescope.studies.geometries import Geometries
 from edgescope.studies.grokking import GrokkingStudy
 from edgescope.studies.phases import Phases
-from edgescope.studies.study import Study, StudyResult, describe, report_study, run_study
+from edgescope.studies.runner import StudyResult, report_study, run_study
+from edgescope.studies.study import Study
 from edgescope.studies.tradeoff import Tradeoff
 
 STUDIES: Registry[Study] = Registry("study")

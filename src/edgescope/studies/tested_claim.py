@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from edgescope.claims import Case, Claim, Finding, Region, Row, Scope, Status, judge
+from edgescope.claims import Answer, Case, Claim, Finding, Measured, Open, Region, Row, Scope, Status, judge
+from edgescope.experiments.selection import Selection
+from edgescope.experiments.study_run import Runs
 from edgescope.statistics.estimate import Estimate
-from edgescope.studies.selection import Selection
-from edgescope.studies.study_run import Runs
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was measured of a case: the judged quantity, others given beside it, and what to know of this case."""
-
-    estimate: Estimate
-    beside: Mapping[str, float | Estimate] | tuple[Row, ...] = ()
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Open:
-    """A case that cannot be decided: why, and what would decide it. ``value`` is shown where there is one."""
-
-    why: str
-    needs: str = ""
-    value: float = math.nan
-    beside: Mapping[str, float | Estimate] | tuple[Row, ...] = ()
-
-
-Answer = Estimate | Measured | Open | None
-"""None: the claim does not speak of this case."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -20,7 +20,7 @@ import torch
 
 from edgescope.errors import RecordError
 from edgescope.extras import require
-from edgescope.monitor import Monitor
+from edgescope.monitor import Forecast, Monitor
 from edgescope.optim import SAM, GradientFlow
 from edgescope.options import check_bool, check_folder, check_function, checked, optional
 from edgescope.progress import Progress, no_progress
@@ -53,13 +53,19 @@ class RunResult:
     seconds: float
 
 
-@checked(folder=check_folder, progress=optional(check_function), resume=check_bool)
+@checked(
+    folder=check_folder,
+    progress=optional(check_function),
+    resume=check_bool,
+    on_forecast=optional(check_function),
+)
 def train(
     config: RunConfig,
     folder: str | PathLike[str],
     progress: Progress | None = None,
     resume: bool = False,
     tags: Mapping[str, str] | None = None,
+    on_forecast: Callable[[Forecast], object] | None = None,
 ) -> RunResult:
     """Train the run described by ``config``, with its record and checkpoints in ``folder``.
 
@@ -69,7 +75,8 @@ def train(
     in the event "resumed". An ended run is left unchanged, except that it is extended if ``config`` has more
     steps than its record, and then equals a run with all steps from the start; a run that diverged or met a stop
     condition is not extended. ``progress`` is called after every step. ``tags`` are stored in a new record, as
-    :attr:`edgescope.store.Record.tags`.
+    :attr:`edgescope.store.Record.tags`. ``on_forecast`` is told before step 0 what a reading is expected to take, which
+    costs a gradient.
 
     A reading at step t describes the parameters after t steps. The run ends after ``config.steps``, when a stop
     condition is met (event "stopped"), or when it diverges: the training loss is not finite or more than 10,000 times
@@ -105,7 +112,7 @@ def train(
                 moved = f" on {now_on}, before on {before_on}" if before_on not in (None, now_on) else ""
                 record.note(run.monitor.steps, "resumed", f"continued from step {run.monitor.steps}{moved}")
                 record.set_status("running")
-            return run.run(progress or no_progress)
+            return run.run(progress or no_progress, on_forecast)
         except BaseException as error:
             with contextlib.suppress(RecordError):
                 record.end_by(error)
@@ -153,8 +160,10 @@ class _Run:
         if checkpoint is not None:
             self._load(checkpoint)
 
-    def run(self, progress: Progress) -> RunResult:
+    def run(self, progress: Progress, on_forecast: Callable[[Forecast], object] | None) -> RunResult:
         monitor, config = self.monitor, self.config
+        if on_forecast is not None and monitor.steps == 0:
+            on_forecast(monitor.forecast())
         status: Status | None = None
         with _interruptions() as interrupted:
             monitor.start()

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgescope.data import DATA
+from edgescope.experiments.dimension.runs import UNKNOWN, dimension_tasks, with_options
+from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.options import check_fields, text
 from edgescope.studies.dimension.claims import GRID_TOPICS
 from edgescope.studies.dimension.estimates import ESTIMATE_TOPICS
-from edgescope.studies.dimension.pictures import dimension_figures
-from edgescope.studies.dimension.runs import UNKNOWN, dimension_tasks, with_options
-from edgescope.studies.dimension.stack import StackTask
-from edgescope.studies.manifest import Entry, tags_of
+from edgescope.studies.dimension.figures import dimension_figures
 from edgescope.studies.sources import TUCI
 from edgescope.studies.study import Preset, Study
-from edgescope.studies.study_run import Runs
 from edgescope.studies.tested_claim import Topic
 from edgescope.sweep import Task
 
@@ -54,18 +52,6 @@ class Dimension(Study):
 
     def tasks(self, preset: Preset, seed: int) -> Sequence[Task]:
         return dimension_tasks(preset, seed, self.images, self.text)
-
-    def entries(self, tasks: Sequence[Task]) -> list[Entry]:
-        found: list[Entry] = []
-        for task in tasks:
-            if isinstance(task, StackTask):
-                found += [
-                    Entry(f"{task.name}-{cell}", f"{task.name}/{cell}", task.cell_tags(config))
-                    for cell, config in task.configurations().items()
-                ]
-            else:
-                found.append(Entry(task.name, task.name, tags_of(task)))
-        return found
 
     def figures(self, runs: Runs) -> list[Figure]:
         return dimension_figures(runs)

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgescope.experiments.edge.runs import UNKNOWN, edge_tasks
+from edgescope.experiments.preset import Preset
+from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.studies.edge.claims import TOPICS
-from edgescope.studies.edge.pictures import edge_figures
-from edgescope.studies.edge.runs import UNKNOWN, edge_tasks
+from edgescope.studies.edge.figures import edge_figures
 from edgescope.studies.sources import COHEN_2021, COHEN_2022
-from edgescope.studies.study import Preset, Study, TrainTask
-from edgescope.studies.study_run import Runs
+from edgescope.studies.study import Study
 from edgescope.studies.tested_claim import Topic
+from edgescope.sweep import TrainTask
 
 
 @dataclass(frozen=True)

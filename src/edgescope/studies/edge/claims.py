@@ -2,108 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from jaxtyping import Float
+import polars as pl
 from scipy.stats import kendalltau
 
-from edgescope.claims import Region
+from edgescope.claims import Measured, Open
+from edgescope.experiments.edge.loss_changes import LossAtEdge, loss_changes
+from edgescope.experiments.edge.sharpening import BesideFlow, beside_flow, rising_sharpness
+from edgescope.experiments.selection import Selection, tagged
+from edgescope.experiments.study_run import StudyRun
+from edgescope.experiments.threshold_series import ThresholdSeries
 from edgescope.statistics.estimate import Estimate
-from edgescope.studies.edge.loss_changes import falls_over_time, predicted_change, predicted_sign, rises_in_steps
-from edgescope.studies.selection import Item, Selection, run_tagged, tagged
-from edgescope.studies.sources import COHEN_2021, COHEN_2022
-from edgescope.studies.study_run import Runs, StudyRun
-from edgescope.studies.tested_claim import Measured, Open, TestedClaim, Topic, claim
-from edgescope.studies.threshold_series import ThresholdSeries
+from edgescope.studies.stated_claim import stated_claim
+from edgescope.studies.tested_claim import Topic
 
-SETTLED = Region.around(1.0, 0.10)
-PLATEAU = (
-    "10%, the tolerance of Matveev et al. 2025, claim 2; the plateaus in the figures of Cohen et al. 2021 lie "
-    "between 0.98 and 1.10"
-)
-TIME_MEAN = (
-    "The mean of all readings from the first one at or above the threshold, with an interval that takes their "
-    "autocorrelation into account. A run that never arrives, or has fewer than 20 readings from then on, is open."
-)
-RISE = (
-    "Between the lowest sharpness before arrival at the threshold and arrival. A run that starts so close to its "
-    "threshold that there is no such span is open."
-)
+DESCENT = tagged(method="gd")
 
 
-def before_arrival(run: StudyRun) -> Float[np.ndarray, " n"]:
-    """The readings of the sharpness from the lowest one before arrival at the threshold up to arrival."""
-    _, sharpness = run.record.series("sharpness", "1")
-    end = ThresholdSeries.of(run).arrival
-    before = sharpness[: end + 1] if end is not None else sharpness
-    return before[int(np.argmin(before)) :]
-
-
-@claim(
-    "edge.sharpens",
-    sentence="Before it reaches the threshold the sharpness rises (progressive sharpening)",
-    source=COHEN_2021,
-    quantity="sharpness at arrival over the lowest before",
-    region=(1.2, np.inf),
-    origin="ours: the paper says that it rises, without a number",
-    each=tagged(method="gd"),
-    figure="sharpness",
-    how=RISE,
-)
+@stated_claim("edge.sharpens", each=DESCENT)
 def sharpens(run: StudyRun) -> Estimate | Open:
-    rising = before_arrival(run)
+    rising = rising_sharpness(run)
     if len(rising) <= 3:
         return Open("starts too close to its threshold", "a smaller learning rate", float(rising[-1] / rising[0]))
     return Estimate.exact(rising[-1] / rising[0])
 
 
-@claim(
-    "edge.sharpens-steadily",
-    sentence="The sharpness rises steadily on its way to the threshold",
-    source=COHEN_2021,
-    quantity="Kendall's τ of sharpness and step before arrival",
-    region=(0.5, 1.0),
-    origin="ours: the paper shows curves, without a number",
-    each=tagged(method="gd"),
-    figure="sharpness",
-    how=RISE,
-)
+@stated_claim("edge.sharpens-steadily", each=DESCENT)
 def sharpens_steadily(run: StudyRun) -> Estimate | Open:
-    rising = before_arrival(run)
+    rising = rising_sharpness(run)
     if len(rising) <= 3:
         return Open("starts too close to its threshold", "a smaller learning rate")
     return Estimate.exact(kendalltau(np.arange(len(rising)), rising).statistic)
 
 
-@dataclass(frozen=True)
-class BesideFlow:
-    """A run of gradient descent, and gradient flow from the same parameters."""
-
-    descent: StudyRun
-    flow: StudyRun
-
-
-def _beside_flow(runs: Runs) -> list[Item[BesideFlow]]:
-    flow = run_tagged(runs, method="flow")
-    if flow is None:
-        return []
-    found = tagged(method="gd", network=flow.tags["network"])(runs)
-    return [Item(item.name, BesideFlow(item.value, flow), item.factors) for item in found]
-
-
-@claim(
-    "edge.flow-sharpens-further",
-    sentence="Gradient flow, which has no threshold, sharpens past the values at which gradient descent stays",
-    source=COHEN_2021,
-    quantity="largest sharpness of gradient flow over 2/η",
-    region=(1.1, np.inf),
-    origin="ours: beyond the 10% within which gradient descent settles",
-    each=Selection(_beside_flow),
-    figure="sharpness",
-    how="Gradient flow starts from the same parameters and is integrated by an adaptive Runge-Kutta method whose step "
-    "is bounded by the sharpness. A run of gradient descent that never arrives at 2/η is open.",
-)
+@stated_claim("edge.flow-sharpens-further", each=Selection(beside_flow))
 def flow_sharpens_further(pair: BesideFlow) -> Measured | Open:
     highest = float(pair.flow.record.series("sharpness", "1")[1].max())
     ratio = highest * float(pair.descent.record.config["lr"]) / 2
@@ -113,62 +45,59 @@ def flow_sharpens_further(pair: BesideFlow) -> Measured | Open:
     return Measured(Estimate.exact(ratio), {"sharpness over 2/η of gradient descent, mean": series.mean})
 
 
-def _settles(method: str, id: str, sentence: str, source: str, figure: str) -> TestedClaim[ThresholdSeries]:
-    @claim(
-        id,
-        sentence=sentence,
-        source=source,
-        quantity="mean over time of sharpness over threshold",
-        region=SETTLED,
-        origin=PLATEAU,
-        each=tagged(method=method).map(ThresholdSeries.of),
-        figure=figure,
-        how=TIME_MEAN,
-    )
-    def settles(series: ThresholdSeries) -> Measured | Estimate | Open:
-        mean = series.mean_after_arrival()
-        if isinstance(mean, Open):
-            return mean
-        after = series.after
-        return Measured(mean, {"lowest": float(after.min()), "highest": float(after.max())})
-
-    return settles
+def settles(series: ThresholdSeries) -> Measured | Open:
+    """The mean over time from arrival on, with the lowest and the highest value."""
+    mean = series.mean_after_arrival()
+    if isinstance(mean, Open):
+        return mean
+    return Measured(mean, {"lowest": float(series.after.min()), "highest": float(series.after.max())})
 
 
-gd_settles = _settles(
-    "gd",
-    "edge.gd-settles",
-    "Under gradient descent the sharpness settles at 2/η, for every learning rate and both networks",
-    COHEN_2021,
-    "settled",
+SETTLING = tuple(
+    stated_claim(f"edge.{method}-settles", each=tagged(method=method).map(ThresholdSeries.of))(settles)
+    for method in ("gd", "polyak", "nesterov", "rmsprop", "adam")
 )
-polyak_settles = _settles(
-    "polyak", "edge.polyak-settles", "Under Polyak momentum it settles at (2 + 2β)/η", COHEN_2021, "optimizers"
-)
-nesterov_settles = _settles(
-    "nesterov",
-    "edge.nesterov-settles",
-    "Under Nesterov momentum it settles at (2 + 2β)/((1 + 2β) η)",
-    COHEN_2021,
-    "optimizers",
-)
-rmsprop_settles = _settles(
-    "rmsprop",
-    "edge.rmsprop-settles",
-    "Under RMSProp the sharpness in the metric of the preconditioner settles at 2/η",
-    COHEN_2022,
-    "optimizers",
-)
-adam_settles = _settles(
-    "adam",
-    "edge.adam-settles",
-    "Under Adam the sharpness in the metric of the preconditioner settles at 38/η",
-    COHEN_2022,
-    "optimizers",
-)
+
+
+@stated_claim("edge.loss-rises-in-steps", each=DESCENT.map(LossAtEdge.of))
+def rises_in_steps(loss: LossAtEdge) -> Measured | Open:
+    if loss.missing:
+        return loss.missing
+    rising = np.diff(loss.after) > 0
+    share = Estimate.exact(rising[len(rising) // 2 :].mean())
+    return Measured(share, {"the same before arrival": float((np.diff(loss.before) > 0).mean())})
+
+
+@stated_claim("edge.loss-falls-over-time", each=DESCENT.map(LossAtEdge.of))
+def falls_over_time(loss: LossAtEdge) -> Estimate | Open:
+    if loss.missing:
+        return loss.missing
+    span = max(20, len(loss.after) // 10)
+    return Estimate.exact(np.median(loss.after[-span:]) / np.median(loss.after[:span]))
+
+
+NO_STEP = Open("no step whose change is beyond rounding", "steps earlier in training")
+
+
+@stated_claim("edge.loss-change-predicted", each=DESCENT.map(loss_changes))
+def predicted_change(table: pl.DataFrame) -> Measured | Open:
+    if table.is_empty():
+        return NO_STEP
+    error = ((table["predicted"] - table["measured"]).abs() / table["measured"].abs()).to_numpy()
+    beside = {"steps compared": float(len(error)), "median": float(np.median(error))}
+    return Measured(Estimate.exact(np.quantile(error, 0.9)), beside)
+
+
+@stated_claim("edge.loss-change-sign", each=DESCENT.map(loss_changes))
+def predicted_sign(table: pl.DataFrame) -> Measured | Open:
+    if table.is_empty():
+        return NO_STEP
+    right = ((table["measured"] > 0) == (table["smoothness"] > 1)).mean()
+    return Measured(Estimate.exact(float(right)), {"steps compared": float(len(table))})  # type: ignore[arg-type]
+
 
 TOPICS = (
     Topic("On the way to the threshold", (sharpens, sharpens_steadily, flow_sharpens_further)),
-    Topic("At the threshold", (gd_settles, polyak_settles, nesterov_settles, rmsprop_settles, adam_settles)),
+    Topic("At the threshold", SETTLING),
     Topic("What the loss does there", (rises_in_steps, falls_over_time, predicted_change, predicted_sign)),
 )

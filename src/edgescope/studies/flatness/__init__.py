@@ -6,19 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgescope.experiments.flatness.runs import UNKNOWN, flatness_tasks
+from edgescope.experiments.preset import Preset
+from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.options import check_fields
+from edgescope.studies.flatness.figures import flatness_figures
 from edgescope.studies.flatness.generalization import GENERALIZATION
 from edgescope.studies.flatness.least_trace import LEAST_TRACE
 from edgescope.studies.flatness.other_minimizers import OTHER_MINIMIZERS
-from edgescope.studies.flatness.pictures import flatness_figures
-from edgescope.studies.flatness.runs import UNKNOWN, flatness_tasks
 from edgescope.studies.flatness.sample_complexity import SAMPLE_COMPLEXITY
-from edgescope.studies.flatness.seed_runs import WEN
-from edgescope.studies.flatness.user_problem import USER_PROBLEM
+from edgescope.studies.flatness.user_network import USER_NETWORK
 from edgescope.studies.flatness.with_bias import WITH_BIAS
-from edgescope.studies.study import Preset, Study
-from edgescope.studies.study_run import Runs
+from edgescope.studies.study import Study
 from edgescope.studies.tested_claim import Topic
 from edgescope.sweep import Task
 from edgescope.training import RunConfig
@@ -43,14 +43,16 @@ class Flatness(Study):
         "with three layers are narrower than the paper's 500, and most runs shorter than its 1e5 epochs. Then SAM on a "
         "network of the user's choice: does it flatten it, and did the test error follow?"
     )
-    paper: ClassVar[str] = f"{WEN}; Foret et al. 2021 (arXiv 2010.01412); Dinh et al. 2017 (arXiv 1703.04933)"
+    paper: ClassVar[str] = (
+        "Wen, Li, Ma 2023 (arXiv 2307.11007); Foret et al. 2021 (arXiv 2010.01412); Dinh et al. 2017 (arXiv 1703.04933)"
+    )
     topics: ClassVar[Sequence[Topic]] = (
         Topic("Which networks generalize under 1-SAM", GENERALIZATION),
         Topic("Networks with bias: flatter and worse", WITH_BIAS),
         Topic("The least trace", LEAST_TRACE),
         Topic("Other minimizers, and whether flatness explains the error", OTHER_MINIMIZERS),
         Topic("How many samples are enough", SAMPLE_COMPLEXITY),
-        Topic("The network of the user's choice", USER_PROBLEM),
+        Topic("The network of the user's choice", USER_NETWORK),
     )
     unknown: ClassVar[tuple[str, ...]] = UNKNOWN
 

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgescope.experiments.geometries.runs import BELOW, UNKNOWN, geometry_tasks
+from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.studies.geometries.beside_sharpness import EIGENVALUES_AND_OUTPUTS, TAYLOR_MODEL
+from edgescope.studies.geometries.figures import geometry_figures
 from edgescope.studies.geometries.hovering import HOVERING
 from edgescope.studies.geometries.identities import IDENTITIES, QUADRATICS
-from edgescope.studies.geometries.other_methods import CHEN, OTHER_METHODS
-from edgescope.studies.geometries.pictures import geometry_figures
-from edgescope.studies.geometries.runs import BELOW, UNKNOWN, geometry_tasks
-from edgescope.studies.sources import ISLAMOV
+from edgescope.studies.geometries.other_methods import OTHER_METHODS
+from edgescope.studies.sources import CHEN, ISLAMOV
 from edgescope.studies.study import Preset, Study
-from edgescope.studies.study_run import Runs
 from edgescope.studies.tested_claim import Topic
 from edgescope.sweep import Task
 

@@ -7,38 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgescope.claims import Measured, Open
 from edgescope.errors import InputError
+from edgescope.experiments.geometries.descents import Descent, descents
+from edgescope.experiments.selection import Item, Selection
+from edgescope.experiments.study_run import Runs
+from edgescope.experiments.threshold_series import AT_LEAST
 from edgescope.statistics.estimate import Estimate
 from edgescope.statistics.kendall import kendall
 from edgescope.statistics.means import time_mean
-from edgescope.studies.geometries.descents import Descent, descents
 from edgescope.studies.geometries.hovering import METHODS
-from edgescope.studies.selection import Item, Selection
-from edgescope.studies.sources import ISLAMOV
-from edgescope.studies.study_run import Runs
-from edgescope.studies.tested_claim import Measured, Open, claim
-from edgescope.studies.threshold_series import AT_LEAST
-
-DIVERGED = 100.0
-"""The largest loss ahead over the present one beyond which a model, or a network, is said to diverge."""
+from edgescope.studies.stated_claim import stated_claim
 
 WINDOW = 10
 """Steps over which the cosine of output changes is averaged to say that outputs oscillate."""
 
 
-@claim(
-    "geometries.plain-eigenvalue",
-    sentence="Under Linf and Spectral descent the largest eigenvalue of the Hessian stays far below 2/η",
-    source=ISLAMOV,
-    quantity="largest eigenvalue over 2/η, the largest of all readings after S crossed",
-    region=(-np.inf, 0.5),
-    origin="the tolerance given with the claim: less than half",
-    status="second hand",
-    each=descents(method=("linf", "spectral")),
-    figure="plain-mlp",
-    how="The paper's networks are ResNet20 and VGG11 on CIFAR-10; these are small tanh networks (in the preset full a "
-    "small residual network too) on Fashion-MNIST images and a transformer on a text.",
-)
+@stated_claim("geometries.plain-eigenvalue", each=descents(method=("linf", "spectral")))
 def plain_eigenvalue(run: Descent) -> Estimate | Open:
     return run.not_at_edge or Estimate.exact(run.plain)
 
@@ -57,19 +42,7 @@ def _beside_descent(runs: Runs) -> list[Item[BesideDescent]]:
     return [Item(i.name, BesideDescent(i.value, plain.get(i.factors["network"])), i.factors) for i in found]
 
 
-@claim(
-    "geometries.outputs-oscillate-first",
-    sentence="Under Linf and Spectral descent the outputs oscillate before S reaches 2/η",
-    source=ISLAMOV,
-    quantity="steps from the onset of oscillation to the crossing of S",
-    region=(1, np.inf),
-    origin="the order of the two events; the definition of oscillation is ours",
-    status="second hand",
-    unit="steps",
-    each=Selection(_beside_descent),
-    how=f"Outputs oscillate from the first {WINDOW} steps whose mean cosine between successive output changes is "
-    "negative. Gradient descent on the same network is given for comparison and not judged.",
-)
+@stated_claim("geometries.outputs-oscillate-first", each=Selection(_beside_descent))
 def outputs_oscillate_first(pair: BesideDescent) -> Measured | Open:
     onset, crossing = pair.run.oscillates(WINDOW), pair.run.crossing
     if math.isnan(crossing):
@@ -81,24 +54,7 @@ def outputs_oscillate_first(pair: BesideDescent) -> Measured | Open:
     return Measured(Estimate.exact(crossing - onset), beside)
 
 
-SEVERAL = (
-    "Eigenvalues of the Hessian above 2/η, of the four largest, at measurements of gradient descent after crossing; in "
-    "other norms unstable directions cannot be counted."
-)
-
-
-@claim(
-    "geometries.several-directions",
-    sentence="At the edge several directions are unstable at once",
-    source=ISLAMOV,
-    quantity="mean number of eigenvalues above 2/η",
-    region=(1.0, 4.0),
-    origin="ours: the paper's statement is qualitative",
-    status="second hand",
-    each=descents(method="gd"),
-    figure="plain-mlp",
-    how=SEVERAL,
-)
+@stated_claim("geometries.several-directions", each=descents(method="gd"))
 def several_directions(run: Descent) -> Measured | Open:
     if run.not_at_edge:
         return run.not_at_edge
@@ -106,18 +62,7 @@ def several_directions(run: Descent) -> Measured | Open:
     return Measured(time_mean(count), {"mean of S over 2/η": run.sharpness.mean})
 
 
-@claim(
-    "geometries.more-directions-higher-sharpness",
-    sentence="S lies slightly above 2/η because several directions are unstable: the more there are, the higher it is",
-    source=ISLAMOV,
-    quantity="Kendall's τ of S and the number of eigenvalues above 2/η",
-    region=(0.3, 1.0),
-    origin="ours: the paper's statement is qualitative",
-    status="second hand",
-    each=descents(method="gd"),
-    figure="plain-mlp",
-    how=f"{SEVERAL} The interval is that of the bootstrap over readings.",
-)
+@stated_claim("geometries.more-directions-higher-sharpness", each=descents(method="gd"))
 def more_directions_higher_sharpness(run: Descent) -> Estimate | Open:
     count, excess = run.unstable_directions()
     if len(count) < AT_LEAST:
@@ -129,66 +74,23 @@ def more_directions_higher_sharpness(run: Descent) -> Estimate | Open:
     return Estimate(found.value, min(found.low, found.value), max(found.high, found.value), len(count), "readings")
 
 
-AHEAD = (
-    "Model and network take the same steps of the same method from the last point of the run, as many as its measure "
-    "quadratic_model says. The claim speaks of runs whose S, from below, is at or above the threshold at that point."
-)
-
-
 def _ahead(run: Descent, which: int) -> Estimate | None:
     largest = run.ahead[which]
     return Estimate.exact(largest) if run.ends_at_edge and not math.isnan(run.ahead[0]) else None
 
 
-@claim(
-    "geometries.model-diverges",
-    sentence="From a point at the edge the quadratic Taylor model diverges",
-    source=ISLAMOV,
-    quantity="largest loss ahead on the model over the present loss",
-    region=(DIVERGED, np.inf),
-    origin="ours: the paper's statement is qualitative",
-    status="second hand",
-    each=descents(method=tuple(METHODS)),
-    figure="model-mlp",
-    how=AHEAD,
-)
+@stated_claim("geometries.model-diverges", each=descents(method=METHODS))
 def model_diverges(run: Descent) -> Estimate | None:
     return _ahead(run, 0)
 
 
-@claim(
-    "geometries.network-does-not-diverge",
-    sentence="From the same point the network does not diverge",
-    source=ISLAMOV,
-    quantity="largest loss ahead on the network over the present loss",
-    region=(-np.inf, DIVERGED),
-    origin="ours: the paper's statement is qualitative",
-    status="second hand",
-    each=descents(method=tuple(METHODS)),
-    figure="model-mlp",
-    how=AHEAD,
-)
+@stated_claim("geometries.network-does-not-diverge", each=descents(method=METHODS))
 def network_does_not_diverge(run: Descent) -> Estimate | None:
     return _ahead(run, 1)
 
 
-BRACKET = (
-    "The interval goes from the value from below to the certificate, so that a case holds or fails whatever the search "
-    "for the maximum missed. The error of λ is added to it. Where S is positive."
-)
-
-
-@claim(
-    "geometries.sharpness-above-eigenvalue",
-    sentence="In the Linf and Spectral norms S is at least the largest eigenvalue λ",
-    source="derived from the inequalities of the norms",
-    quantity="smallest S/λ of all readings",
-    region=(1.0, np.inf),
-    origin="derived: the unit ball of the norm holds the Euclidean one",
-    status="derived",
-    each=descents(method=("linf", "sign", "spectral", "spectral-normalized")),
-    figure="plain-mlp",
-    how=BRACKET,
+@stated_claim(
+    "geometries.sharpness-above-eigenvalue", each=descents(method=("linf", "sign", "spectral", "spectral-normalized"))
 )
 def sharpness_above_eigenvalue(run: Descent) -> Measured | Open:
     lower, upper, plain, slack = run.against_eigenvalue()
@@ -200,18 +102,7 @@ def sharpness_above_eigenvalue(run: Descent) -> Measured | Open:
     )
 
 
-@claim(
-    "geometries.sharpness-below-eigenvalue",
-    sentence="In the block norm S is at most the largest eigenvalue λ",
-    source="derived from the inequalities of the norms",
-    quantity="largest S/λ of all readings",
-    region=(-np.inf, 1.0),
-    origin="derived: the unit ball of the norm lies in the Euclidean one",
-    status="derived",
-    each=descents(method="blocks"),
-    figure="plain-mlp",
-    how=f"{BRACKET} The certificate is precise to 0.1%, which is taken off.",
-)
+@stated_claim("geometries.sharpness-below-eigenvalue", each=descents(method="blocks"))
 def sharpness_below_eigenvalue(run: Descent) -> Measured | Open:
     lower, upper, plain, slack = run.against_eigenvalue()
     if not lower.size:

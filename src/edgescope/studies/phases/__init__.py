@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgescope.experiments.phases.runs import phase_tasks
+from edgescope.experiments.preset import Preset
+from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.studies.phases import (
     claims_addition,
@@ -18,10 +21,7 @@ from edgescope.studies.phases import (
     claims_transitions,
 )
 from edgescope.studies.phases.figures import phase_figures
-from edgescope.studies.phases.readings import ERSOY
-from edgescope.studies.phases.runs import phase_tasks
-from edgescope.studies.study import Preset, Study
-from edgescope.studies.study_run import Runs
+from edgescope.studies.study import Study
 from edgescope.studies.tested_claim import Topic
 from edgescope.sweep import Task
 
@@ -41,7 +41,7 @@ class Phases(Study):
         "Every mean time, slope and rate stands with its 95% interval, from a likelihood that counts runs that did not "
         "escape with the time they were watched."
     )
-    paper: ClassVar[str] = ERSOY
+    paper: ClassVar[str] = "Ersoy and Wiesner 2026 (arXiv 2606.17120)"
     topics: ClassVar[Sequence[Topic]] = (
         Topic("Transitions in weight decay", claims_transitions.CLAIMS),
         Topic("States and their loss", claims_states.CLAIMS),

@@ -5,19 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from edgescope.claims import Region
+from edgescope.claims import Answer, Measured, Open
+from edgescope.experiments.phases.batch_traps import BATCHES_AN_EPOCH, BRIEF, SAMPLES
+from edgescope.experiments.phases.escape_estimates import escapes_expected, slope, time_ratio, with_rows
+from edgescope.experiments.phases.escape_levels import Level, escapes, levels_of
+from edgescope.experiments.phases.readings import Piece, pieces_of
+from edgescope.experiments.selection import Item, Selection, tagged, whole
+from edgescope.experiments.study_run import StudyRun
 from edgescope.statistics.estimate import Estimate
 from edgescope.statistics.means import sample_mean
-from edgescope.studies.phases.claims_escape import CENSORED, mode_of
-from edgescope.studies.phases.intervals import EPOCHS, escapes_expected, slope, time_ratio, with_rows
-from edgescope.studies.phases.readings import ERSOY, REPLICATION, Level, Piece, escapes, levels_of, pieces_of
-from edgescope.studies.phases.traps import BATCHES_AN_EPOCH, SAMPLES
-from edgescope.studies.selection import Item, Selection, tagged, whole
-from edgescope.studies.study_run import StudyRun
-from edgescope.studies.tested_claim import Answer, Measured, Open, claim
-
-BRIEF = 1000
-"""Epochs below which a trap has been held too briefly to be converged."""
+from edgescope.studies.phases.claims_escape import mode_of
+from edgescope.studies.stated_claim import stated_claim
 
 MOST = math.log(2)
 """Escapes of a network that are expected in the time in which half of all networks escape."""
@@ -53,23 +51,7 @@ def _number(trials: Sequence[Piece]) -> Answer:
     return Measured(Estimate.exact(counted["escaped"]), counted) if counted["trapped"] else Open(NO_TRAP, LONGER)
 
 
-PROTOCOL = (
-    "Trapped at decay 0.38 for 2,000 epochs, then released to 0.32, 0.25 and 0.03, with batches of 64, fresh or of 512 "
-    "whitened samples. Wang and Jacot 2023 (arXiv 2305.16038) prove for a similar problem that there is no escape. "
-    "Samples that escaped in the paper need not have been trapped: their own critical decay may lie above."
-)
-
-
-@claim(
-    "phases.batches-escape-in-time",
-    sentence=f"Most networks escape upwards from the trap by mini-batch noise within {EPOCHS:,} epochs",
-    source=f"{ERSOY}, claim 2 and its Kramers picture",
-    quantity=f"escapes expected of a trapped network in {EPOCHS:,} epochs",
-    region=(MOST, math.inf),
-    origin="the paper: half of all networks escape in the time in which ln 2 escapes are expected",
-    each=_protocols(brief=False), figure="null",
-    how=f"{PROTOCOL} The interval is Garwood's for the number of escapes in the epochs that all networks were watched.",
-)  # fmt: skip
+@stated_claim("phases.batches-escape-in-time", each=_protocols(brief=False))
 def escape_in_time(trials: list[Piece]) -> Answer:
     counted = _counted(trials)
     if not counted["trapped"]:
@@ -78,29 +60,15 @@ def escape_in_time(trials: list[Piece]) -> Answer:
     return with_rows(answer, counted)
 
 
-@claim(
-    "phases.batches-escape-at-all",
-    sentence="Mini-batch descent escapes upwards from a converged trap, as grokking does",
-    source=f"{ERSOY}, claim 2 and its Kramers picture",
-    quantity="trapped networks that escaped while they were watched",
-    region=(2, math.inf), origin="ours: two, since a single one may not have been trapped for good",
-    each=whole("all converged traps", kind="traps"), scope="some", figure="null", how=PROTOCOL,
-)  # fmt: skip
+@stated_claim("phases.batches-escape-at-all", each=whole("all converged traps", kind="traps"))
 def escape_at_all(runs: list[StudyRun]) -> Answer:
     return _number([p for run in runs for p in pieces_of(run, "null") if p["held"] >= BRIEF])
 
 
-@claim(
+@stated_claim(
     "phases.biases-help",
-    sentence="Biases help mini-batch descent out of the trap",
-    source="an independent check of ours by automatic differentiation",
-    quantity=f"escapes expected of a trapped network with biases in {EPOCHS:,} epochs",
-    region=(MOST, math.inf), origin="ours: as many as the paper's picture needs",
     each=tagged(kind="biases").expand(lambda run: [Item("networks with biases", pieces_of(run, "biases"))]),
-    status="ours", scope="some",
-    how="Layers of torch's own, signals 0.9 and 0.65, trapped at decay 0.38, then at 0.15, batches of 64 of 512 "
-    "whitened samples. An earlier replication saw none of 6 escape.",
-)  # fmt: skip
+)
 def biases_help(pieces: list[Piece]) -> Answer:
     kinds = {"with" if p["biases"] else "without": p for p in pieces}
     names = {"trapped": "trapped", "escaped": "escaped", "largest": "largest second singular value"}
@@ -112,46 +80,18 @@ def biases_help(pieces: list[Piece]) -> Answer:
     return with_rows(escapes_expected(found["escaped"], epochs, MOST), beside)
 
 
-@claim(
-    "phases.noise-vanishes-with-mode",
-    sentence="The noise of an unlearned mode vanishes with it, so that the trap only deepens",
-    source="derived here: gradient noise carries w^(D-1)",
-    quantity="rate at which the second singular value falls in the trap / (3 decay)",
-    region=Region.around(1, 0.05),
-    origin="derived: exp(-3 decay t) is the fall by weight decay alone; 5% for the fit",
-    each=_protocols(brief=False), status="derived", scope="average", figure="null",
-    how="Median over networks, fitted from 1e-3 to 1e-13, under batches of 64: noise and gradient add nothing. The "
-    "quasi-potential, the integral of dE/T(w), diverges at zero.",
-)  # fmt: skip
+@stated_claim("phases.noise-vanishes-with-mode", each=_protocols(brief=False))
 def noise_vanishes(trials: list[Piece]) -> Answer:
     rates = [p["fall"] / (-3 * p.record.config["trap"]) for p in trials if "fall" in p.values]
     return sample_mean(rates, "trials") if rates else Open("no fall below 1e-3 was seen in the trap", "a longer trap")
 
 
-@claim(
-    "phases.brief-traps-learn-again",
-    sentence="Networks trapped too briefly learn again from the weights that are left, which looks like escape",
-    source=REPLICATION,
-    quantity="networks with a second singular value below 1e-3 that learn again",
-    region=(1, math.inf), origin="ours: one shows it; the earlier replication had 6 of 40",
-    each=_protocols(brief=True), status="ours", scope="some",
-    how="The same protocol with a shorter trap, then decay 0.03. Without noise a mode learns again while its weight "
-    "is above decay / signal.",
-)  # fmt: skip
+@stated_claim("phases.brief-traps-learn-again", each=_protocols(brief=True))
 def learn_again(trials: list[Piece]) -> Answer:
     return _number(trials)
 
 
-@claim(
-    "phases.batches-lose-features",
-    sentence="Downwards mini-batch noise alone loses a feature, with the predicted slope",
-    source="derived here: T(w) of mini-batch noise",
-    quantity="slope of ln(mean time) against batch/lr, over the integral of |dE|/T(w)",
-    region=Region.around(1, 0.15), origin="ours: corrections to an escape at finite noise",
-    each=escapes(series="down"), status="derived", figure="batches",
-    how=f"Rank 2 to 1, signal 0.8, decay 0.33, fresh batches of 5 and more. {CENSORED} Features are lost by this "
-    "noise, none is gained.",
-)  # fmt: skip
+@stated_claim("phases.batches-lose-features", each=escapes(series="down"))
 def lose_features(run: StudyRun) -> Answer:
     theory = float(mode_of(run).descent_slope(run.record.config["decay"]))
     return with_rows(slope([level for level in levels_of(run) if level.batch >= 5], theory), {"closed form": theory})
@@ -164,19 +104,9 @@ def _same_noise(run: StudyRun) -> list[Item[tuple[Level, Level]]]:
     return [Item(f"batch/lr = {at:g}", (pair[0], pair[-1])) for at, pair in found.items() if len(pair) > 1]
 
 
-@claim(
-    "phases.only-batch-over-rate-counts",
-    sentence="Only batch/lr counts: mean times at the same ratio agree",
-    source="derived here: T(w) of mini-batch noise",
-    quantity="mean time (steps times learning rate) / that with learning rate and batch twice as large",
-    region=(0.75, 4 / 3), origin="ours: 25% for learning rates that are not small",
-    each=escapes(series="rates").expand(_same_noise), status="derived", figure="batches",
-    how="The same networks, learning rate and batch size doubled together.",
-)  # fmt: skip
+@stated_claim("phases.only-batch-over-rate-counts", each=escapes(series="rates").expand(_same_noise))
 def same_noise(pair: tuple[Level, Level]) -> Answer:
     return time_ratio(pair[0].times, pair[1].times)
 
 
-CLAIMS = (
-    escape_in_time, escape_at_all, biases_help, noise_vanishes, learn_again, lose_features, same_noise,
-)  # fmt: skip
+CLAIMS = (escape_in_time, escape_at_all, biases_help, noise_vanishes, learn_again, lose_features, same_noise)

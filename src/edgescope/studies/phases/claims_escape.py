@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
-from edgescope.claims import Region
+from edgescope.claims import Answer, Measured, Open
+from edgescope.experiments.phases.escape_estimates import exponent, mean_time, slope, time_ratio, with_rows
+from edgescope.experiments.phases.escape_levels import Level, coldest, escapes, levels_of
+from edgescope.experiments.selection import Item, tagged, whole
+from edgescope.experiments.study_run import StudyRun
 from edgescope.phases import EscapeTimes
-from edgescope.studies.phases.intervals import exponent, mean_time, slope, time_ratio, with_rows
-from edgescope.studies.phases.readings import KRAMERS, REPLICATION, Level, coldest, escapes, levels_of
-from edgescope.studies.selection import Item, tagged, whole
-from edgescope.studies.study_run import StudyRun
-from edgescope.studies.tested_claim import Answer, Measured, Open, TestedClaim, claim
+from edgescope.studies.stated_claim import stated_claim
 from edgescope.theory.deep_linear import Mode
 
 COLD = 4
@@ -20,8 +21,6 @@ COLD = 4
 
 SAME = 0.0014
 """The temperature at which networks of different width are compared."""
-
-CENSORED = "Replicas that did not escape count with the time that they were watched."
 
 
 def mode_of(run: StudyRun) -> Mode:
@@ -34,34 +33,19 @@ def barrier_of(run: StudyRun) -> float:
     return float(mode_of(run).barrier_up(run.record.config["decay"]))
 
 
-@claim(
+@stated_claim(
     "phases.kramers-time",
-    sentence="Chains under Langevin noise escape after the time of Kramers and Langer",
-    source=KRAMERS,
-    quantity="mean time of escape / closed form",
-    region=(0.85, 1.25), origin="ours: corrections of the order of T over the barrier, and of the learning rate",
     each=escapes(series="chain").expand(
         lambda run: [Item(f"T = {level.temperature:g}", (level, run)) for level in levels_of(run)]
     ),
-    status="derived", figure="langevin",
-    how=f"Chains of three scalars, signal 1, decay 0.3; by the likelihood of exponential times. {CENSORED}",
-)  # fmt: skip
+)
 def kramers_time(level: tuple[Level, StudyRun]) -> Answer:
     one, run = level
     theory = float(mode_of(run).kramers_time(run.record.config["decay"], one.temperature))
     return with_rows(mean_time(one.times, theory), {"closed form": theory})
 
 
-@claim(
-    "phases.arrhenius-slope",
-    sentence="The logarithm of the escape time of chains rises with 1/T by the height of the barrier (Arrhenius)",
-    source=KRAMERS,
-    quantity="slope of ln(mean time) against 1/T, over the barrier",
-    region=Region.around(1, 0.05), origin="ours: corrections of the order of T over the barrier",
-    each=escapes(series="chain"), status="derived", figure="langevin",
-    how="Maximum likelihood of exponential times. The paper adds an entropic prefactor that does not depend on T: such "
-    "a factor cannot change a slope, and here none is needed.",
-)  # fmt: skip
+@stated_claim("phases.arrhenius-slope", each=escapes(series="chain"))
 def arrhenius_slope(run: StudyRun) -> Answer:
     levels, barrier = levels_of(run), barrier_of(run)
     found = slope(levels, barrier)
@@ -74,18 +58,12 @@ def arrhenius_slope(run: StudyRun) -> Answer:
     return Measured(found, beside)
 
 
-@claim(
+@stated_claim(
     "phases.escape-without-memory",
-    sentence="Escape has no memory: cold escape times are distributed exponentially",
-    source=KRAMERS,
-    quantity="exponent of a Weibull law, at the coldest level with ten escapes or more",
-    region=(0.8, 1.25), origin="ours: 1 is an exponential law; what a barrier of only a few T leaves",
     each=tagged(kind="escapes", series=("chain", "cold", "down")).expand(
         lambda run: [Item(f"{run.tags['model']}, {run.tags['noise']}", run)]
     ),
-    status="derived", figure="distributions",
-    how=f"By likelihood. {CENSORED} Exponents above 1 are a lag before the first escape.",
-)  # fmt: skip
+)
 def without_memory(run: StudyRun) -> Answer:
     level = coldest(run)
     if level is None:
@@ -95,19 +73,9 @@ def without_memory(run: StudyRun) -> Answer:
     return with_rows(exponent(times), {"escapes": float(times.escapes), "standard deviation / mean": spread})
 
 
-def _network_slope(id: str, sentence: str, source: str, melts: bool, origin: str, how: str) -> TestedClaim[StudyRun]:
-    """A claim about the slope over the barrier of a chain, or over what entropy leaves of it where that ``melts``."""
+def _network_slope(*, melts: bool) -> Callable[[StudyRun], Answer]:
+    """The slope over the barrier of a chain, or over what entropy leaves of it where that ``melts``."""
 
-    @claim(
-        id,
-        sentence=sentence,
-        source=source,
-        quantity=f"slope of ln(mean time) against 1/T, over {'barrier - (h-1) T' if melts else 'barrier of a chain'}",
-        region=(0.75, 1.25) if melts else (-math.inf, 1), origin=origin, each=escapes(series="cold"),
-        status="ours" if melts else "derived", figure="langevin",
-        how="Signals 0.9 and 0.8; the four coldest temperatures at which two replicas or more escaped, T their mean. "
-        + how,
-    )  # fmt: skip
     def network_slope(run: StudyRun) -> Answer:
         levels = [level for level in levels_of(run) if level.times.escapes >= 2][-COLD:]
         if len(levels) < COLD:
@@ -120,20 +88,8 @@ def _network_slope(id: str, sentence: str, source: str, melts: bool, origin: str
     return network_slope
 
 
-entropy_lowers = _network_slope(
-    "phases.entropy-lowers-barrier",
-    "Networks escape from rank 1 to 2 under Langevin noise, over a barrier that entropy lowers",
-    "derived here; the entropic correction of Ersoy and Wiesner 2026 has the other sign", melts=False,
-    origin="derived: below the barrier",
-    how="The saddle is a manifold that grows with the width, so that it is wider than that of a chain.",
-)  # fmt: skip
-entropy_slope = _network_slope(
-    "phases.entropy-slope",
-    "For networks of width h the slope of ln(escape time) against 1/T is the barrier less (h-1) T",
-    "a heuristic of ours, from a prefactor of order T^(h-1)", melts=True,
-    origin="ours: the accuracy of a heuristic",
-    how="Where (h-1) T is as large as half the barrier the heuristic must break down.",
-)  # fmt: skip
+entropy_lowers = stated_claim("phases.entropy-lowers-barrier", each=escapes(series="cold"))(_network_slope(melts=False))
+entropy_slope = stated_claim("phases.entropy-slope", each=escapes(series="cold"))(_network_slope(melts=True))
 
 
 def _at_same(run: StudyRun) -> tuple[EscapeTimes, float] | None:
@@ -142,29 +98,13 @@ def _at_same(run: StudyRun) -> tuple[EscapeTimes, float] | None:
     return next(((one.times, chain) for one in levels_of(run) if math.isclose(one.temperature, SAME)), None)
 
 
-@claim(
-    "phases.networks-faster-than-chains",
-    sentence="Networks escape faster than chains",
-    source="a prefactor of order T^(h-1), reconstructed",
-    quantity=f"mean time of escape of a network / closed form of a chain (T = {SAME})",
-    region=(0, 1), origin="derived: faster, by whatever factor", each=escapes(series="cold").map(_at_same),
-    status="derived", figure="langevin",
-    how="The chain has the same signal, 0.8, and the same decay, 0.25 or 0.28.",
-)  # fmt: skip
+@stated_claim("phases.networks-faster-than-chains", each=escapes(series="cold").map(_at_same))
 def faster_than_chains(level: tuple[EscapeTimes, float]) -> Answer:
     times, chain = level
     return with_rows(mean_time(times, chain), {"closed form of a chain": chain})
 
 
-@claim(
-    "phases.wider-is-faster",
-    sentence="Relative to chains, wider networks escape faster",
-    source="a prefactor of order T^(h-1), reconstructed",
-    quantity=f"mean time of escape over that of a chain, of the widest network / of the narrowest (T = {SAME})",
-    region=(0, 1), origin="derived: faster, by whatever factor",
-    each=whole("widths 10 and 4", kind="escapes", series="cold"), status="derived", figure="langevin",
-    how="Each over the closed form of a chain at its own decay.",
-)  # fmt: skip
+@stated_claim("phases.wider-is-faster", each=whole("widths 10 and 4", kind="escapes", series="cold"))
 def wider_is_faster(runs: list[StudyRun]) -> Answer:
     found = [level for run in sorted(runs, key=lambda r: r.record.config["width"]) if (level := _at_same(run))]
     if len(found) < 2:
@@ -173,14 +113,7 @@ def wider_is_faster(runs: list[StudyRun]) -> Answer:
     return time_ratio(wide, narrow, wide_chain / narrow_chain)
 
 
-@claim(
-    "phases.barrier-melted",
-    sentence="At decay 0.2 and width 10 entropy has removed the barrier",
-    source=REPLICATION,
-    quantity="slope of ln(mean time) against 1/T, over the barrier of a chain",
-    region=(-math.inf, 1 / 3), origin="ours: a third of the barrier", each=escapes(series="melted"), status="ours",
-    how="Temperatures from 0.00065 to 0.0014, at which (h-1) T is as large as the barrier of a chain.",
-)  # fmt: skip
+@stated_claim("phases.barrier-melted", each=escapes(series="melted"))
 def melted(run: StudyRun) -> Answer:
     barrier = barrier_of(run)
     return with_rows(slope(levels_of(run), barrier), {"barrier": barrier})

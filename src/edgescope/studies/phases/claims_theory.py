@@ -8,12 +8,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from edgescope.claims import Region
+from edgescope.claims import Answer, Measured
+from edgescope.experiments.phases.linear_network import SIZES
+from edgescope.experiments.selection import Item, Selection
 from edgescope.statistics.estimate import Estimate
-from edgescope.studies.phases.escapes import SIZES
-from edgescope.studies.phases.readings import ERSOY, THEORY
-from edgescope.studies.selection import Item, Selection
-from edgescope.studies.tested_claim import Answer, Measured, TestedClaim, claim
+from edgescope.studies.stated_claim import stated_claim
 from edgescope.theory.deep_linear import Mode
 
 T = TypeVar("T")
@@ -66,28 +65,12 @@ def fixed(cases: dict[str, T]) -> Selection[T]:
     return Selection(lambda runs: [Item(name, value) for name, value in cases.items()])
 
 
-@claim(
-    "phases.golden-values",
-    sentence="The closed forms have the golden values of the corrected theory",
-    source="tables computed apart from this library",
-    quantity="deviation from the golden value, in units of its last digit",
-    region=(0, 1), origin="ours: the accuracy to which the values were written down",
-    each=fixed({golden.name: golden for golden in golden_values()}), status="derived",
-)  # fmt: skip
+@stated_claim("phases.golden-values", each=fixed({golden.name: golden for golden in golden_values()}))
 def golden(one: Golden) -> Answer:
     return Measured(Estimate.exact(abs(one.value - one.known) / one.digit), {"closed form": one.value})
 
 
-@claim(
-    "phases.saddle-curvatures",
-    sentence="At its saddle a chain has curvature -μ in one direction and 2 decay in the D - 1 others",
-    source="Hessian of the saddle",
-    quantity="largest error of an eigenvalue of the Hessian / decay",
-    region=(0, 1e-6), origin="ours: far above rounding",
-    each=fixed({f"depth {depth}": depth for depth in (3, 4, 6)}), status="derived",
-    how="Second derivatives of a chain of scalars written out, at 0.7 of the critical decay; μ and the saddle from the "
-    "closed form.",
-)  # fmt: skip
+@stated_claim("phases.saddle-curvatures", each=fixed({f"depth {depth}": depth for depth in (3, 4, 6)}))
 def saddle_curvatures(depth: int) -> Answer:
     mode = Mode(depth, 1.0)
     decay = 0.7 * mode.critical_decay()
@@ -99,70 +82,35 @@ def saddle_curvatures(depth: int) -> Answer:
     return Measured(Estimate.exact(error), {"lowest eigenvalue / decay": float(found[0] / decay)})
 
 
-@claim(
-    "phases.depth-raises-barrier",
-    sentence="Depth at a fixed decay raises the barrier",
-    source=THEORY,
-    quantity="barrier of the deeper chain / barrier of the other (decay 0.1, signal 1)",
-    region=(1, np.inf), origin="derived: higher, by whatever factor",
-    each=fixed({f"depth {a} to {b}": (a, b) for a, b in pairwise((3, 4, 5, 6))}), status="derived",
-    how="Closed form, whose height the paths over deep linear networks confirm.",
-)  # fmt: skip
+@stated_claim(
+    "phases.depth-raises-barrier", each=fixed({f"depth {a} to {b}": (a, b) for a, b in pairwise((3, 4, 5, 6))})
+)
 def depth_raises(depths: tuple[int, int]) -> Answer:
     lower, higher = (float(Mode(depth, 1.0).barrier_up(0.1)) for depth in depths)
     return Measured(Estimate.exact(higher / lower), {"barrier": lower, "barrier of the deeper": higher})
 
 
-@claim(
-    "phases.barrier-at-small-decay",
-    sentence="At small decay the barrier of three layers is decay³/(2 s²)",
-    source=THEORY,
-    quantity="barrier over decay³/(2 s²), at decay 0.001",
-    region=Region.around(1, 0.01), origin="derived: the leading order, of which the next is a small share",
-    each=fixed({f"signal {signal:g}": signal for signal in (1.0, 0.8)}), status="derived",
-)  # fmt: skip
+@stated_claim("phases.barrier-at-small-decay", each=fixed({f"signal {signal:g}": signal for signal in (1.0, 0.8)}))
 def small_decay(signal: float) -> Estimate:
     return Estimate.exact(float(Mode(3, signal).barrier_up(1e-3)) * 2 * signal**2 / 1e-3**3)
 
 
-def _quoted(id: str, sentence: str, what: str, value: float, quoted: float) -> TestedClaim[float]:
-    @claim(
-        id,
-        sentence=f"At decay 0.32 the {sentence}",
-        source=f"{ERSOY}, figures quoted there",
-        quantity=f"{what} of the closed form / quoted {what}",
-        region=Region.around(1, 0.1), origin="ours: 10% around a solution of the paper's own equations",
-        each=fixed({"signal 0.8": quoted}), names_cases=True,
-        how="From the closed form, which bisection in 60 digits and Hessians of whole networks confirm. The loss "
-        "printed in the paper lacks the factor D, its later equations have it.",
-    )  # fmt: skip
-    def solves(quoted: float) -> Answer:
-        return Measured(Estimate.exact(value / quoted), {"closed form": value, "quoted": quoted})
-
-    return solves
+QUOTED = {"saddle": (float(Mode(3, 0.8).saddle(0.32)), 0.41), "barrier": (float(Mode(3, 0.8).barrier_up(0.32)), 0.003)}
+"""Of signal 0.8 at decay 0.32: the closed form, and what the paper quotes."""
 
 
-MODE = Mode(3, 0.8)
-quoted_saddle = _quoted(
-    "phases.quoted-saddle", "saddle of signal 0.8 lies near w = 0.41", "saddle", float(MODE.saddle(0.32)), 0.41
-)
-quoted_barrier = _quoted(
-    "phases.quoted-barrier", "barrier of signal 0.8 is near 0.003", "barrier", float(MODE.barrier_up(0.32)), 0.003
-)
+def solves(pair: tuple[float, float]) -> Answer:
+    value, quoted = pair
+    return Measured(Estimate.exact(value / quoted), {"closed form": value, "quoted": quoted})
 
 
-@claim(
-    "phases.number-of-parameters",
-    sentence="The network of 2, 10, 10 and 2 units has 170 parameters",
-    source=f"{ERSOY}, set-up",
-    quantity="number of parameters",
-    region=(170, 170), origin="the paper", each=fixed({"weights": 0, "weights and biases": sum(SIZES[1:])}),
-    scope="some", how="Counted.",
-)  # fmt: skip
+quoted_saddle = stated_claim("phases.quoted-saddle", each=fixed({"signal 0.8": QUOTED["saddle"]}))(solves)
+quoted_barrier = stated_claim("phases.quoted-barrier", each=fixed({"signal 0.8": QUOTED["barrier"]}))(solves)
+
+
+@stated_claim("phases.number-of-parameters", each=fixed({"weights": 0, "weights and biases": sum(SIZES[1:])}))
 def parameters(biases: int) -> Estimate:
     return Estimate.exact(float(sum(a * b for a, b in pairwise(SIZES)) + biases))
 
 
-CLAIMS = (
-    golden, saddle_curvatures, depth_raises, small_decay, quoted_saddle, quoted_barrier, parameters,
-)  # fmt: skip
+CLAIMS = (golden, saddle_curvatures, depth_raises, small_decay, quoted_saddle, quoted_barrier, parameters)

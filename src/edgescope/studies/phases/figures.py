@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from edgescope.experiments.phases.batch_traps import BRIEF
+from edgescope.experiments.phases.escape_levels import Level, coldest, levels_of, mean_times
+from edgescope.experiments.phases.readings import Piece, pieces_of
+from edgescope.experiments.phases.sweeps import HIGHEST, SIGNALS
+from edgescope.experiments.selection import run_tagged, tagged
+from edgescope.experiments.study_run import Runs, StudyRun
 from edgescope.figures import Figure, arrhenius_lines, hysteresis_loops, loss_curves, stacked_panels, survival_curves
 from edgescope.figures.lines import Chart
-from edgescope.studies.phases.claims_batches import BRIEF
 from edgescope.studies.phases.figures_networks import network_figures
-from edgescope.studies.phases.readings import Level, Piece, coldest, levels_of, mean_times, pieces_of
-from edgescope.studies.phases.sweeps import HIGHEST, SIGNALS
-from edgescope.studies.selection import run_tagged, tagged
-from edgescope.studies.study_run import Runs, StudyRun
 from edgescope.theory.deep_linear import Mode
 
 

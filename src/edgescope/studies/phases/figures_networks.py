@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import polars as pl
 
+from edgescope.experiments.phases.escape_levels import levels_of_network, mean_times
+from edgescope.experiments.phases.loops import points
+from edgescope.experiments.phases.readings import ADDITION, ADDITION_SWEEPS, NETWORKS
+from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure, arrhenius_lines, hysteresis_loops, stacked_panels
-from edgescope.studies.phases.claims_addition import DELAYS
-from edgescope.studies.phases.claims_networks import NETWORKS, escapes_at
-from edgescope.studies.phases.readings import Piece, each_piece, mean_times
-from edgescope.studies.study_run import Runs
 
 LOOPS = ["panel", "way", "decay", "order"]
-SWEEPS = each_piece("addition sweep", lambda p: p.note, kind="addition")
 
 
 def network_figures(runs: Runs) -> list[Figure]:
@@ -21,7 +20,7 @@ def network_figures(runs: Runs) -> list[Figure]:
 
 
 def _loops(runs: Runs) -> Figure | None:
-    rows = [row for item in NETWORKS(runs) for row in _ways(item.value, "norm", item.name)]
+    rows = [(item.name, *point) for item in NETWORKS(runs) for point in points(item.value, "norm")]
     if not rows:
         return None
     table = pl.DataFrame(rows, schema=LOOPS, orient="row")
@@ -34,7 +33,7 @@ def _loops(runs: Runs) -> Figure | None:
 
 
 def _delays(runs: Runs) -> Figure | None:
-    table = mean_times([(item.name, level) for item in NETWORKS(runs) for level in escapes_at(item.value)])
+    table = mean_times([(item.name, level) for item in NETWORKS(runs) for level in levels_of_network(item.value)])
     if table.is_empty():
         return None
     return Figure(
@@ -48,11 +47,11 @@ def _delays(runs: Runs) -> Figure | None:
 
 
 def _addition_loops(runs: Runs) -> Figure | None:
-    found = SWEEPS(runs)
+    found = ADDITION_SWEEPS(runs)
     if not found:
         return None
     names = ("test accuracy", "training accuracy", "norm")
-    rows = [row for name in names for row in _ways(found[0].value, name, name)]
+    rows = [(name, *point) for name in names for point in points(found[0].value, name)]
     return Figure(
         "addition-loops",
         "Weight decay up and down: the network that learns addition",
@@ -62,7 +61,7 @@ def _addition_loops(runs: Runs) -> Figure | None:
 
 
 def _addition(runs: Runs) -> Figure | None:
-    found = DELAYS(runs)
+    found = ADDITION(runs)
     if not found:
         return None
     p = found[0].value
@@ -79,11 +78,3 @@ def _addition(runs: Runs) -> Figure | None:
         "The same start and the same pairs at each decay, by full-batch descent without noise.",
         stacked_panels(pl.concat(tables)),
     )
-
-
-def _ways(p: Piece, name: str, panel: str) -> list[tuple[str, str, float, float]]:
-    return [
-        (panel, way, float(decay), float(value))
-        for way in ("up", "down")
-        for decay, value in zip(p.array("decays"), p.array(f"{way}/{name}"), strict=True)
-    ]

@@ -6,19 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgescope.experiments.study_run import Runs
+from edgescope.experiments.tradeoff.runs import tradeoff_tasks
 from edgescope.figures import Figure
-from edgescope.studies.manifest import Entry
 from edgescope.studies.study import Preset, Study
-from edgescope.studies.study_run import Runs
 from edgescope.studies.tested_claim import Topic
-from edgescope.studies.tradeoff.curve_task import CurveTask
-from edgescope.studies.tradeoff.curves import MATVEEV
 from edgescope.studies.tradeoff.diagonal_claims import ONE_SAMPLE, SEVERAL_SAMPLES
 from edgescope.studies.tradeoff.figures import tradeoff_figures
-from edgescope.studies.tradeoff.networks import BELOW_AND_ABOVE, CONDITIONS
-from edgescope.studies.tradeoff.objections import OSCILLATION, SCALE
-from edgescope.studies.tradeoff.runs import UNKNOWN, tradeoff_tasks
-from edgescope.studies.tradeoff.test_loss import TEST_LOSS
+from edgescope.studies.tradeoff.network_claims import BELOW_AND_ABOVE, CONDITIONS
+from edgescope.studies.tradeoff.objection_claims import OSCILLATION, SCALE
+from edgescope.studies.tradeoff.test_loss_claims import TEST_LOSS
 from edgescope.sweep import Task
 
 
@@ -38,7 +35,7 @@ class Tradeoff(Study):
         "networks say the same in closed form. The paper uses 5,000 images of MNIST and CIFAR-10, these networks fewer "
         "of handwritten digits and of Fashion-MNIST; its widths, learning rates and thresholds are not known."
     )
-    paper: ClassVar[str] = MATVEEV
+    paper: ClassVar[str] = "Matveev, Fojtik et al. 2025 (arXiv 2505.21423)"
     topics: ClassVar[Sequence[Topic]] = (
         Topic("What the claims rest on", CONDITIONS),
         Topic("Below and above the critical learning rate", BELOW_AND_ABOVE),
@@ -48,14 +45,18 @@ class Tradeoff(Study):
         Topic("A diagonal network on one sample", ONE_SAMPLE),
         Topic("Diagonal networks on several samples", SEVERAL_SAMPLES),
     )
-    unknown: ClassVar[tuple[str, ...]] = UNKNOWN
+    unknown: ClassVar[tuple[str, ...]] = (
+        "Known of the paper's runs: 5,000 images of MNIST and of CIFAR-10; fully connected, convolutional and residual "
+        "networks and vision transformers, with ReLU and tanh; the half-squared loss and cross-entropy; full batch.",
+        "Varied in the paper: size of the data, width, depth, loss threshold and initialisation.",
+        "Not known: widths, learning rates, loss thresholds, initialisations and seeds. The fully connected and the "
+        "convolutional networks are those of Cohen et al. 2021; the others are ours.",
+        "Not known: of which parameters the paper takes the norm. Here it is that of all.",
+        "Left out: maximal-update and kernel parametrisations, which the paper compares.",
+    )
 
     def tasks(self, preset: Preset, seed: int) -> Sequence[Task]:
         return tradeoff_tasks(preset, seed)
-
-    def entries(self, tasks: Sequence[Task]) -> list[Entry]:
-        single = [task for task in tasks if not isinstance(task, CurveTask)]
-        return [e for task in tasks if isinstance(task, CurveTask) for e in task.entries()] + super().entries(single)
 
     def figures(self, runs: Runs) -> list[Figure]:
         return tradeoff_figures(runs)

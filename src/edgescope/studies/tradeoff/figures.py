@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import polars as pl
 
+from edgescope.experiments.study_run import Runs
+from edgescope.experiments.tradeoff.curves import Curve, networks
+from edgescope.experiments.tradeoff.diagonal_descents import descents
 from edgescope.figures import Figure, rate_panels, tradeoff_panels
-from edgescope.studies.selection import tagged
-from edgescope.studies.study_run import Runs
-from edgescope.studies.tradeoff.curves import Curve, networks
-from edgescope.studies.tradeoff.descents import Descents
 from edgescope.training import tradeoff_table
 
 WHOLE = ("MLP-MSE", "ViT-CE")
@@ -126,7 +125,7 @@ def _objections(first: Mapping[str, Curve]) -> Iterator[Figure]:
 
 
 def _one_sample(runs: Runs) -> Iterator[Figure]:
-    for item in tagged(role="diagonal", samples="one").map(Descents.of)(runs):
+    for item in descents("one")(runs):
         one, rows = item.value, item.value.converged
         targets = {
             "target between": rows.select("ratio", "sharpness", "squared_l2", "l1", "risk"),
@@ -147,7 +146,7 @@ def _one_sample(runs: Runs) -> Iterator[Figure]:
 
 def _several_samples(runs: Runs) -> Iterator[Figure]:
     tables = {}
-    for item in tagged(role="diagonal", samples="several").map(Descents.of)(runs)[:MOST]:
+    for item in descents("several")(runs)[:MOST]:
         flow = item.value.flow
         tables[item.factors["seed"]] = item.value.converged.select(
             "ratio",
@@ -166,10 +165,10 @@ def _several_samples(runs: Runs) -> Iterator[Figure]:
         )
 
 
-def _panels(descents: Mapping[str, pl.DataFrame], columns: Mapping[str, str]) -> pl.DataFrame:
+def _panels(tables: Mapping[str, pl.DataFrame], columns: Mapping[str, str]) -> pl.DataFrame:
     return pl.concat(
         rows.select(panel=pl.lit(title), run=pl.lit(name), ratio="ratio", value=pl.col(column).cast(pl.Float64))
         for title, column in columns.items()
-        for name, rows in descents.items()
+        for name, rows in tables.items()
         if column in rows.columns
     )

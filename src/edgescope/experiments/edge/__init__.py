@@ -1,0 +1,1 @@
+"""What the study `edge` runs and reads: optimizers at their thresholds, and what sharpness and loss do there."""

@@ -1,0 +1,1 @@
+"""What the study `flatness` runs and reads: shallow relu networks under several methods, and the user's own network."""

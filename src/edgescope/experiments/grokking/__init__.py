@@ -1,0 +1,1 @@
+"""What the study `grokking` runs and reads: training on modular addition, its measures, and its jump."""

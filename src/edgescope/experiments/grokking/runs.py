@@ -1,0 +1,112 @@
+"""What the study `grokking` runs in each preset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgescope.experiments.preset import Preset
+from edgescope.sweep import TrainTask
+from edgescope.training import RunConfig
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Networks that learn addition modulo ``modulus``: rate and decay of each run, steps, and how often measured."""
+
+    modulus: int
+    steps: int
+    checkpoints: int
+    runs: tuple[tuple[float, float], ...]  # learning rate, weight decay
+    estimate: str
+    cost: float
+    seeds: int = 1
+
+
+QUICK = (
+    Setting(
+        modulus=31,
+        steps=8000,
+        checkpoints=40,
+        runs=((1.0, 3e-4), (1.0, 1e-4), (0.3, 3e-4)),
+        estimate="methods=slq,probes=2,steps=60",
+        cost=1.0,
+    ),
+)
+
+FULL = (
+    Setting(
+        modulus=31,
+        steps=16000,
+        checkpoints=60,
+        runs=((1.0, 3e-4), (1.0, 1e-4), (0.3, 3e-4)),
+        estimate="methods=slq,probes=2,steps=100",
+        cost=1.0,
+        seeds=2,
+    ),
+    Setting(
+        modulus=47,
+        steps=12000,
+        checkpoints=60,
+        runs=((1.0, 1e-4), (1.0, 3e-4)),
+        estimate="methods=slq,probes=2,steps=100",
+        cost=2.0,
+    ),
+)
+
+PAPER = (
+    Setting(
+        modulus=97,
+        steps=40_000,
+        checkpoints=80,
+        runs=((1.0, 3e-4), (1.0, 1e-4), (0.3, 3e-4), (0.3, 1e-4)),
+        estimate="methods=slq,probes=4,steps=200",
+        cost=30.0,
+        seeds=3,
+    ),
+)
+
+MOMENTUM = 0.9
+
+SETTINGS: dict[Preset, tuple[Setting, ...]] = {"quick": QUICK, "full": FULL, "paper": PAPER}
+
+MEASURES = (
+    "loss",
+    "accuracy",
+    "norms",
+    "gradient_norm",
+    "sharpness",
+    "hessian_trace:num_matvecs=12",
+    "rds_sharpness",
+)
+
+
+def grokking_tasks(preset: Preset, seed: int) -> list[TrainTask]:
+    """One run for each modulus, learning rate, weight decay and seed."""
+    tasks = []
+    for setting in SETTINGS[preset]:
+        every = setting.steps // setting.checkpoints
+        for lr, decay in setting.runs:
+            for number in range(setting.seeds):
+                config = RunConfig(
+                    data=f"modular-addition:modulus={setting.modulus}",
+                    model="mlp:widths=32,activation=gelu",
+                    loss="mse",
+                    optimizer=f"sgd:momentum={MOMENTUM:g},weight_decay={decay:g}",
+                    lr=lr,
+                    steps=setting.steps,
+                    every=every,
+                    measures=(
+                        *MEASURES,
+                        f"sharpness_dimension:{setting.estimate}",
+                        f"persistent_homology:iterates={every // 2},stride=1@{every}",
+                        f"spectrum:probes=2,steps=60@{setting.steps // 8}",
+                    ),
+                    seed=seed + number,
+                    checkpoint_every=setting.steps // 4,
+                    threads=1,
+                    path="kept",
+                )
+                name = f"p{setting.modulus}-lr{lr:g}-decay{decay:g}" + (f"-seed{seed + number}" if number else "")
+                tags = {"role": "training", "modulus": str(setting.modulus), "lr": f"{lr:g}", "decay": f"{decay:g}"}
+                tasks.append(TrainTask(name, config, setting.cost, tags=tags | {"seed": str(seed + number)}))
+    return tasks
