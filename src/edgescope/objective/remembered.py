@@ -81,7 +81,7 @@ _known: dict[Any, Findings] = {}
 def _operation(node: Node) -> tuple[str, tuple[Any, ...], tuple[tuple[str, Any], ...]]:
     """An operation of a graph: its name, the shapes of its results, and its options."""
     shapes = tuple((tuple(meta.shape), meta.dtype) for meta in node._input_metadata if meta is not None)
-    options = []
+    options: list[tuple[str, Any]] = []
     for name in dir(node):
         if name.startswith("_saved_"):
             value = getattr(node, name)
