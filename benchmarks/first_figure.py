@@ -59,8 +59,8 @@ def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 EXPLAINED = (
     "`top_eigenpairs(Objective(model, loss, data), k=1)` in a process that has loaded torch and taken gradients, in",
-    "time of the processor. Parts are those of a second call in the same process; first imports are what the first one took",
-    "more; in the last column a third one takes over which checks have passed and which paths are fastest.",
+    "time of the processor. Parts are those of a second call in the same process; first imports are what the first one",
+    "took more; in the last column a third one takes over which checks have passed and which paths are fastest.",
 )
 
 
