@@ -12,6 +12,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from edgescope.arithmetic import in_plain_arithmetic
+from edgescope.cost import Cost, Meter
 from edgescope.errors import InputError
 from edgescope.linalg.arguments import as_tensor
 from edgescope.memory import budget, require
@@ -29,7 +30,8 @@ class Operator:
     that its entries cost no products. ``room(least)``, where given, returns the bytes that vectors may take beside what
     products need, and makes it ``least`` where it can; by default that is 80% of the free memory. ``mode`` is the mode
     of the model whose Hessian this is ("eval", "batch-statistics", "train"), and None where there is no model; results
-    of measurements state it, too.
+    of measurements state it, too. ``meter`` counts what is spent on products beside them, such as the checks before the
+    first.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Operator:
         matrix: Float[Tensor, "P P"] | None = None,
         mode: str | None = None,
         room: Callable[[int], int] | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.size = check_int("an operator", "size", size, least=1)
         check_function("an operator", "apply", apply)
@@ -51,6 +54,7 @@ class Operator:
         self.shapes = None if shapes is None else [tuple(s) for s in shapes]
         self.matrix = matrix
         self.mode = mode
+        self.meter = meter
         self.products = 0
         self._apply = apply
         self._room = room
@@ -79,7 +83,13 @@ class Operator:
             matrix=matrix,
             mode=self.mode,
             room=self._room,
+            meter=self.meter,
         )
+
+    @property
+    def spent(self) -> Cost:
+        """What was spent so far: products, and where a ``meter`` counts it, all else that they took."""
+        return Cost(products=self.products) if self.meter is None else self.meter.total
 
     def __matmul__(self, block: Tensor) -> Tensor:
         """The product with a vector (size,), or with the columns of a block (size, k); counted in ``products``.

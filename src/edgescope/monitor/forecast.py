@@ -12,7 +12,7 @@ from edgescope.measures import Measure
 from edgescope.measures.problem_size import ProblemSize
 from edgescope.objective import Objective
 
-PREPARATION: Final = 15
+PREPARATION: Final = 5
 """Gradients that an objective takes once, to check second derivatives and to choose how to compute them."""
 
 FIRST_PAIR, FURTHER_PAIRS = 25, 5

@@ -134,7 +134,8 @@ class Monitor:
         schedules = Schedules(tuple(measure.name for measure in self.measures), self.schedule, self._own)
         self._steps = Steps(self._reader, schedules, self._continuation)
         if isinstance(self.schedule, Budget):
-            self.schedule.expect = self._expected_seconds
+            share = self.schedule.share
+            self.schedule.expect = lambda: self._expected_seconds(share)
             self.schedule.spent(time.perf_counter() - began)
         # The steps live as long as the optimizers do, and write to the record as long.
         self._finalizer = weakref.finalize(self._steps, record.close) if self._owned else None
@@ -204,7 +205,7 @@ class Monitor:
         usual = [measure for measure in self.measures if measure.name not in self._own]
         return forecast_reading(self.objective, usual, prepared=self.objective.spent.products > 0)
 
-    def _expected_seconds(self) -> float:
+    def _expected_seconds(self, share: float) -> float:
         """Of the first reading; 0 where that cannot be told, so that the error shows in a reading."""
         with self._reader.notifier.guarded("what a reading takes cannot be forecast"):
             expected = self.forecast()
