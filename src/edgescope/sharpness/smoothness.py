@@ -41,9 +41,9 @@ class Smoothness:
     """Directional smoothness of one step, in the unit of a Hessian eigenvalue (loss over squared norm).
 
     ``error`` is an estimated bound on its absolute error: rounding for the method ``"differences"``, rounding and
-    quadrature for ``"gradients"`` and ``"products"``. Over 200 small networks the truth was inside it in 99% of cases, mostly by
-    far. ``cost`` is what was spent, without the pieces that the caller brought along, ``mode`` that
-    of the objective.
+    quadrature for ``"gradients"`` and ``"products"``. Over 200 small networks the truth was inside it in 99% of
+    cases, mostly by far. ``cost`` is what was spent, without the pieces that the caller brought along, ``mode``
+    that of the objective.
     """
 
     value: float
@@ -73,23 +73,25 @@ def directional_smoothness(
     D > 2/lr. A normalized one, w - lr s, changes it by -lr (||g||_* - lr D / 2): it rises iff D > 2 ||g||_* / lr.
 
     Where the step is so small that rounding in the losses exceeds 1% of the value, the change of loss is that of
-    Simpson's rule on gradients at both ends and in the middle, D = <4 (g_mid - g) + g_next - g, d> / (3 ||d||^2) (exact
-    for a loss that is a polynomial of degree 4 along the segment). Its error is estimated, on the large side, by the rule
-    on both ends alone. Where that exceeds 3% of the value, and with ``method="products"``, D is computed from the same
-    quantity without cancellation, D = 2 int_0^1 (1 - t) <d, H(w + t d) d> dt / ||d||^2 with
-    d = y - w, by three Gauss-Jacobi nodes (exact for a loss that is a polynomial of degree 7 along the segment). The
-    error of the quadrature is estimated, on the large side, by the rule on its outer two nodes. Kinks (ReLU) between
-    the nodes do not enter an integral of Hessians; they do enter differences, and what these show of them beyond their
-    rounding is added to the error. By differences D is the loss change itself, rescaled; by products it predicts it.
+    Simpson's rule on gradients at both ends and in the middle, D = <4 (g_mid - g) + g_next - g, d> / (3 ||d||^2)
+    (exact for a loss that is a polynomial of degree 4 along the segment). Its error is estimated, on the large
+    side, by the rule on both ends alone. Where that exceeds 3% of the value, and with ``method="products"``, D is
+    computed from the same quantity without cancellation, D = 2 int_0^1 (1 - t) <d, H(w + t d) d> dt / ||d||^2 with
+    d = y - w, by three Gauss-Jacobi nodes (exact for a loss that is a polynomial of degree 7 along the segment).
+    The error of the quadrature is estimated, on the large side, by the rule on its outer two nodes. Kinks (ReLU)
+    between the nodes do not enter an integral of Hessians; they do enter differences, and what these show of them
+    beyond their rounding is added to the error. By differences D is the loss change itself, rescaled; by products
+    it predicts it.
 
     A small loss is rounded as what cancels in it is: by 0.1 units in the last place of 1 on average over samples, for
     targets and logits of order 1. In a loss near zero cross-entropy loses as much of its curvature, 0.1 eps / loss, of
     which up to 2% are allowed for where a loss is known (``loss_w`` with ``method="products"``).
 
-    Cost: two losses and one gradient, less whatever of ``loss_w``, ``gradient_w``, ``loss_next`` is given (none of them
-    with ``method="products"``); then two gradients, less ``gradient_next``, and three products, where those are needed. Raises :class:`InputError` for
-    vectors of different shapes, equal points, a geometry that does not fit, or figures that are not finite. Source:
-    Mishkin et al. 2024, arXiv 2403.04081, without their absolute value; Islamov et al. 2026, arXiv 2603.05002.
+    Cost: two losses and one gradient, less whatever of ``loss_w``, ``gradient_w``, ``loss_next`` is given (none of
+    them with ``method="products"``); then two gradients, less ``gradient_next``, and three products, where those
+    are needed. Raises :class:`InputError` for vectors of different shapes, equal points, a geometry that does not
+    fit, or figures that are not finite. Source: Mishkin et al. 2024, arXiv 2403.04081, without their absolute
+    value; Islamov et al. 2026, arXiv 2603.05002.
     """
     if w.ndim != 1 or w.shape != w_next.shape:
         raise InputError(
