@@ -30,8 +30,9 @@ class DirectionalSmoothness(Measure):
     By differences of losses predicted and actual agree by definition; with ``method="products"`` D comes from Hessian
     products along the step alone, so that "predicted" is a prediction. The note names the method.
 
-    Cost: one gradient at the point before the step, where training itself did not just compute it, and three products
-    at new points where differences are too coarse, or with ``method="products"``.
+    Cost: one gradient at the point before the step, where training itself did not just compute it. Where differences
+    are too coarse, one at the point after it, which training needs next, and one between the two; where these are too
+    coarse as well, or with ``method="products"``, three products at new points.
     """
 
     method: Literal["auto", "products"] = "auto"
@@ -52,7 +53,7 @@ class DirectionalSmoothness(Measure):
             as_geometry(self.geometry)
 
     def expected_cost(self, size: ProblemSize) -> Cost:
-        return Cost(gradients=3, products=3) if self.method == "products" else Cost()
+        return Cost(gradients=3, products=3) if self.method == "products" else Cost(gradients=1)
 
     def read(self, moment: Moment) -> Reading:
         before = moment.previous
