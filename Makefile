@@ -47,6 +47,7 @@ check: $(STAMP)  ## lint and types
 bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
 	$(LOCKED) -r benchmarks/requirements.lock
 	$(BIN)/python benchmarks/curvature.py
+	$(BIN)/python benchmarks/first_figure.py
 	$(BIN)/python benchmarks/stacked_training.py
 	$(BIN)/python benchmarks/generalized_sharpness.py
 	$(BIN)/python benchmarks/tradeoff.py

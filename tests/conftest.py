@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
+import pytest
 from hypothesis import settings
 from type_checks import check_annotations
 
@@ -22,3 +24,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # No test is timed: a busy machine is no fault of the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> None:
+    """No test depends on what an objective of another one has found out."""
+    remembered = sys.modules.get("edgescope.objective.remembered")
+    if remembered is not None:
+        remembered.forget_choices()

@@ -23,7 +23,8 @@ def test_what_an_objective_has_spent_is_what_its_meter_counted() -> None:
     torch.manual_seed(0)
     data = (torch.randn(8, 3), torch.randn(8, 1))
     objective = es.Objective(torch.nn.Linear(3, 1), es.supervised(torch.nn.functional.mse_loss), data)
-    assert objective.spent == objective.meter.total == Cost()
+    assert objective.spent == objective.meter.total == Cost(preparation=objective.spent.preparation)
+    assert objective.spent.preparation > 0
     objective.gradient()
     objective.loss()  # known after the gradient
     before = objective.meter.total

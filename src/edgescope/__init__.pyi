@@ -102,6 +102,7 @@ from .measures import measure as measure
 from .models import MODELS as MODELS
 from .monitor import Monitor as Monitor
 from .objective import Objective as Objective
+from .objective import forget_choices as forget_choices
 from .optim import OPTIMIZERS as OPTIMIZERS
 from .optim import rule_for as rule_for
 from .sharpness import directional_smoothness as directional_smoothness

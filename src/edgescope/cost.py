@@ -12,21 +12,36 @@ class Cost:
     A product is one Hessian or Gauss-Newton product with one vector. The gradients computed inside a product are not
     counted in ``gradients``. How many gradients a product is worth depends on the model and the derivative path; the
     objective measures it once, as ``Objective.plan().product_cost``.
+
+    ``preparation`` is what checks of the loss and its derivatives and timings of paths have evaluated, in gradients:
+    passes over shares of the data, where a loss counts a third and a product two, and all twice in double the
+    precision.
     """
 
     losses: int = 0
     gradients: int = 0
     products: int = 0
+    preparation: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(self.losses + other.losses, self.gradients + other.gradients, self.products + other.products)
+        return Cost(
+            self.losses + other.losses,
+            self.gradients + other.gradients,
+            self.products + other.products,
+            self.preparation + other.preparation,
+        )
 
     def __sub__(self, other: Cost) -> Cost:
-        return Cost(self.losses - other.losses, self.gradients - other.gradients, self.products - other.products)
+        return Cost(
+            self.losses - other.losses,
+            self.gradients - other.gradients,
+            self.products - other.products,
+            self.preparation - other.preparation,
+        )
 
     def in_gradients(self, product_cost: float = 2.0, loss_cost: float = 1 / 3) -> float:
         """The cost in gradient evaluations, given the cost of one product and of one loss in that unit."""
-        return self.losses * loss_cost + self.gradients + self.products * product_cost
+        return self.losses * loss_cost + self.gradients + self.products * product_cost + self.preparation
 
 
 class Meter:
@@ -43,6 +58,10 @@ class Meter:
     def count(self, losses: int = 0, gradients: int = 0, products: int = 0) -> None:
         """Count passes over the data."""
         self.add(Cost(losses, gradients, products))
+
+    def prepare(self, gradients: float) -> None:
+        """Count what a check or a timing has evaluated."""
+        self.add(Cost(preparation=gradients))
 
     def add(self, cost: Cost) -> None:
         """Count what was spent elsewhere, such as on mini-batches, in passes over the data."""

@@ -62,7 +62,10 @@ def _spent(member: Source) -> Cost:
 
 def in_passes(cost: Cost, share: float) -> Cost:
     """A cost in passes over a ``share`` of the data, converted to passes over all data and rounded up."""
-    return Cost(*(math.ceil(share * count - 1e-9) for count in (cost.losses, cost.gradients, cost.products)))
+    losses, gradients, products = (
+        math.ceil(share * count - 1e-9) for count in (cost.losses, cost.gradients, cost.products)
+    )
+    return Cost(losses, gradients, products, share * cost.preparation)
 
 
 def sources(

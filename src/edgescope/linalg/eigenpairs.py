@@ -113,6 +113,7 @@ def top_eigenpairs(
     """
     began = time.perf_counter()
     operator = whitened(as_operator(operator), metric)
+    paid = operator.spent
     wanted = check_request(k, which, operator.size)
     if max_products is not None and max_products < wanted:
         raise InputError(f"max_products={max_products} for {wanted} eigenpairs", expected=f"at least {wanted}")
@@ -136,7 +137,7 @@ def top_eigenpairs(
     )
     search.initialise(seeds, _SEED_DROP)
     result = search.run(audit=True)
-    return as_eigenpairs(result, space, metric, time.perf_counter() - began, "residual")
+    return as_eigenpairs(result, space, metric, operator.spent - paid, time.perf_counter() - began, "residual")
 
 
 def whitened(operator: Operator, metric: Metric | None) -> Operator:
@@ -187,6 +188,7 @@ def as_eigenpairs(
     result: SearchResult,
     basis: Basis,
     metric: Metric | None,
+    cost: Cost,
     seconds: float,
     criterion: Literal["residual", "value"],
 ) -> Eigenpairs:
@@ -199,7 +201,7 @@ def as_eigenpairs(
         error=result.errors,
         converged=result.converged,
         products=result.products,
-        cost=Cost(products=result.products),
+        cost=cost,
         seconds=seconds,
         mode=basis.operator.mode,
         criterion=criterion,

@@ -52,7 +52,7 @@ def frobenius(operator: OperatorLike, *, num_matvecs: int = 60, seed: int = 0, b
     """
     began = time.perf_counter()
     operator = as_operator(operator)
-    before = operator.products
+    before, paid = operator.products, operator.spent
     found = sketch(operator, num_matvecs=num_matvecs, seed=seed, block=block)
     square, variance = float(found.forms(found.dominant_images, found.dominant_images).sum()), 0.0
     if not found.exact:
@@ -64,7 +64,7 @@ def frobenius(operator: OperatorLike, *, num_matvecs: int = 60, seed: int = 0, b
         value=value,
         error=math.hypot(math.sqrt(variance) / (2 * value) if variance else 0.0, found.rounding()),
         products=spent,
-        cost=Cost(products=spent),
+        cost=operator.spent - paid,
         seconds=time.perf_counter() - began,
         method="exact" if found.exact else "hutch++",
         mode=operator.mode,

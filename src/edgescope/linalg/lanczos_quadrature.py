@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.arithmetic import in_plain_arithmetic
-from edgescope.cost import Cost
 from edgescope.errors import InputError, one_of
 from edgescope.linalg.basis import check_memory
 from edgescope.linalg.eigenpairs import Eigenpairs, top_eigenpairs
@@ -75,7 +74,7 @@ def spectrum(
     began = time.perf_counter()
     one_of(method, get_args(Method), "method")
     operator = as_operator(operator)
-    before = operator.products
+    before, paid = operator.products, operator.spent
     if method == "exact":
         found = _exact(operator)
     else:
@@ -84,7 +83,8 @@ def spectrum(
         sampled = _Sampled(operator, deflate, seed)
         found = _slq(sampled, probes, steps, deepest, generator, stop_when or (lambda _: True))
     spent, seconds = operator.products - before, time.perf_counter() - began
-    return replace(found, products=spent, cost=Cost(products=spent), seconds=seconds, mode=operator.mode)
+    cost = operator.spent - paid
+    return replace(found, products=spent, cost=cost, seconds=seconds, mode=operator.mode)
 
 
 def _exact(operator: Operator) -> Spectrum:

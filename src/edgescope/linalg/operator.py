@@ -11,6 +11,7 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from edgescope.arithmetic import in_plain_arithmetic
+from edgescope.cost import Cost, Meter
 from edgescope.errors import InputError
 from edgescope.linalg.arguments import as_tensor
 from edgescope.memory import require
@@ -26,7 +27,8 @@ class Operator:
     counts the columns multiplied so far. ``shapes``, where known, are the shapes of the parameter tensors that a vector
     is a concatenation of (geometries of matrices need them). ``matrix`` is the dense matrix where it is available, so
     that its entries cost no products. ``mode`` is the mode of the model whose Hessian this is ("eval",
-    "batch-statistics", "train"), and None where there is no model; results of measurements state it, too.
+    "batch-statistics", "train"), and None where there is no model; results of measurements state it, too. ``meter``
+    counts what is spent on products beside them, such as the checks before the first.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Operator:
         shapes: Sequence[tuple[int, ...]] | None = None,
         matrix: Float[Tensor, "P P"] | None = None,
         mode: str | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self.size = check_int("an operator", "size", size, least=1)
         check_function("an operator", "apply", apply)
@@ -47,6 +50,7 @@ class Operator:
         self.shapes = None if shapes is None else [tuple(s) for s in shapes]
         self.matrix = matrix
         self.mode = mode
+        self.meter = meter
         self.products = 0
         self._apply = apply
 
@@ -69,7 +73,13 @@ class Operator:
             shapes=self.shapes if size is None else None,
             matrix=matrix,
             mode=self.mode,
+            meter=self.meter,
         )
+
+    @property
+    def spent(self) -> Cost:
+        """What was spent so far: products, and where a ``meter`` counts it, all else that they took."""
+        return Cost(products=self.products) if self.meter is None else self.meter.total
 
     def __matmul__(self, block: Tensor) -> Tensor:
         """The product with a vector (size,), or with the columns of a block (size, k); counted in ``products``.

@@ -53,7 +53,7 @@ def trace(operator: OperatorLike, *, num_matvecs: int = 60, seed: int = 0, block
     """
     began = time.perf_counter()
     operator = as_operator(operator)
-    before = operator.products
+    before, paid = operator.products, operator.spent
     found = sketch(operator, num_matvecs=num_matvecs, seed=seed, block=block)
     value, variance = float(found.forms(found.dominant, found.dominant_images).sum()), 0.0
     if not found.exact:
@@ -67,7 +67,7 @@ def trace(operator: OperatorLike, *, num_matvecs: int = 60, seed: int = 0, block
         error=math.hypot(math.sqrt(variance), rounding),
         rounding=rounding,
         products=spent,
-        cost=Cost(products=spent),
+        cost=operator.spent - paid,
         seconds=time.perf_counter() - began,
         method="exact" if found.exact else "hutch++",
         mode=operator.mode,

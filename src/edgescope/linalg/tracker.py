@@ -127,6 +127,7 @@ class EigenTracker:
         self.metric = self.metric if metric is None else metric
         self.threshold = self.threshold if threshold is None else threshold
         operator = whitened(as_operator(self.operator), self.metric)
+        paid = operator.spent
         wanted = check_request(self.k, self._which, operator.size)
         budget = 100 + 20 * wanted if self._max_products is None else self._max_products
         seeds = self._seeds(operator, budget)
@@ -153,7 +154,8 @@ class EigenTracker:
             self.k += 1
             search.count = self.k
             result = search.run(audit=False)
-        pairs = as_eigenpairs(result, self._basis, self.metric, time.perf_counter() - began, "value")
+        cost, seconds = operator.spent - paid, time.perf_counter() - began
+        pairs = as_eigenpairs(result, self._basis, self.metric, cost, seconds, "value")
         self._remember(self._basis, result)
         if math.isfinite(search.observed_gap):
             self._gaps = [*self._gaps, search.observed_gap][-_GAPS:]

@@ -12,7 +12,6 @@ import torch.distributed as distributed
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgescope.errors import InputError
 from edgescope.notices import Notices
@@ -23,6 +22,7 @@ from edgescope.objective.modes import Flags
 from edgescope.objective.modules import measuring
 from edgescope.objective.problem import Point, Problem
 from edgescope.objective.uncut_weights import explaining, seen_sizes
+from edgescope.objective.watching import Watching
 from edgescope.objective.weights import SAMPLES, Evaluate, Rounding, Weighing, weighing
 
 
@@ -189,7 +189,7 @@ def _near(point: Point) -> list[Tensor]:
     return moved
 
 
-class _Precision(TorchDispatchMode):
+class _Precision(Watching):
     """Sees in which precision a loss is computed in the end: layers may cast down inside, whatever they are given."""
 
     def __init__(self, dtype: torch.dtype) -> None:

@@ -10,12 +10,12 @@ from typing import Final, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgescope.errors import EdgescopeError, InputError, NotDeterministicError, one_of
 from edgescope.losses import Loss
 from edgescope.memory import out_of_memory_error
 from edgescope.objective.modes import Mode
+from edgescope.objective.watching import Watching
 from edgescope.options import shown
 
 _SUPERVISED: Final = "edgescope.supervised(criterion), such as supervised(torch.nn.functional.cross_entropy)"
@@ -173,7 +173,7 @@ def differ(first: float, second: float, dtype: torch.dtype) -> bool:
     return abs(first - second) > slack * max(abs(first), abs(second), 1e-12)
 
 
-class RandomOperations(TorchDispatchMode):
+class RandomOperations(Watching):
     """Collects the names of operations that draw random numbers."""
 
     def __init__(self) -> None:

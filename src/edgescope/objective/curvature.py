@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.arithmetic import plain_arithmetic
+from edgescope.errors import EdgescopeError
 from edgescope.objective.gauss_newton import gauss_newton_products
 from edgescope.objective.gauss_newton_check import refuse_wrong_gauss_newton
 from edgescope.objective.modes import Flags
@@ -18,6 +19,7 @@ from edgescope.objective.modules import measuring, thread_count
 from edgescope.objective.paths import Path
 from edgescope.objective.plan import WIDTHS, Plan, Planner
 from edgescope.objective.problem import Point, Problem
+from edgescope.objective.remembered import Findings, findings
 from edgescope.objective.second_order import named_fault, refuse_wrong_hessian
 
 
@@ -39,22 +41,23 @@ class Curvature:
         """The model set for measuring, with the threads that were planned."""
         with thread_count(self.planner.threads), measuring(self.problem.model, self.flags, self.problem.device):
             if derivatives:
-                self.planner.prepare(point)
+                with self.problem.preparing():
+                    self.planner.prepare(point)
             yield
 
     def plan(self, point: Point, width: int) -> Plan:
         """How products of blocks of ``width`` vectors are computed, timed where it was not known."""
-        known = self.planner.known(width)
-        if known is None:
-            with self.ready(point):
-                known = self._chosen(point, width)
-        return known[1]
+        if not self.planner.is_timed(width):
+            with self.ready(point), self.problem.preparing():
+                self._verify(point)
+                self.planner.time(point, width)
+        return self.planner.time(point, width)
 
     def gradient(self, point: Point) -> int:
         """Put the gradient into ``point``, the same bits whatever was computed before; the gradients this has taken.
 
         The gradient of graphs is taken where this model's kernels round it as a plain backward pass does, which is
-        found out once, and not counted.
+        found out once, and counted as preparation.
         """
         known = point.graph_gradient
         if point.gradient is None and known is not None and self._is_exact(point, known):
@@ -67,13 +70,16 @@ class Curvature:
 
     def hessian(self, point: Point, rows: Float[Tensor, "k P"]) -> tuple[Float[Tensor, "k P"], int]:
         """Hessian products of the rows."""
-        known = self.planner.known(len(rows))
+        self.planner.made(len(rows))
+        known = self.planner.known(len(rows), point.graphs is not None)
         if known is not None and known[0].keep and point.graphs is not None:
             # The graphs are there: no code of the model runs, so nothing of it has to be switched.
             with thread_count(self.planner.threads), plain_arithmetic():
                 return self._multiplied(known[0], point, rows), 0
         with self.ready(point):
-            path, _ = self._chosen(point, len(rows))
+            with self.problem.preparing():
+                self._verify(point)
+                path, _ = self.planner.choose(point, len(rows))
             built = point.graphs is None
             return self._multiplied(path, point, rows), int(path.keep and built)
 
@@ -87,21 +93,34 @@ class Curvature:
             keep = point.output_graphs is not None or self.planner.keeps(room, beside)
             built = point.output_graphs is None
             if not self._gauss_newton_verified:
-                self._gauss_newton_verified = refuse_wrong_gauss_newton(self.problem, point, supervised)
+                with self.problem.preparing():
+                    self._gauss_newton_verified = refuse_wrong_gauss_newton(self.problem, point, supervised)
             try:
                 result = gauss_newton_products(self.problem, point, rows, supervised, keep)
             except (RuntimeError, NotImplementedError, MemoryError) as error:
                 raise named_fault(error) from error
         return result, int(keep and built)
 
-    def _chosen(self, point: Point, width: int) -> tuple[Path, Plan]:
-        if not self.verified:
-            self.verified = refuse_wrong_hessian(self.problem, point)
-        return self.planner.choose(point, width)
+    def _verify(self, point: Point) -> None:
+        """Check second derivatives, unless this objective has, or one of the same kind has in this process."""
+        if self.verified:
+            return
+        known = self._known(point)
+        if not known.verified:
+            known.verified = refuse_wrong_hessian(self.problem, point)
+        self.verified = known.verified
+        if self.verified:
+            self.planner.remember(known.paths)
+
+    def _known(self, point: Point) -> Findings:
+        try:
+            return findings(self.problem, point, self.flags, *self.planner.wishes)
+        except (RuntimeError, NotImplementedError, MemoryError, EdgescopeError):
+            return Findings()  # the check that follows says why
 
     def _is_exact(self, point: Point, known: Tensor) -> bool:
         if self._exact is None:
-            with self.ready(point):
+            with self.ready(point), self.problem.preparing():
                 self._exact = torch.equal(self.problem.gradient(point)[1], known)
         return self._exact
 

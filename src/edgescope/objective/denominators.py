@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgescope.objective.batches import Batch, leading_size, piece_of
+from edgescope.objective.watching import Watching
 
 
-class ClassificationMeans(TorchDispatchMode):
+class ClassificationMeans(Watching):
     """Sees what PyTorch's classification losses leave out of their mean, and the weights of their classes.
 
     ``found`` are the class weights (None where all weigh the same) with the label that is ignored, ``totals`` what

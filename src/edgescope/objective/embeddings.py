@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgescope.errors import InputError
+from edgescope.objective.watching import Watching
 
 
-class EmbeddingCalls(TorchDispatchMode):
+class EmbeddingCalls(Watching):
     """Sees every embedding that runs: ``padding`` is the padding row of each weight, by the identity of the tensor.
 
     Weights are left out that other embeddings share without this padding row, because these train it.

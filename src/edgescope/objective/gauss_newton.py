@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgescope.objective.backward import carried_back
 from edgescope.objective.batches import Chunk
 from edgescope.objective.faults import refuse_not_finite
 from edgescope.objective.layout import Tensors
@@ -27,9 +28,7 @@ class GaussNewtonGraph:
         self.outputs, self.tensors = outputs, tensors
         # Not zeros, where the backward formula of logcumsumexp takes a logarithm of the probe and is no longer linear.
         self.probe = torch.ones_like(outputs, requires_grad=True)
-        back = torch.autograd.grad(
-            outputs, tensors, self.probe, create_graph=True, allow_unused=True, materialize_grads=True
-        )
+        back = carried_back([outputs], tensors, [self.probe], create_graph=True, materialize_grads=True)
         self.back = [(i, b) for i, b in enumerate(back) if b.requires_grad]
         self.leaf = outputs.detach().requires_grad_()
         (self.slope,) = torch.autograd.grad(criterion(self.leaf), self.leaf, create_graph=True)
@@ -43,30 +42,18 @@ class GaussNewtonGraph:
         """J v, in the shape of the outputs."""
         if not self.back:
             return torch.zeros_like(self.probe)
-        (forward,) = torch.autograd.grad(
-            [b for _, b in self.back],
-            self.probe,
-            [vector[i] for i, _ in self.back],
-            retain_graph=True,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        return forward
+        roots, vectors = [b for _, b in self.back], [vector[i] for i, _ in self.back]
+        return carried_back(roots, [self.probe], vectors, materialize_grads=True)[0]
 
     def curved(self, forward: Tensor) -> Tensor:
         """The curvature of the criterion times a change of the outputs."""
         if not self.slope.requires_grad:
             return torch.zeros_like(forward)
-        (curved,) = torch.autograd.grad(
-            self.slope, self.leaf, forward, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        return curved
+        return carried_back([self.slope], [self.leaf], [forward], materialize_grads=True)[0]
 
     def backward(self, curved: Tensor) -> Tensors:
         """J^T u."""
-        return torch.autograd.grad(
-            self.outputs, self.tensors, curved, retain_graph=True, allow_unused=True, materialize_grads=True
-        )
+        return carried_back([self.outputs], self.tensors, [curved], materialize_grads=True)
 
 
 def gauss_newton_products(

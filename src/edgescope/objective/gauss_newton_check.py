@@ -13,7 +13,7 @@ from edgescope.objective.differences import Verdict, judge
 from edgescope.objective.faults import fault_at
 from edgescope.objective.few_samples import point_at, reduced
 from edgescope.objective.gauss_newton import GaussNewtonGraph
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import A_LOSS, A_PRODUCT, Point, Problem
 from edgescope.objective.second_order import BESIDE, look_at, suspects_of
 
 
@@ -67,6 +67,7 @@ def _gauss_newton_verdict(problem: Problem, point: Point, supervised: Any) -> Ve
         return torch.autograd.grad(criterion(leaf), leaf, materialize_grads=True)[0].reshape(-1)
 
     graph = GaussNewtonGraph(outputs(point.flat, point.tensors), criterion, point.tensors)
+    problem.count_preparation(1 - A_LOSS + A_PRODUCT)
     direction = torch.nn.functional.normalize(problem.masked(torch.randn_like(point.flat)), dim=0)
     forward = graph.forward(layout.split(direction))
     curved = graph.curved(forward)

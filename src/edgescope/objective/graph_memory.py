@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgescope.memory import budget, readable, require
 from edgescope.objective.batches import Batch, leading_size, piece_of, tensors_of
+from edgescope.objective.few_samples import few_rows
 from edgescope.objective.paths import DoubleBackward, GradientGraph, Path
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import A_LOSS, Point, Problem
+from edgescope.objective.watching import Watching
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def _bytes_alive_after(build: Callable[[], object], known: set[int]) -> int:
     return sum(alive.values())
 
 
-class _Storages(TorchDispatchMode):
+class _Storages(Watching):
     """The memory of all results of operations: what refers to it, its bytes and its address."""
 
     def __init__(self) -> None:
@@ -147,6 +148,7 @@ def _of_whole_batches(problem: Problem, point: Point, limit: int | None) -> Grap
 
 def _graph_bytes_of(problem: Problem, point: Point, batch: Batch) -> int:
     held = [*point.tensors, *tensors_of(problem.batches.heaviest)]
+    problem.count_preparation(1 - A_LOSS, batch)
     return graph_bytes(
         lambda: GradientGraph(problem.loss_of(point.tensors, point.constants, batch), point.tensors), held
     )
@@ -160,7 +162,7 @@ def _graph_bytes_by_sample(problem: Problem, point: Point) -> tuple[float, float
     def measured(samples: int) -> int:
         return _graph_bytes_of(problem, point, piece_of(batch, 0, samples))
 
-    large = min(size, 32)
+    large = min(size, few_rows(problem, least=4))
     small = large // 2
     if small < 2:  # batch statistics need two samples
         return 0.0, measured(size) / size

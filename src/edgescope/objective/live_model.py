@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgescope.errors import InputError
 from edgescope.objective.batches import Batch
 from edgescope.objective.checks import evaluated
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import A_LOSS, Point, Problem
+from edgescope.objective.watching import Watching
 
 
-class LiveReads(TorchDispatchMode):
+class LiveReads(Watching):
     """Sees which of the model's live parameters are read while others are put in their place, also detached ones.
 
     ``places`` are their numbers in the layout. With ``moved`` every read gives other values than those of the model.
@@ -104,6 +104,7 @@ def refuse_other_function(problem: Problem, point: Point, batch: Batch) -> None:
             return
         through_live = torch.autograd.grad(loss, live, allow_unused=True)
         here = evaluated(lambda: problem.loss_of(put_in, constants, batch))
+        problem.count_preparation(2 - A_LOSS, batch)  # all of both gradients but the loss that was counted
         through_put_in = torch.autograd.grad(here, put_in, allow_unused=True)
     slack = {torch.float64: 1e-8, torch.float32: 1e-4}.get(dtype, 0.1)
     wrong = _different(names, through_live, through_put_in, slack)

@@ -105,7 +105,13 @@ def _on(objective: Objective, data: Any, dtype: torch.dtype, mode: Mode | None =
     count = old.batches.count if old.batches.counted else None
     batches = Batches(data, count=count, dtype=dtype, device=objective.device, check=False)
     fresh._problem = Problem(
-        objective.model, objective.loss_fn, batches, dtype=dtype, device=objective.device, chosen=old.chosen
+        objective.model,
+        objective.loss_fn,
+        batches,
+        dtype=dtype,
+        device=objective.device,
+        chosen=old.chosen,
+        meter=fresh.meter,
     )
     fresh._problem.trains, fresh._problem.takes_gradients = old.trains, old.takes_gradients
     fresh._samples = batches.rows

@@ -83,8 +83,8 @@ class Objective:
 
     Cost of the checks: at construction three losses and a gradient on at most 256 samples, two losses of 32 samples,
     the losses of about 400 samples in small batches and in float64, two losses and two gradients of 32 samples, and two
-    more passes over the data; before the first Hessian product about five gradients of 32 samples. Products are the
-    same bit for bit in every run if path and threads are fixed.
+    more passes over the data; before the first Hessian product about five gradients of 32 samples. Of large models on
+    long sequences fewer samples. Products are the same bit for bit in every run if path and threads are fixed.
     """
 
     @checked(
@@ -135,7 +135,9 @@ class Objective:
         warn_of_processes(model, group, self.notices)
         with self._jointly():
             batches = Batches(data, count=count, dtype=self.dtype, device=self.device, check=check)
-            self._problem = Problem(self.model, loss_fn, batches, dtype=self.dtype, device=self.device, chosen=chosen)
+            self._problem = Problem(
+                self.model, loss_fn, batches, dtype=self.dtype, device=self.device, chosen=chosen, meter=self.meter
+            )
             checks = ProblemChecks(self._problem, self._flags, self.notices, whole_batches=whole_batches, group=group)
             found = checks.first(weights=check)
         if found is not None and group is not None:
@@ -284,6 +286,7 @@ class Objective:
             device=self.device,
             shapes=self.shapes,
             mode=self.mode,
+            meter=self.meter,
         )
 
     def outputs(self, w: Float[Tensor, " P"] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -305,20 +308,20 @@ class Objective:
     def plan(self, width: int = 1) -> Plan:
         """How products of blocks of ``width`` vectors are computed here; timed on first use, then remembered.
 
-        What the timing takes is not counted in ``spent``.
+        What the timing takes is counted in ``spent`` as preparation.
         """
         return self._curvature.plan(self._at(None), width)
 
     def loss_in_training_mode(self) -> tuple[float, float, str] | None:
         """The loss of at most 32 samples as measured, the same in training mode, and what is random in that.
 
-        None where it cannot be had. Cost: three losses of 32 samples, not counted in ``spent``.
+        None where it cannot be had. Cost: three losses of 32 samples, counted as preparation.
         """
         return losses_in_training(self._problem, self._at(None), self._flags)
 
     @property
     def spent(self) -> Cost:
-        """Everything that was computed with this objective so far, as :attr:`meter` counts it."""
+        """Everything that was computed with this objective so far, as :attr:`meter` counts it, checks and all."""
         return self.meter.total
 
     def release(self) -> None:

@@ -19,13 +19,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.errors import NotDifferentiableError
+from edgescope.objective.backward import carried_back
 from edgescope.objective.batches import Chunk
 from edgescope.objective.faults import fault_at, refuse_not_finite
 from edgescope.objective.formulas import Formulas
 from edgescope.objective.layout import Tensors
 from edgescope.objective.modules import own_deprecations_quiet
 from edgescope.objective.operations import nodes_of, operation_of
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import A_LOSS, A_PRODUCT, Point, Problem
 
 
 class Path(ABC):
@@ -51,6 +52,7 @@ class Path(ABC):
         """
         known = point.graphs is not None  # a product was finite here before, and the model is not set for evaluation
         result = self._products(problem, point, rows)
+        problem.count_preparation(A_PRODUCT * len(rows))
         if not known and not math.isfinite(float(result.sum())):
             point.graphs = None
             refuse_not_finite(problem, point, rows)
@@ -75,14 +77,13 @@ class GradientGraph:
         """The product with one vector; ``batched``: with several, stacked along a new first dimension."""
         if not self.roots:
             return [torch.zeros_like(v) for v in vector]
-        found = torch.autograd.grad(
-            [g for _, g in self.roots],
-            self.tensors,
-            [vector[i] for i, _ in self.roots],
-            retain_graph=True,
-            is_grads_batched=batched,
-            allow_unused=True,
-        )
+        roots, vectors = [g for _, g in self.roots], [vector[i] for i, _ in self.roots]
+        if batched:
+            found: Tensors = torch.autograd.grad(
+                roots, self.tensors, vectors, retain_graph=True, is_grads_batched=True, allow_unused=True
+            )
+        else:
+            found = carried_back(roots, self.tensors, vectors)
         return [torch.zeros_like(v) if f is None else f for f, v in zip(found, vector, strict=True)]
 
 
@@ -128,6 +129,7 @@ class DoubleBackward(Path):
         loss, gradient = torch.zeros((), dtype=torch.float64, device=point.flat.device), torch.zeros_like(point.flat)
         for chunk in problem.chunks():
             graph = GradientGraph(problem.part(point, chunk), point.tensors)
+            problem.count_preparation(1 - A_LOSS, chunk.batch)
             loss += graph.loss
             gradient += problem.layout.join(graph.gradient)
             if self.keep:

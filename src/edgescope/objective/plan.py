@@ -1,11 +1,12 @@
-"""Choosing derivative path and number of threads by timing, once for each objective and block width."""
+"""Choosing derivative path and number of threads, by timing where that can save more than it takes."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -33,13 +34,16 @@ QUICK = 0.05
 BUILD_SECONDS = 45.0
 """The longest compile time of a product that was observed (9 to 47 s), which a run must save again."""
 
+SAVED = 0.5
+"""The largest share of its time that another path was seen to save of a product, where arithmetic does not dominate."""
+
 
 @dataclass(frozen=True)
 class Plan:
     """How products of blocks of up to ``width`` vectors are computed: the path, the threads, and what was timed.
 
     ``product_cost`` is the time of one product over that of one gradient, and ``gradient_seconds`` that of one
-    gradient over all data of this process; NaN where the caller fixed the path (and the threads) and nothing was timed.
+    gradient over all data of this process; NaN where nothing was timed: the caller fixed the path (and the threads).
     """
 
     path: str
@@ -50,7 +54,13 @@ class Plan:
 
 
 class Planner:
-    """Decides, at the first use and then for good, on which path and with how many threads a problem is measured."""
+    """Decides on which path and with how many threads a problem is measured.
+
+    The first products of every width go through double backward, whose graphs are kept where memory allows, which needs
+    no timing and was never far from the fastest. Rivals are timed once for each width, at a place whose graphs have not
+    been built, as soon as what they could have saved so far pays for it (:func:`price`): timing never takes more than
+    twice what was known beforehand to be worth it, however long the run. :meth:`time` does not wait for that.
+    """
 
     def __init__(
         self,
@@ -80,6 +90,18 @@ class Planner:
         self._gradient_seconds = math.nan
         self._memory: GraphMemory | None = None
         self._chosen: dict[int, tuple[Path, Plan]] = {}
+        self._timed: set[int] = set()
+        self._made: Counter[int] = Counter()
+        self._remembered: dict[int, str] = {}
+
+    @property
+    def wishes(self) -> tuple[Hashable, ...]:
+        """What the caller wants of products, on which choices depend."""
+        return self.path, self.memory_limit, self._expected_products, self._whole_batches
+
+    def remember(self, paths: dict[int, str]) -> None:
+        """Take over the fastest paths of other objectives of this kind, by block width, and add to them from now on."""
+        self._remembered = paths
 
     def again(self, problem: Problem, whole_batches: bool) -> Planner:
         """A planner of another problem, with the same wishes; nothing that was timed is taken over."""
@@ -97,30 +119,102 @@ class Planner:
         """Do from now on as ``other`` does, whose problem has the same sizes and other samples."""
         self.threads, self._threads_open = other.threads, other._threads_open
         self._memory, self._chosen, self._gradient_seconds = other._memory, other._chosen, other._gradient_seconds
+        self._timed, self._made = other._timed, other._made
 
-    def known(self, width: int) -> tuple[Path, Plan] | None:
-        """The path for blocks of ``width`` vectors if it has been chosen before."""
-        return self._chosen.get(_step(width))
+    def known(self, width: int, graphs: bool) -> tuple[Path, Plan] | None:
+        """The path for blocks of ``width`` vectors if it has been chosen before, and is not to be timed now.
+
+        ``graphs``: whether those of the place are there, so that all products at a place take the same path.
+        """
+        step = _step(width)
+        if step in self._chosen and not graphs and self._pays(step):
+            return None
+        return self._chosen.get(step)
+
+    def made(self, width: int) -> None:
+        """Take note of a block of products."""
+        self._made[_step(width)] += width
 
     def choose(self, point: Point, width: int) -> tuple[Path, Plan]:
-        """The path for blocks of ``width`` vectors, timed at ``point`` if it is not known yet."""
+        """The path for blocks of ``width`` vectors, timed at ``point`` only where that pays."""
         width = _step(width)
+        if self._fixed is None and width not in self._chosen:
+            self._recall(point, width)
+        if width not in self._timed and self._pays(width):
+            return self._settled(point, width)
         if width not in self._chosen:
-            memory = self.prepare(point)
-            if self._fixed is not None:
-                path, seconds = self._fixed, math.nan
-                self._require(memory, path, width)
-                if self.checks:
-                    self._compare(path, point, width)
-            else:
-                if math.isnan(self._gradient_seconds):
-                    self._gradient_seconds = _shortest(lambda: self.problem.gradient(point))
-                # On a copy of the point, so that what a run computes and counts does not depend on what was timed.
-                path, seconds = self._fastest(dataclasses.replace(point), width, memory)
-            threads = self.threads or torch.get_num_threads()
-            plan = Plan(path.name, threads, width, seconds / self._gradient_seconds, self._gradient_seconds)
-            self._chosen[width] = (path, plan)
+            path = self._fixed or DoubleBackward(keep=point.graphs is not None or self.keeps(self.prepare(point)))
+            self._settle(point, width, path, math.nan)
         return self._chosen[width]
+
+    def is_timed(self, width: int) -> bool:
+        """Whether it is known how products of this width are computed, and what they take."""
+        known = self._chosen.get(_step(width))
+        return known is not None and (self._fixed is not None or not math.isnan(known[1].product_cost))
+
+    def time(self, point: Point, width: int) -> Plan:
+        """How products of blocks of ``width`` vectors are computed, and what they take; timed where it is not known.
+
+        Rivals are timed where no product of this width has been computed so far, and else only the path in use.
+        """
+        width = _step(width)
+        if self._fixed is None and width not in self._chosen:
+            self._recall(point, width)
+        if width not in self._chosen:
+            self._settled(point, width)
+        elif not self.is_timed(width):
+            path, copied = self._chosen[width][0], dataclasses.replace(point)
+            rows = torch.randn(1, point.flat.numel(), dtype=point.flat.dtype, device=point.flat.device)
+            path.products(self.problem, copied, rows)
+            self._time_gradient(point)
+            self._settle(point, width, path, _shortest(lambda: path.products(self.problem, copied, rows)))
+        return self._chosen[width][1]
+
+    def _recall(self, point: Point, width: int) -> None:
+        """Choose the path that was fastest for another objective of this kind, if there is memory for it now."""
+        path = _path(self._remembered[width]) if width in self._remembered else None
+        memory = self.prepare(point)
+        if path is not None and memory.needed(path, width) <= budget(self.problem.device, self.memory_limit):
+            self._timed.add(width)
+            self._settle(point, width, path, math.nan)
+
+    def _pays(self, width: int) -> bool:
+        """Whether rivals are still to be timed, and could have saved, or are expected to save, what that takes."""
+        if self._fixed is not None or width in self._timed:
+            return False
+        known = self._chosen.get(width)
+        if width == 1 and not self._expected_products and known is not None and known[0].keep:
+            return False  # no rival
+        products = max(self._made[width], self._expected_products or 0)
+        return products * SAVED > price(width)
+
+    def _settled(self, point: Point, width: int) -> tuple[Path, Plan]:
+        """The fastest path, which is timed now, once."""
+        memory = self.prepare(point)
+        self._timed.add(width)
+        if self._fixed is not None:
+            path, seconds = self._fixed, math.nan
+        else:
+            self._time_gradient(point)
+            # On a copy of the point, so that what a run computes and counts does not depend on what was timed.
+            path, seconds = self._fastest(dataclasses.replace(point), width, memory)
+            self._remembered[width] = path.name
+        self._settle(point, width, path, seconds)
+        return self._chosen[width]
+
+    def _time_gradient(self, point: Point) -> None:
+        if math.isnan(self._gradient_seconds):
+            self._gradient_seconds = _shortest(lambda: self.problem.gradient(point))
+
+    def _settle(self, point: Point, width: int, path: Path, seconds: float) -> None:
+        memory = self.prepare(point)
+        if self._fixed is not None and width not in self._chosen:
+            self._require(memory, path, width)
+            if self.checks:
+                self._compare(path, point, width)
+        threads = self.threads or torch.get_num_threads()
+        cost = seconds / self._gradient_seconds
+        self._chosen[width] = (path, Plan(path.name, threads, width, cost, self._gradient_seconds))
 
     def prepare(self, point: Point) -> GraphMemory:
         """Before the first derivative: cut batches until their graphs fit into memory, then settle the threads."""
@@ -186,7 +280,7 @@ class Planner:
         if rivals and width > 1:
             reference = best.products(self.problem, point, rows)
         for rival in rivals:
-            took = self._timed(rival, point, rows, reference, seconds)
+            took = self._time_of(rival, point, rows, reference, seconds)
             if took < 0.95 * seconds:
                 best, seconds = rival, took
         return best, seconds
@@ -214,7 +308,7 @@ class Planner:
         if fault:
             raise NotDifferentiableError(f"path='{path.name}' {fault} for this model", hint="path='auto'")
 
-    def _timed(self, rival: Path, point: Point, rows: Tensor, reference: Tensor, beat: float) -> float:
+    def _time_of(self, rival: Path, point: Point, rows: Tensor, reference: Tensor, beat: float) -> float:
         """Seconds of one product on this path; infinite where it fails, is wrong, or is far from the time to beat."""
         try:
             if is_risky(self.problem, point, rival):
@@ -226,6 +320,11 @@ class Planner:
             return _shortest(lambda: rival.products(self.problem, point, rows), beat=beat * len(rows)) / len(rows)
         except (RuntimeError, NotImplementedError, EdgescopeError, TypeError, ValueError, MemoryError):
             return math.inf  # no such derivative for some operation of this model
+
+
+def price(width: int) -> int:
+    """About how many products it takes to time rivals at blocks of so many vectors: comparisons, two blocks of each."""
+    return 8 + 5 * width
 
 
 def _agree(found: Tensor, reference: Tensor) -> bool:
@@ -249,7 +348,7 @@ def _step(width: int) -> int:
 def _shortest(work: Callable[[], object], beat: float = math.inf) -> float:
     """The shortest of a few timings: what else the machine does can only lengthen one. Stops early where hopeless."""
     times: list[float] = []
-    while len(times) < 2 or (sum(times) < 0.1 and len(times) < 5):
+    while len(times) < 2 or (sum(times) < 0.02 and len(times) < 5):
         start = time.perf_counter()
         work()
         times.append(time.perf_counter() - start)

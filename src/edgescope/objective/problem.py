@@ -15,12 +15,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from edgescope.cost import Meter
 from edgescope.errors import InputError, ModelChangedError
-from edgescope.objective.batches import Batch, Batches, Chunk
+from edgescope.objective.batches import Batch, Batches, Chunk, leading_size
 from edgescope.objective.checks import evaluated
 from edgescope.objective.layout import Layout, Tensors
 from edgescope.objective.selection import Selection
 from edgescope.objective.structure import Change, Structure, changes, owned_tensors, structure_of
+
+A_LOSS = 1 / 3
+"""What a loss counts, in gradients."""
+
+A_PRODUCT = 2.0
+"""What a curvature product counts, in gradients."""
 
 LossFunction = Callable[[nn.Module, Batch], Tensor]
 
@@ -64,11 +71,14 @@ class Problem:
         dtype: torch.dtype,
         device: torch.device,
         chosen: Selection | None,
+        meter: Meter | None = None,
     ) -> None:
         self.model, self.loss_fn = model, loss_fn
         self.batches = batches
         self.dtype, self.device = dtype, device
         self.total = batches.samples
+        self._meter, self._preparing = meter or Meter(), False
+        self._rows, self._width = batches.rows, dtype.itemsize
         self.chosen = chosen
         self.trains: Bool[Tensor, " P"] | None = None
         self.takes_gradients = False
@@ -166,6 +176,26 @@ class Problem:
                 found[name] = tensor.detach().to(self.device, kind)
         return found
 
+    # What checks and timings evaluate.
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """Inside, losses are counted as preparation, and so is what :meth:`count_preparation` is told."""
+        before, self._preparing = self._preparing, True
+        try:
+            yield
+        finally:
+            self._preparing = before
+
+    def count_preparation(self, gradients: float, batch: Batch | None = None, width: int | None = None) -> None:
+        """Count so many gradients of ``batch`` (None: of all data here), where this is preparation.
+
+        ``width`` is that of its numbers, in bytes.
+        """
+        if self._preparing:
+            rows = self.batches.rows if batch is None else leading_size(batch)
+            self._meter.prepare(gradients * rows / self._rows * max(1.0, (width or self.dtype.itemsize) / self._width))
+
     # The function.
 
     def chunks(self) -> Iterator[Chunk]:
@@ -210,6 +240,7 @@ class Problem:
 
         ``module`` is another one in the place of the model and its loss function, such as a copy.
         """
+        self.count_preparation(A_LOSS, batch, tensors[0].element_size())
         detached = self.takes_gradients and not torch.is_grad_enabled()
         if detached:
             tensors = [t if t.requires_grad else t.detach().requires_grad_() for t in tensors]
@@ -230,6 +261,7 @@ class Problem:
         for chunk in self.chunks():
             value = self.part(point, chunk)
             found = torch.autograd.grad(value, point.tensors, allow_unused=True, materialize_grads=True)
+            self.count_preparation(1 - A_LOSS, chunk.batch)
             loss += value.detach()
             gradient += self.layout.join(found)
         return loss, gradient

@@ -24,14 +24,15 @@ from edgescope.objective.batches import Batch
 from edgescope.objective.checks import differ, evaluated, refuse_loss
 from edgescope.objective.denominators import ClassificationMeans
 from edgescope.objective.embeddings import EmbeddingCalls, constant_rows
+from edgescope.objective.few_samples import LEAST, few_rows
 from edgescope.objective.live_model import LiveReads, refuse_live_parameters, refuse_other_function
 from edgescope.objective.modes import Flags
 from edgescope.objective.modules import measuring
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import A_LOSS, Point, Problem
 from edgescope.objective.weights import Weighing
 
 SAMPLES = 256
-"""Samples on which loss and gradient are looked at; batches with batch statistics are taken whole."""
+"""Samples on which loss and gradient are looked at; fewer of large models, whole batches with batch statistics."""
 
 COMPARED = 32
 """Samples on which the objective is compared with the live model."""
@@ -57,11 +58,12 @@ class ProblemChecks:
         mean over. Cost: a loss on at most 256 samples (a batch, with batch statistics), two on at most 32, and that of
         :func:`find_weights`.
         """
-        means = self._first_loss()
-        _refuse_rewritten(self.problem, self.point)
-        found = None
-        with self._as_far_as_memory_goes():
-            found = find_weights(self.problem, self.point, self.flags, means, self.group) if weights else None
+        with self.problem.preparing():
+            means = self._first_loss()
+            _refuse_rewritten(self.problem, self.point)
+            found = None
+            with self._as_far_as_memory_goes():
+                found = find_weights(self.problem, self.point, self.flags, means, self.group) if weights else None
         return found
 
     def _first_loss(self) -> ClassificationMeans:
@@ -116,13 +118,17 @@ class ProblemChecks:
         """
         if found is not None:
             settle_weights(self.problem, found, self.notices, self.group)
-        self._hold_padding_rows()
-        if found is None:
-            return
+        with self.problem.preparing():
+            self._hold_padding_rows()
+            if found is not None:
+                self._refuse_others(found)
+
+    def _refuse_others(self, found: Weighing) -> None:
         batch, compared = self._batch(SAMPLES), self._batch(COMPARED)
         with self._as_far_as_memory_goes():
             with self._measuring():
                 loss = refuse_loss(lambda: self._loss(batch), self.point.tensors)
+                self.problem.count_preparation(1 - A_LOSS, batch)
                 refuse_live_parameters(self.problem, self.point, loss, self.reads, compared)
             with self._measuring():
                 refuse_other_function(self.problem, self.point, compared)
@@ -138,8 +144,10 @@ class ProblemChecks:
         if not self.embeddings.padding:
             return
         with self._measuring():
-            loss = self._loss(self._batch(SAMPLES))
+            batch = self._batch(SAMPLES)
+            loss = self._loss(batch)
             if loss.requires_grad:
+                self.problem.count_preparation(1 - A_LOSS, batch)
                 gradients = torch.autograd.grad(loss, self.point.tensors, allow_unused=True)
                 self.problem.hold_constant(constant_rows(self.point.tensors, gradients, self.embeddings))
 
@@ -160,8 +168,11 @@ class ProblemChecks:
         return evaluated(lambda: self.problem.loss_of(self.point.tensors, self.point.constants, batch))
 
     def _batch(self, samples: int) -> Batch:
+        """At most so many samples: fewer of a large model, as :func:`few_rows` has it, and whole batches of others."""
         batches = self.problem.batches
-        return batches.heaviest if self.whole_batches else batches.some(samples)
+        if self.whole_batches:
+            return batches.heaviest
+        return batches.some(few_rows(self.problem, samples, least=LEAST * samples // COMPARED))
 
 
 def warn_of_processes(model: object, group: object, notices: Notices) -> None:

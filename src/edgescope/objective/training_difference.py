@@ -24,11 +24,15 @@ def losses_in_training(problem: Problem, point: Point, flags: Flags) -> tuple[fl
     """
     batch = problem.batches.some(SAMPLES)
     try:
-        with measuring(problem.model, flags, problem.device), torch.no_grad():
+        with problem.preparing(), measuring(problem.model, flags, problem.device), torch.no_grad():
             measured = float(problem.loss_of(point.tensors, point.constants, batch))
         model = copy.deepcopy(problem.model, {id(p): p for p in problem.model.parameters()})
         module = LossModule(model, problem.loss_fn)
-        with measuring(model, TrainingFlags(problem.model, flags), problem.device), torch.no_grad():
+        with (
+            problem.preparing(),
+            measuring(model, TrainingFlags(problem.model, flags), problem.device),
+            torch.no_grad(),
+        ):
             first, second = (
                 float(problem.call(point.tensors, point.constants, batch, None, module=module)) for _ in range(2)
             )

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgescope.objective.batches import Batch, Batches, Count
 from edgescope.objective.denominators import ClassificationMeans, Denominator, Rows, Samples, denominators, leaf_names
+from edgescope.objective.watching import Watching
 
 BATCHES = 32
 """On how many batches, from all over the data, it is looked at."""
@@ -21,7 +21,7 @@ _MEANS = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_e
 _FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, StopIteration, TypeError, ValueError)
 
 
-class MeanSizes(TorchDispatchMode):
+class MeanSizes(Watching):
     """Sees by what every mean that is a single number was divided: its entries, or the divisor of a sum."""
 
     def __init__(self) -> None:
