@@ -14,6 +14,7 @@ from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost, Meter
 from edgescope.errors import InputError
 from edgescope.linalg.arguments import as_tensor
+from edgescope.linalg.product_errors import ProductErrors
 from edgescope.memory import require
 from edgescope.options import check_function, check_int, checked, integer, type_of
 from edgescope.short_errors import short_errors
@@ -28,7 +29,8 @@ class Operator:
     is a concatenation of (geometries of matrices need them). ``matrix`` is the dense matrix where it is available, so
     that its entries cost no products. ``mode`` is the mode of the model whose Hessian this is ("eval",
     "batch-statistics", "train"), and None where there is no model; results of measurements state it, too. ``meter``
-    counts what is spent on products beside them, such as the checks before the first.
+    counts what is spent on products beside them, such as the checks before the first. ``errors`` knows those of
+    products that are not exact, as its ``apply`` makes them.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Operator:
         matrix: Float[Tensor, "P P"] | None = None,
         mode: str | None = None,
         meter: Meter | None = None,
+        errors: ProductErrors | None = None,
     ) -> None:
         self.size = check_int("an operator", "size", size, least=1)
         check_function("an operator", "apply", apply)
@@ -53,6 +56,22 @@ class Operator:
         self.meter = meter
         self.products = 0
         self._apply = apply
+        self._error_of: Callable[[Float[Tensor, "P k"]], Float[Tensor, "P k"] | None] | None = None
+        if errors is not None:
+            self._error_of = lambda block: None if errors.errors is None else errors.errors.T
+        self._last_error: Float[Tensor, "P k"] | None = None
+        self._stand_in: Float[Tensor, "P k"] | None = None
+        self._norm_error, self._form_error = 0.0, 0.0
+
+    @property
+    def product_error(self) -> float:
+        """The largest norm of the error of a product so far, for vectors of unit norm; 0 where products are exact."""
+        return self._norm_error
+
+    @property
+    def form_error(self) -> float:
+        """The largest error of a form v^T H v so far, for vectors v of unit norm; 0 where products are exact."""
+        return self._form_error
 
     def derived(
         self,
@@ -60,12 +79,15 @@ class Operator:
         *,
         size: int | None = None,
         matrix: Float[Tensor, "n n"] | None = None,
+        same_error: bool = False,
     ) -> Operator:
         """An operator that is computed from products with this one, with the same precision, device and mode.
 
-        It has the same size and shapes; with a different ``size`` it has no shapes.
+        It has the same size and shapes; with a different ``size`` it has no shapes. The errors of its products follow
+        from those of this one, as ``apply`` is a linear function of the product: it is called again for that, with the
+        error in the place of the product. Not with ``same_error``, where an exact product is added.
         """
-        return Operator(
+        made = Operator(
             self.size if size is None else size,
             apply,
             dtype=self.dtype,
@@ -75,6 +97,26 @@ class Operator:
             mode=self.mode,
             meter=self.meter,
         )
+        if self._error_of is not None:
+            made._error_of = (lambda block: self._last_error) if same_error else self._carried(apply)
+        return made
+
+    def _carried(
+        self, apply: Callable[[Float[Tensor, "n k"]], Float[Tensor, "n k"]]
+    ) -> Callable[[Float[Tensor, "n k"]], Float[Tensor, "n k"] | None]:
+        def error_of(block: Float[Tensor, "n k"]) -> Float[Tensor, "n k"] | None:
+            error = self._last_error
+            if error is None:
+                return None
+            try:
+                self._stand_in = error
+                found = apply(block)
+                self._stand_in = torch.zeros_like(error)
+                return found - apply(block)
+            finally:
+                self._stand_in = None
+
+        return error_of
 
     @property
     def spent(self) -> Cost:
@@ -94,14 +136,30 @@ class Operator:
                 expected=f"shape ({self.size},) or ({self.size}, k)",
             )
         columns = block[:, None] if block.ndim == 1 else block
+        if self._stand_in is not None:
+            return self._stand_in[:, 0] if block.ndim == 1 else self._stand_in
         result = self._apply(columns)
         self.products += columns.shape[1]
+        self._note_errors(columns)
         if not bool(torch.isfinite(result).all()):
             raise InputError(
                 "a curvature product is not finite (NaN or infinity)",
                 hint="a smaller learning rate, float64, or checking the parameters and the data for NaN",
             )
         return result[:, 0] if block.ndim == 1 else result
+
+    def _note_errors(self, columns: Float[Tensor, "P k"]) -> None:
+        self._last_error = None if self._error_of is None else self._error_of(columns)
+        if self._last_error is None:
+            return
+        lengths = torch.linalg.vector_norm(columns, dim=0, dtype=torch.float64)
+        known = lengths > 0
+        norms = torch.linalg.vector_norm(self._last_error, dim=0, dtype=torch.float64)[known] / lengths[known]
+        forms = (self._last_error * columns).double().sum(0).abs()[known] / lengths[known].square()
+        # An error that happens to be orthogonal to its vector would pass for none.
+        forms = torch.maximum(forms, 2 / self.size**0.5 * norms)
+        self._norm_error = max([self._norm_error, *norms.tolist()])
+        self._form_error = max([self._form_error, *torch.minimum(forms, norms).tolist()])
 
 
 @runtime_checkable

@@ -299,6 +299,8 @@ class Search:
     def _rounding(self, ritz: Ritz) -> float:
         """10 eps times the norm of the operator, or times the smallest normal number where that is larger.
 
+        At least the error of its products, where these are not exact.
+
         Raises :class:`InputError` where the norm overflows the operator's precision.
         """
         numbers = torch.finfo(self.basis.operator.dtype)
@@ -307,7 +309,7 @@ class Search:
                 f"an eigenvalue of {ritz.magnitude:.3g} is beyond the range of {self.basis.operator.dtype}",
                 hint="dtype=torch.float64, or a loss in another unit",
             )
-        return 10 * numbers.eps * max(ritz.magnitude, numbers.tiny)
+        return max(10 * numbers.eps * max(ritz.magnitude, numbers.tiny), self.basis.operator.product_error)
 
     def _left(self) -> int:
         return self.budget - self.spent

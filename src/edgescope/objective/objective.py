@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -15,11 +13,12 @@ from torch import Tensor, nn
 from edgescope.cost import Cost, Meter
 from edgescope.errors import InputError, ModelChangedError, NotKnownError
 from edgescope.linalg.operator import Operator
+from edgescope.linalg.product_errors import ProductErrors
 from edgescope.losses import accuracy_counts
 from edgescope.notices import Notices
 from edgescope.objective.batch_weights import agreed
 from edgescope.objective.batches import Batches, Count
-from edgescope.objective.checks import refuse_options, usable_device
+from edgescope.objective.checks import checked_rows, checked_vector, refuse_options, usable_device
 from edgescope.objective.curvature import Curvature
 from edgescope.objective.layout import Layout
 from edgescope.objective.modes import THAWED, Flags, Mode, UsedMode
@@ -27,6 +26,7 @@ from edgescope.objective.modules import measuring, own_precision, refuse_paramet
 from edgescope.objective.plan import PathName, Plan, Planner
 from edgescope.objective.problem import LossFunction, Point, Problem
 from edgescope.objective.problem_checks import ProblemChecks, warn_of_processes
+from edgescope.objective.processes import jointly
 from edgescope.objective.selection import Params, selection
 from edgescope.objective.structure import Change
 from edgescope.objective.training_difference import losses_in_training
@@ -63,7 +63,8 @@ class Objective:
         chunk: split batches into pieces of at most this many samples; refused if the loss is not a mean over samples.
             By default batches are split only if their graph would not fit into memory.
         count: function that returns the weight of a batch, for losses whose denominator is not found automatically.
-        path: name of a method for Hessian products; "auto" times the methods and keeps the fastest.
+        path: name of a method for Hessian products; "auto" times the methods and keeps the fastest. "difference" needs
+            first derivatives only; it is never chosen by "auto", and every result carries its error.
         threads: number of CPU threads; "auto" times one thread against the present setting; None keeps the setting.
         expected_products: number of products that the whole run will need; a large number allows paths that are slow to
             build.
@@ -133,7 +134,7 @@ class Objective:
         self.dtype = dtype or own_precision(own)
         self.device = own[0].device if device is None else usable_device(device)
         warn_of_processes(model, group, self.notices)
-        with self._jointly():
+        with jointly(self._summed):
             batches = Batches(data, count=count, dtype=self.dtype, device=self.device, check=check)
             self._problem = Problem(
                 self.model, loss_fn, batches, dtype=self.dtype, device=self.device, chosen=chosen, meter=self.meter
@@ -142,7 +143,7 @@ class Objective:
             found = checks.first(weights=check)
         if found is not None and group is not None:
             found = agreed(found, group)
-        with self._jointly():
+        with jointly(self._summed):
             checks.rest(found)
             planner = Planner(
                 self._problem,
@@ -262,7 +263,10 @@ class Objective:
         Cost: k products (see ``plan().product_cost``) and, where graphs are kept, one gradient the first time at a
         place. Raises NotDifferentiableError where an operation has no second derivative.
         """
-        return self._product(V, w, self._curvature.hessian)
+        path = self._curvature.planner.differences
+        if path is None:
+            return self._product(V, w, self._curvature.hessian)
+        return self._product(V, w, lambda *block: self._curvature.differences(path, *block, self._summed), summed=True)
 
     def gnvp(self, V: Tensor, w: Float[Tensor, " P"] | None = None) -> Tensor:
         """Gauss-Newton products J^T (d2 criterion) J V, mean over samples, plus the l2 term; shapes as in ``hvp``.
@@ -287,7 +291,13 @@ class Objective:
             shapes=self.shapes,
             mode=self.mode,
             meter=self.meter,
+            errors=self.product_errors if kind == "hessian" else None,
         )
+
+    @property
+    def product_errors(self) -> ProductErrors | None:
+        """The measured errors of Hessian products, where ``path="difference"`` makes them inexact; else None."""
+        return self._curvature.planner.differences
 
     def outputs(self, w: Float[Tensor, " P"] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Model outputs and targets of this process's data, chunk by chunk, without gradients. Cost: one loss."""
@@ -330,18 +340,6 @@ class Objective:
 
     # ------------------------------------------------------------------------------------------------------ private
 
-    @contextmanager
-    def _jointly(self) -> Iterator[None]:
-        """What fails on one process of the group fails on all, so that none waits for the others."""
-        try:
-            yield
-        except Exception:
-            self._summed(torch.ones((), dtype=torch.float64, device="cpu"))
-            raise
-        refused = float(self._summed(torch.zeros((), dtype=torch.float64, device="cpu")))
-        if refused:
-            raise InputError(f"{refused:g} of the processes of the group refused their data or loss; see their errors")
-
     def _at(self, w: Tensor | None) -> Point:
         if self._flags.follow(self.model):
             self._problem.forget()
@@ -349,19 +347,16 @@ class Objective:
             self.notices.give("mode", f"'{name}' {THAWED}", cause="thawed")
         return self._problem.point(None if w is None else self._checked(w))
 
-    def _product(self, V: Tensor, w: Tensor | None, multiply: Callable[[Point, Tensor], tuple[Tensor, int]]) -> Tensor:
-        if not isinstance(V, Tensor) or V.ndim not in (1, 2) or V.shape[0] != self.size:
-            raise InputError(
-                f"a block of vectors of {_form(V)}",
-                expected=f"shape ({self.size},) or ({self.size}, k), one row a parameter",
-            )
-        rows = (V[None] if V.ndim == 1 else V.T).detach().to(self.device, self.dtype).contiguous()
-        # The sum tells at a hundredth of the cost; that of finite numbers may overflow.
-        if not math.isfinite(float(rows.sum())) and not bool(rows.isfinite().all()):
-            raise InputError("a block of vectors with NaN or infinity", expected="finite numbers")
-        rows = self._problem.masked(rows)
+    def _product(
+        self,
+        V: Tensor,
+        w: Tensor | None,
+        multiply: Callable[[Point, Tensor], tuple[Tensor, int]],
+        summed: bool = False,
+    ) -> Tensor:
+        rows = self._problem.masked(checked_rows(V, self.size, self.device, self.dtype))
         found, gradients = multiply(self._at(w), rows)
-        result = self._problem.masked(self._summed(found))
+        result = self._problem.masked(found if summed else self._summed(found))
         if self.l2:
             result = result + self.l2 * rows
         self.meter.count(gradients=gradients, products=rows.shape[0])
@@ -391,10 +386,4 @@ class Objective:
         return self.loss_fn
 
     def _checked(self, w: Tensor) -> Tensor:
-        if not isinstance(w, Tensor) or w.shape != (self.size,):
-            raise InputError(f"a parameter vector of {_form(w)}", expected=f"shape ({self.size},)")
-        return w.detach().to(self.device, self.dtype)
-
-
-def _form(thing: Any) -> str:
-    return f"shape {tuple(thing.shape)}" if isinstance(thing, Tensor) else f"type {type(thing).__name__}"
+        return checked_vector(w, self.size, self.device, self.dtype)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from edgescope.errors import EdgescopeError, InputError, NotDifferentiableError, one_of
 from edgescope.memory import budget, require
+from edgescope.objective.central_differences import Differences
 from edgescope.objective.compiled import Compiled
 from edgescope.objective.faults import fault_at
 from edgescope.objective.graph_memory import GraphMemory, estimate_graph_memory
@@ -23,7 +24,7 @@ from edgescope.objective.path_checks import disagreement, is_risky
 from edgescope.objective.paths import DoubleBackward, ForwardOverReverse, Path
 from edgescope.objective.problem import Point, Problem
 
-PathName = Literal["kept", "kept-batched", "rebuilt", "rebuilt-batched", "forward", "compiled"]
+PathName = Literal["kept", "kept-batched", "rebuilt", "rebuilt-batched", "forward", "compiled", "difference"]
 
 WIDTHS = (1, 4, 8, 16)
 """Block widths that are timed; others use the next one, and wider blocks go through in pieces of the last."""
@@ -93,6 +94,11 @@ class Planner:
         self._timed: set[int] = set()
         self._made: Counter[int] = Counter()
         self._remembered: dict[int, str] = {}
+
+    @property
+    def differences(self) -> Differences | None:
+        """The path, where it is that of differences of gradients, which is not summed over processes afterwards."""
+        return self._fixed if isinstance(self._fixed, Differences) else None
 
     @property
     def wishes(self) -> tuple[Hashable, ...]:
@@ -220,7 +226,9 @@ class Planner:
         """Before the first derivative: cut batches until their graphs fit into memory, then settle the threads."""
         if self._memory is None:
             try:
-                self._memory = estimate_graph_memory(self.problem, point, self.memory_limit, self._whole_batches)
+                self._memory = estimate_graph_memory(
+                    self.problem, point, self.memory_limit, self._whole_batches, once=self.differences is not None
+                )
             except (RuntimeError, NotImplementedError, MemoryError) as error:
                 raise fault_at(point, self.problem, error) from error
         if self._threads_open:
@@ -302,7 +310,7 @@ class Planner:
 
     def _compare(self, path: Path, point: Point, width: int) -> None:
         """Refuse a path that the caller asked for where torch makes another product of it than double backward."""
-        if isinstance(path, DoubleBackward) and not path.batched:
+        if isinstance(path, Differences) or (isinstance(path, DoubleBackward) and not path.batched):
             return
         fault = disagreement(self.problem, point, path, width)
         if fault:
@@ -334,6 +342,8 @@ def _agree(found: Tensor, reference: Tensor) -> bool:
 
 
 def _path(name: str) -> Path:
+    if name == "difference":
+        return Differences()
     if name == "forward":
         return ForwardOverReverse()
     if name == "compiled":

@@ -280,7 +280,7 @@ class UpdateRule(ABC):
         if shift is None:
             return operator
         diagonal = shift[:, None] / gradient_scale
-        return operator.derived(lambda block: operator @ block + diagonal.to(block) * block)
+        return operator.derived(lambda block: operator @ block + diagonal.to(block) * block, same_error=True)
 
     def threshold(self) -> Threshold:
         """The stability threshold for the effective Hessian; infinite where all learning rates are 0.
