@@ -23,6 +23,7 @@ from edgescope.objective.curvature import Curvature
 from edgescope.objective.layout import Layout
 from edgescope.objective.modes import THAWED, Flags, Mode, UsedMode
 from edgescope.objective.modules import measuring, own_precision, refuse_parameters, unwrapped
+from edgescope.objective.parallel import gather, refuse_parallel, reshard
 from edgescope.objective.plan import PathName, Plan, Planner
 from edgescope.objective.problem import LossFunction, Point, Problem
 from edgescope.objective.problem_checks import ProblemChecks, warn_of_processes
@@ -31,6 +32,7 @@ from edgescope.objective.selection import Params, selection
 from edgescope.objective.structure import Change
 from edgescope.objective.training_difference import losses_in_training
 from edgescope.options import check_bool, checked, integer, optional, real
+from edgescope.shards import write
 from edgescope.short_errors import short_errors
 
 Kind = Literal["hessian", "gauss-newton"]
@@ -115,6 +117,7 @@ class Objective:
         group: distributed.ProcessGroup | None = None,
         check: bool = True,
     ) -> None:
+        self._sharded = refuse_parallel(model, group)
         refuse_options(model, loss_fn, mode=mode, dtype=dtype, count=count)
         self.model = unwrapped(model)
         self.loss_fn = loss_fn
@@ -123,6 +126,7 @@ class Objective:
         self.meter = Meter()
         self.notices = Notices()
         refuse_parameters(self.model)
+        gathered = gather(self.model)
         self._flags = Flags(self.model, mode)
         chosen = selection(self.model, params)
         whole_batches = self._flags.couples_samples(self.model)
@@ -137,7 +141,14 @@ class Objective:
         with jointly(self._summed):
             batches = Batches(data, count=count, dtype=self.dtype, device=self.device, check=check)
             self._problem = Problem(
-                self.model, loss_fn, batches, dtype=self.dtype, device=self.device, chosen=chosen, meter=self.meter
+                self.model,
+                loss_fn,
+                batches,
+                dtype=self.dtype,
+                device=self.device,
+                chosen=chosen,
+                meter=self.meter,
+                gathered=gathered,
             )
             checks = ProblemChecks(self._problem, self._flags, self.notices, whole_batches=whole_batches, group=group)
             found = checks.first(weights=check)
@@ -161,6 +172,7 @@ class Objective:
                     self._problem.cut(chunk, point, f"chunk={chunk} would cut the batches")
         self._problem.total = float(self._summed(torch.tensor(batches.samples, dtype=torch.float64, device="cpu")))
         self._samples = int(self._summed(torch.tensor(batches.rows, device="cpu")))
+        self._problem.gathered = {}
 
     # ------------------------------------------------------------------------------------------------ the function
 
@@ -216,7 +228,7 @@ class Objective:
         w = self._checked(w)
         with torch.no_grad():
             for tensor, piece in zip(self.tensors, self.layout.split(w), strict=True):
-                tensor.copy_(piece)
+                write(tensor, piece)
 
     def loss(self, w: Float[Tensor, " P"] | None = None) -> Float[Tensor, ""]:
         """The loss at ``w`` (the model's own parameters by default), a float64 scalar.
@@ -341,6 +353,8 @@ class Objective:
     # ------------------------------------------------------------------------------------------------------ private
 
     def _at(self, w: Tensor | None) -> Point:
+        if self._sharded:
+            reshard(self.model)
         if self._flags.follow(self.model):
             self._problem.forget()
         for name in self._flags.thawed(self.model)[:1]:
