@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 import torch
 from torch import Tensor, nn
 
-from edgescope.errors import EdgescopeError, InputError, NotDeterministicError, one_of
+from edgescope.errors import EdgescopeError, InputError, NotDeterministicError, NotKnownError, one_of
 from edgescope.losses import Loss
 from edgescope.memory import out_of_memory_error
 from edgescope.objective.modes import Mode
@@ -204,6 +204,16 @@ def checked_rows(V: Any, size: int, device: torch.device, dtype: torch.dtype) ->
     if not math.isfinite(float(rows.sum())) and not bool(rows.isfinite().all()):
         raise InputError("a block of vectors with NaN or infinity", expected="finite numbers")
     return rows
+
+
+def checked_supervised(loss_fn: Any, what: str) -> Any:
+    """A loss function that tells outputs and criterion apart, as ``what`` needs it; NotKnownError for others."""
+    if not all(hasattr(loss_fn, name) for name in ("outputs", "targets", "criterion_of")):
+        raise NotKnownError(
+            f"this loss function does not separate outputs and criterion, which {what} need",
+            hint="edgescope.supervised(criterion)",
+        )
+    return loss_fn
 
 
 def _form(thing: Any) -> str:

@@ -85,7 +85,7 @@ class Curvature:
             return self._multiplied(path, point, rows), int(path.keep and built)
 
     def differences(
-        self, path: Differences, point: Point, rows: Float[Tensor, "k P"], summed: Callable[[Tensor], Tensor]
+        self, path: Differences, summed: Callable[[Tensor], Tensor], point: Point, rows: Float[Tensor, "k P"]
     ) -> tuple[Float[Tensor, "k P"], int]:
         """Hessian products of the rows by differences of gradients, over the data of all processes."""
         with self.ready(point):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -11,14 +12,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from edgescope.cost import Cost, Meter
-from edgescope.errors import InputError, ModelChangedError, NotKnownError
+from edgescope.errors import InputError, ModelChangedError
 from edgescope.linalg.operator import Operator
 from edgescope.linalg.product_errors import ProductErrors
 from edgescope.losses import accuracy_counts
 from edgescope.notices import Notices
 from edgescope.objective.batch_weights import agreed
 from edgescope.objective.batches import Batches, Count
-from edgescope.objective.checks import checked_rows, checked_vector, refuse_options, usable_device
+from edgescope.objective.checks import (
+    checked_rows,
+    checked_supervised,
+    checked_vector,
+    refuse_options,
+    usable_device,
+)
 from edgescope.objective.curvature import Curvature
 from edgescope.objective.layout import Layout
 from edgescope.objective.modes import THAWED, Flags, Mode, UsedMode
@@ -27,7 +34,7 @@ from edgescope.objective.parallel import gather, refuse_parallel, reshard
 from edgescope.objective.plan import PathName, Plan, Planner
 from edgescope.objective.problem import LossFunction, Point, Problem
 from edgescope.objective.problem_checks import ProblemChecks, warn_of_processes
-from edgescope.objective.processes import jointly
+from edgescope.objective.processes import jointly, summed_over
 from edgescope.objective.selection import Params, selection
 from edgescope.objective.structure import Change
 from edgescope.objective.training_difference import losses_in_training
@@ -278,7 +285,8 @@ class Objective:
         path = self._curvature.planner.differences
         if path is None:
             return self._product(V, w, self._curvature.hessian)
-        return self._product(V, w, lambda *block: self._curvature.differences(path, *block, self._summed), summed=True)
+        differences = functools.partial(self._curvature.differences, path, self._summed)
+        return self._product(V, w, differences, summed=True)
 
     def gnvp(self, V: Tensor, w: Float[Tensor, " P"] | None = None) -> Tensor:
         """Gauss-Newton products J^T (d2 criterion) J V, mean over samples, plus the l2 term; shapes as in ``hvp``.
@@ -286,7 +294,7 @@ class Objective:
         Needs a loss function that tells outputs and criterion apart, such as ``edgescope.supervised`` makes. Cost: k
         products and, where graphs are kept, one gradient the first time at a place.
         """
-        supervised = self._supervised("Gauss-Newton products")
+        supervised = checked_supervised(self.loss_fn, "Gauss-Newton products")
         return self._product(V, w, lambda point, rows: self._curvature.gauss_newton(point, rows, supervised))
 
     def operator(self, w: Float[Tensor, " P"] | None = None, kind: Kind = "hessian") -> Operator:
@@ -313,7 +321,7 @@ class Objective:
 
     def outputs(self, w: Float[Tensor, " P"] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Model outputs and targets of this process's data, chunk by chunk, without gradients. Cost: one loss."""
-        supervised = self._supervised("outputs and targets")
+        supervised = checked_supervised(self.loss_fn, "outputs and targets")
         return self._outputs(self._at(w), supervised)
 
     def accuracy(self, w: Float[Tensor, " P"] | None = None) -> float:
@@ -385,19 +393,7 @@ class Objective:
 
     def _summed(self, value: Tensor) -> Tensor:
         """The sum over all processes of the group; one exchange a call, whatever this process has kept."""
-        if self.group is None:
-            return value
-        shared = value.to(self.device, copy=True).contiguous()
-        distributed.all_reduce(shared, group=self.group)
-        return shared
-
-    def _supervised(self, what: str) -> Any:
-        if not all(hasattr(self.loss_fn, name) for name in ("outputs", "targets", "criterion_of")):
-            raise NotKnownError(
-                f"this loss function does not separate outputs and criterion, which {what} need",
-                hint="edgescope.supervised(criterion)",
-            )
-        return self.loss_fn
+        return summed_over(self.group, value, self.device)
 
     def _checked(self, w: Tensor) -> Tensor:
         return checked_vector(w, self.size, self.device, self.dtype)

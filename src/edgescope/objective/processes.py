@@ -31,6 +31,15 @@ def jointly(summed: Callable[[Tensor], Tensor]) -> Iterator[None]:
         raise InputError(f"{refused:g} of the processes of the group refused their data or loss; see their errors")
 
 
+def summed_over(group: ProcessGroup | None, value: Tensor, device: torch.device) -> Tensor:
+    """The sum of a tensor over the processes of a group, which compute on ``device``; without a group, the tensor."""
+    if group is None:
+        return value
+    shared = value.to(device, copy=True).contiguous()
+    distributed.all_reduce(shared, group=group)
+    return shared
+
+
 def is_first(group: ProcessGroup | None) -> bool:
     """Whether this process is the first of the group (None: of all), or the only one: the one that writes."""
     if not (distributed.is_available() and distributed.is_initialized()):
