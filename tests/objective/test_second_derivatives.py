@@ -105,7 +105,8 @@ def test_each_path_is_right_or_refused(name: str, monkeypatch: pytest.MonkeyPatc
     operation = problem.operation
     monkeypatch.setattr(torch, "compile", lambda program, **_: program)
     monkeypatch.setattr(plan.Compiled, "possible", staticmethod(lambda: True))
-    paths = [path for path in ("auto", *get_args(PathName)) if path != "compiled" or name in TRACED]
+    twice = [path for path in get_args(PathName) if path != "difference"]
+    paths = [path for path in ("auto", *twice) if path != "compiled" or name in TRACED]
     if operation.refused:
         for path in paths:
             with pytest.raises(NotDifferentiableError, match=operation.refused) as caught:
@@ -127,6 +128,22 @@ def test_each_path_is_right_or_refused(name: str, monkeypatch: pytest.MonkeyPatc
                 assert f"path='{path}' has no derivative for some operation" in found
             else:
                 assert_same(found, wanted)
+
+
+@pytest.mark.parametrize("name", [name for name, each in OPERATIONS.items() if not each.refused])
+def test_differences_of_gradients_are_within_their_errors_or_refused(name: str) -> None:
+    problem = Problem(OPERATIONS[name])
+    objective = problem.objective("difference")
+    found = found_or_refusal(lambda: objective.hvp(problem.V))
+    if isinstance(found, str):
+        assert "path='difference' is meaningless for" in found
+        return
+    wanted, errors = problem.hessian_products(), objective.product_errors
+    assert errors is not None
+    lengths = problem.V.norm(dim=0)
+    stated = lengths * torch.tensor([error for error, _ in errors.measured]).double()
+    slack = 1e-6 * wanted.norm(dim=0).clamp(min=1e-3)  # of the reference, as above
+    assert bool(((found - wanted).norm(dim=0) <= stated + slack).all())
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

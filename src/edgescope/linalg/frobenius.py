@@ -60,9 +60,10 @@ def frobenius(operator: OperatorLike, *, num_matvecs: int = 60, seed: int = 0, b
         square += float(found.forms(found.sample_images, found.sample_images).mean())
         variance = 2 / count * (1 + 6 / count) * _fourth_powers(found)
     value, spent = math.sqrt(square), operator.products - before
+    inexact = math.sqrt(operator.size) * operator.product_error
     return FrobeniusEstimate(
         value=value,
-        error=math.hypot(math.sqrt(variance) / (2 * value) if variance else 0.0, found.rounding()),
+        error=math.hypot(math.sqrt(variance) / (2 * value) if variance else 0.0, found.rounding()) + inexact,
         products=spent,
         cost=operator.spent - paid,
         seconds=time.perf_counter() - began,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -97,7 +98,8 @@ def _exact(operator: Operator) -> Spectrum:
     epsilon = torch.finfo(operator.dtype if operator.matrix is None else torch.float64).eps
     skew = float(torch.linalg.matrix_norm(products - products.T)) / 2
     values = torch.linalg.eigvalsh((products + products.T) / 2)
-    rounding = skew + epsilon * float(values.abs().max())
+    inexact = math.sqrt(operator.size) * operator.product_error  # at most that of ||H||_F
+    rounding = skew + inexact + epsilon * float(values.abs().max())
     return from_quadratures([from_eigenvalues(values)], operator.size, "exact", operator.size, rounding)
 
 
@@ -149,7 +151,8 @@ def _slq(
         half = -(-depth // 2)
         shallow = from_quadratures(coarse + sampled.nodes(runs, half), operator.size, "slq", half)
         deep = from_quadratures(fine + sampled.nodes(runs, depth), operator.size, "slq", depth)
-        rounding = max(skew, runs.skew) + torch.finfo(operator.dtype).eps * float(deep.nodes.abs().max())
+        epsilon = torch.finfo(operator.dtype).eps
+        rounding = max(skew, runs.skew) + operator.product_error + epsilon * float(deep.nodes.abs().max())
         return replace(deep, half=shallow, rounding=rounding)
 
     for first in range(0, probes, group):

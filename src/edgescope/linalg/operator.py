@@ -15,6 +15,7 @@ from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost, Meter
 from edgescope.errors import InputError
 from edgescope.linalg.arguments import as_tensor
+from edgescope.linalg.product_errors import ProductErrors
 from edgescope.memory import budget, require
 from edgescope.options import check_function, check_int, checked, integer, type_of
 from edgescope.short_errors import short_errors
@@ -31,7 +32,7 @@ class Operator:
     products need, and makes it ``least`` where it can; by default that is 80% of the free memory. ``mode`` is the mode
     of the model whose Hessian this is ("eval", "batch-statistics", "train"), and None where there is no model; results
     of measurements state it, too. ``meter`` counts what is spent on products beside them, such as the checks before the
-    first.
+    first. ``errors`` knows those of products that are not exact, as its ``apply`` makes them.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Operator:
         mode: str | None = None,
         room: Callable[[int], int] | None = None,
         meter: Meter | None = None,
+        errors: ProductErrors | None = None,
     ) -> None:
         self.size = check_int("an operator", "size", size, least=1)
         check_function("an operator", "apply", apply)
@@ -58,10 +60,26 @@ class Operator:
         self.products = 0
         self._apply = apply
         self._room = room
+        self._error_of: Callable[[Float[Tensor, "P k"]], Float[Tensor, "P k"] | None] | None = None
+        if errors is not None:
+            self._error_of = lambda block: None if errors.errors is None else errors.errors.T
+        self._last_error: Float[Tensor, "P k"] | None = None
+        self._stand_in: Float[Tensor, "P k"] | None = None
+        self._norm_error, self._form_error = 0.0, 0.0
 
     def room(self, least: int = 0) -> int:
         """The bytes that vectors may take beside what products need: ``least`` where products can do with less."""
         return budget(self.device) if self._room is None else self._room(least)
+
+    @property
+    def product_error(self) -> float:
+        """The largest norm of the error of a product so far, for vectors of unit norm; 0 where products are exact."""
+        return self._norm_error
+
+    @property
+    def form_error(self) -> float:
+        """The largest error of a form v^T H v so far, for vectors v of unit norm; 0 where products are exact."""
+        return self._form_error
 
     def derived(
         self,
@@ -69,12 +87,15 @@ class Operator:
         *,
         size: int | None = None,
         matrix: Float[Tensor, "n n"] | None = None,
+        same_error: bool = False,
     ) -> Operator:
         """An operator that is computed from products with this one, with the same precision, device and mode.
 
-        It has the same size and shapes; with a different ``size`` it has no shapes.
+        It has the same size and shapes; with a different ``size`` it has no shapes. The errors of its products follow
+        from those of this one, as ``apply`` is a linear function of the product: it is called again for that, with the
+        error in the place of the product. Not with ``same_error``, where an exact product is added.
         """
-        return Operator(
+        made = Operator(
             self.size if size is None else size,
             apply,
             dtype=self.dtype,
@@ -85,6 +106,26 @@ class Operator:
             room=self._room,
             meter=self.meter,
         )
+        if self._error_of is not None:
+            made._error_of = (lambda block: self._last_error) if same_error else self._carried(apply)
+        return made
+
+    def _carried(
+        self, apply: Callable[[Float[Tensor, "n k"]], Float[Tensor, "n k"]]
+    ) -> Callable[[Float[Tensor, "n k"]], Float[Tensor, "n k"] | None]:
+        def error_of(block: Float[Tensor, "n k"]) -> Float[Tensor, "n k"] | None:
+            error = self._last_error
+            if error is None:
+                return None
+            try:
+                self._stand_in = error
+                found = apply(block)
+                self._stand_in = torch.zeros_like(error)
+                return found - apply(block)
+            finally:
+                self._stand_in = None
+
+        return error_of
 
     @property
     def spent(self) -> Cost:
@@ -104,8 +145,11 @@ class Operator:
                 expected=f"shape ({self.size},) or ({self.size}, k)",
             )
         columns = block[:, None] if block.ndim == 1 else block
+        if self._stand_in is not None:
+            return self._stand_in[:, 0] if block.ndim == 1 else self._stand_in
         result = self._apply(columns)
         self.products += columns.shape[1]
+        self._note_errors(columns)
         # The sum tells at a hundredth of the cost; that of finite numbers may overflow.
         if not math.isfinite(float(result.sum())) and not bool(torch.isfinite(result).all()):
             raise InputError(
@@ -113,6 +157,19 @@ class Operator:
                 hint="a smaller learning rate, float64, or checking the parameters and the data for NaN",
             )
         return result[:, 0] if block.ndim == 1 else result
+
+    def _note_errors(self, columns: Float[Tensor, "P k"]) -> None:
+        self._last_error = None if self._error_of is None else self._error_of(columns)
+        if self._last_error is None:
+            return
+        lengths = torch.linalg.vector_norm(columns, dim=0, dtype=torch.float64)
+        known = lengths > 0
+        norms = torch.linalg.vector_norm(self._last_error, dim=0, dtype=torch.float64)[known] / lengths[known]
+        forms = (self._last_error * columns).double().sum(0).abs()[known] / lengths[known].square()
+        # An error that happens to be orthogonal to its vector would pass for none.
+        forms = torch.maximum(forms, 2 / self.size**0.5 * norms)
+        self._norm_error = max([self._norm_error, *norms.tolist()])
+        self._form_error = max([self._form_error, *torch.minimum(forms, norms).tolist()])
 
 
 @runtime_checkable

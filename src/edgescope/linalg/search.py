@@ -309,6 +309,8 @@ class Search:
     def _rounding(self, ritz: Ritz) -> float:
         """10 eps times the norm of the operator, or times the smallest normal number where that is larger.
 
+        At least the error of its products, where these are not exact.
+
         Raises :class:`InputError` where the norm overflows the operator's precision.
         """
         precision = self.basis.operator.dtype
@@ -317,7 +319,7 @@ class Search:
                 f"an eigenvalue of {ritz.magnitude:.3g} is beyond the range of {precision}",
                 hint="dtype=torch.float64, or a loss in another unit",
             )
-        return self.basis.rounding(ritz.magnitude)
+        return max(self.basis.rounding(ritz.magnitude), self.basis.operator.product_error)
 
     def _left(self) -> int:
         return self.budget - self.spent

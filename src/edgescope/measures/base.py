@@ -14,6 +14,7 @@ from torch import Tensor
 
 from edgescope.cost import Cost
 from edgescope.errors import EdgescopeError, InputError, NotKnownError
+from edgescope.linalg.product_errors import note_on
 from edgescope.measures.problem_size import ProblemSize
 from edgescope.measures.reading import Reading
 from edgescope.measures.step_taken import StepTaken
@@ -209,6 +210,8 @@ class Measure(ABC):
         always raised.
         """
         began, before = time.perf_counter(), moment.spent()
+        errors = moment.objective.product_errors
+        made = 0 if errors is None else len(errors.measured)
         try:
             if moment.diverged and self.needs in ("products", "gradient", "other points"):
                 reading = Reading(self.name, {}, note="not measured, since the run has diverged")
@@ -225,7 +228,8 @@ class Measure(ABC):
                 raise
             note = str(error) if isinstance(error, EdgescopeError) else describe_exception(error)
             reading = Reading(self.name, {}, note=note, failed=True)
-        return replace(reading, cost=moment.spent() - before, seconds=time.perf_counter() - began)
+        note = "; ".join(filter(None, (reading.note, note_on(errors, made))))
+        return replace(reading, note=note, cost=moment.spent() - before, seconds=time.perf_counter() - began)
 
     @abstractmethod
     def read(self, moment: Moment) -> Reading:

@@ -62,7 +62,7 @@ class HessianTrace(Measure):
         objective = moment.objective
         if self.method == "gauss-newton" or (self.method == "auto" and _interpolates(objective)):
             hessian, model = objective.operator(), objective.operator(kind="gauss-newton")
-            rest = hessian.derived(lambda v: hessian @ v - model @ v)
+            rest = hessian.derived(lambda v: hessian @ v - model @ v, same_error=True)
             half = max(MIN_MATVECS, 3 * (self.num_matvecs // 6))
             exact, found = gauss_newton_trace(objective), trace(rest, num_matvecs=half, seed=self.seed)
             # the exact part is rounded too, as the products are whose difference is sampled

@@ -25,12 +25,13 @@ from edgescope.monitor.forecast import Forecast, forecast_reading
 from edgescope.monitor.notifier import OnError
 from edgescope.monitor.order import in_order
 from edgescope.monitor.reader import OnReading, Reader
-from edgescope.monitor.resuming import Continuation, Resume, checked_resume, closed_by_errors, open_or_create
+from edgescope.monitor.resuming import Continuation, Resume, checked_resume, closed_by_errors, record_of_first
 from edgescope.monitor.schedule import Budget, Schedules, schedule_from
 from edgescope.monitor.state import checked_state, plain_state
 from edgescope.monitor.steps import Steps
 from edgescope.notices import Notices
 from edgescope.objective import Objective
+from edgescope.objective.processes import as_the_first
 from edgescope.short_errors import short_errors
 from edgescope.store import Record
 from edgescope.store.record import Status
@@ -64,7 +65,8 @@ class Monitor:
             may end in a schedule of its own: ``"training_loss@1"`` at every step, ``"spectrum@1000"`` at every
             thousandth, ``"sharpness@end"`` where :meth:`finish` is called and nowhere else.
         evaluations: further objectives by name, such as ``{"test": objective}``.
-        out: folder for the record; without it the record is kept in memory.
+        out: folder for the record; without it the record is kept in memory. Of several processes (``torchrun``) the
+            first one writes it, that of the objective's group where it has one, and the others keep theirs in memory.
         record: a record to write to instead, which is left open.
         resume: continue an existing record. The step is that of :meth:`load_state_dict` where it was called
             before the first step; else it is found from parameters and optimizer (docs/attach.md), and the first
@@ -116,7 +118,9 @@ class Monitor:
         self._closed, self._owned = False, record is None
         self._last_table: pl.DataFrame | None = None
         if record is None:
-            record = Record.in_memory(config) if folder is None else open_or_create(folder, config, resume)
+            record = (
+                Record.in_memory(config) if folder is None else record_of_first(folder, config, resume, objective.group)
+            )
         self._record = checked_record(record)
         with closed_by_errors(record if self._owned else None):
             self._reader = Reader(
@@ -136,6 +140,8 @@ class Monitor:
         if isinstance(self.schedule, Budget):
             share = self.schedule.share
             self.schedule.expect = lambda: self._expected_seconds(share)
+            if objective.group is not None:
+                self.schedule.agree = lambda due: bool(as_the_first(lambda: due, objective.group))
             self.schedule.spent(time.perf_counter() - began)
         # The steps live as long as the optimizers do, and write to the record as long.
         self._finalizer = weakref.finalize(self._steps, record.close) if self._owned else None
@@ -209,9 +215,7 @@ class Monitor:
         """Of the first reading; 0 where that cannot be told, so that the error shows in a reading."""
         with self._reader.notifier.guarded("what a reading takes cannot be forecast"):
             expected = self.forecast()
-            text = (
-                f"{expected}; budget= allows it after {expected.first_seconds / self.schedule.share:.2g} s of training"
-            )
+            text = f"{expected}; budget= allows that after {expected.first_seconds / share:.2g} s of training"
             self._reader.notifier.notify("budget", text, cause="forecast", warn=False)
             return expected.first_seconds
         return 0.0

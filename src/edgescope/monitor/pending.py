@@ -16,6 +16,7 @@ from edgescope.measures.rules import ids_of
 from edgescope.measures.step_taken import compare_gradients, compare_parts, compare_steps, step_of_rule
 from edgescope.objective import Objective
 from edgescope.optim import UpdateRule
+from edgescope.shards import whole
 
 Pieces = dict[int, Tensor]
 """Flat pieces of a vector, by the places of their tensors among those of the objective."""
@@ -123,7 +124,7 @@ def gradients_of(objective: Objective, held: Container[int], scale: float = 1.0)
     found: Pieces = {}
     for i, tensor in enumerate(objective.tensors):
         if id(tensor) in held and tensor.grad is not None:
-            grad = tensor.grad.detach()
+            grad = whole(tensor.grad)
             flat = (grad.to_dense() if grad.is_sparse else grad).reshape(-1)
             found[i] = flat.to(objective.device, objective.dtype, copy=True) / scale
     return found

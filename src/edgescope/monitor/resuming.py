@@ -19,7 +19,9 @@ from torch import Tensor
 
 from edgescope.errors import EdgescopeError, InputError
 from edgescope.monitor.reader import Reader, what_is_measured
+from edgescope.objective.processes import ProcessGroup, as_the_first, is_first
 from edgescope.optim.unwrap import inside
+from edgescope.shards import local
 from edgescope.store import Record
 from edgescope.store.creation import FILE
 
@@ -59,9 +61,14 @@ class Continuation:
     def find_place(self) -> None:
         """Find after how many steps the run is continued; :class:`InputError` where it cannot be found."""
         if not self._place_known:
-            reader = self._reader
-            reader.progress.continue_at(step_to_continue(self._record, reader.objective.tensors, reader.optimizers))
+            self._reader.progress.continue_at(as_the_first(self._place, self._reader.objective.group))
             self._place_known = True
+
+    def _place(self) -> int:
+        reader = self._reader
+        if not is_first(reader.objective.group):  # which has the record, and this process one of its own in memory
+            return steps_counted(reader.optimizers)
+        return step_to_continue(self._record, reader.objective.tensors, reader.optimizers)
 
     def begin(self) -> None:
         """Training begins: from now on the record ends where the run is continued."""
@@ -103,6 +110,22 @@ def checked_resume(resume: Any, has_place: bool) -> Resume:
     if not isinstance(resume, numbers.Integral) or resume < 0:
         raise InputError(f"resume={resume!r}", expected="True, False, or the number of steps already taken")
     return int(resume)
+
+
+def record_of_first(
+    folder: str | os.PathLike[str], config: dict[str, Any] | None, resume: Resume, group: ProcessGroup | None
+) -> Record:
+    """:func:`open_or_create` on the first of the processes that measure together, which writes; others get a new one.
+
+    Those are in memory. Without a ``group`` it is the first of all processes. What fails on the first fails on all.
+    """
+    if not is_first(group):
+        if group is not None:
+            as_the_first(lambda: None, group)
+        return Record.in_memory(config)
+    opened: list[Record] = []
+    as_the_first(lambda: opened.append(open_or_create(folder, config, resume)), group)
+    return opened[0]
 
 
 def open_or_create(folder: str | os.PathLike[str], config: dict[str, Any] | None, resume: Resume) -> Record:
@@ -170,10 +193,10 @@ def steps_counted(optimizers: Sequence[torch.optim.Optimizer]) -> int:
 
 
 def digest_of(tensors: Sequence[Tensor]) -> str:
-    """A digest of parameters, equal for equal bits alone."""
+    """A digest of parameters, equal for equal bits alone; of the shards that this process holds."""
     digest = hashlib.blake2b(digest_size=16)
     for tensor in tensors:
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(local(tensor.detach()).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -68,13 +68,15 @@ class Budget(Schedule):
     Training earns ``share`` of its time, and a measurement is due once what it is expected to take is there: at first
     what ``expect`` says, in seconds, then what the last one took. So measurements take at most ``share`` of the
     training time, up to the error of that expectation, which later ones wait for. Nothing more is saved up than one
-    measurement takes. At step 0 nothing has been earned, so that none is taken there. Times are measured, so the steps
-    at which it measures, and with them the record, are not reproducible bit for bit.
+    measurement takes. Where several processes measure together, ``agree`` makes one decision of theirs. At step 0
+    nothing has been earned, so that none is taken there. Times are measured, so the steps at which it measures, and
+    with them the record, are not reproducible bit for bit.
     """
 
     share: float
     clock: Callable[[], float] = time.perf_counter
     expect: Callable[[], float] | None = None
+    agree: Callable[[bool], bool] | None = None
     _looked: float = field(default=0.0, init=False, repr=False)
     _earned: float = field(default=0.0, init=False, repr=False)
     _next: float | None = field(default=None, init=False, repr=False)
@@ -93,7 +95,8 @@ class Budget(Schedule):
             self._next = 0.0 if self.expect is None else self.expect()
             self.spent(self.clock() - self._looked)
         self._earned = min(self._earned, self._next)
-        return self._earned >= self._next
+        due = self._earned >= self._next
+        return due if self.agree is None else self.agree(due)
 
     def chooses(self, step: int) -> bool:
         return self.due(step)

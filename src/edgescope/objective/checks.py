@@ -6,12 +6,12 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import torch
 from torch import Tensor, nn
 
-from edgescope.errors import EdgescopeError, InputError, NotDeterministicError, one_of
+from edgescope.errors import EdgescopeError, InputError, NotDeterministicError, NotKnownError, one_of
 from edgescope.losses import Loss
 from edgescope.memory import out_of_memory_error
 from edgescope.objective.modes import Mode
@@ -184,3 +184,37 @@ class RandomOperations(Watching):
         if torch.Tag.nondeterministic_seeded in func.tags:
             self.names.add(func.overloadpacket.__name__)
         return func(*args, **(kwargs or {}))
+
+
+def checked_vector(w: Any, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A parameter vector (size,) where it is to be measured; InputError for anything else."""
+    if not isinstance(w, Tensor) or w.shape != (size,):
+        raise InputError(f"a parameter vector of {_form(w)}", expected=f"shape ({size},)")
+    return w.detach().to(device, dtype)
+
+
+def checked_rows(V: Any, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A vector (size,) or the columns of a block (size, k) as rows; InputError for anything else."""
+    if not isinstance(V, Tensor) or V.ndim not in (1, 2) or V.shape[0] != size:
+        raise InputError(
+            f"a block of vectors of {_form(V)}", expected=f"shape ({size},) or ({size}, k), one row a parameter"
+        )
+    rows = (V[None] if V.ndim == 1 else V.T).detach().to(device, dtype).contiguous()
+    # The sum tells at a hundredth of the cost; that of finite numbers may overflow.
+    if not math.isfinite(float(rows.sum())) and not bool(rows.isfinite().all()):
+        raise InputError("a block of vectors with NaN or infinity", expected="finite numbers")
+    return rows
+
+
+def checked_supervised(loss_fn: Any, what: str) -> Any:
+    """A loss function that tells outputs and criterion apart, as ``what`` needs it; NotKnownError for others."""
+    if not all(hasattr(loss_fn, name) for name in ("outputs", "targets", "criterion_of")):
+        raise NotKnownError(
+            f"this loss function does not separate outputs and criterion, which {what} need",
+            hint="edgescope.supervised(criterion)",
+        )
+    return loss_fn
+
+
+def _form(thing: Any) -> str:
+    return f"shape {tuple(thing.shape)}" if isinstance(thing, Tensor) else f"type {type(thing).__name__}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from edgescope.arithmetic import plain_arithmetic
 from edgescope.errors import EdgescopeError
+from edgescope.objective.central_differences import Differences, refuse_kinks
 from edgescope.objective.gauss_newton import gauss_newton_products
 from edgescope.objective.gauss_newton_check import refuse_wrong_gauss_newton
 from edgescope.objective.modes import Flags
@@ -95,6 +96,20 @@ class Curvature:
             built = point.graphs is None
             return self._multiplied(path, point, rows), int(path.keep and built)
 
+    def differences(
+        self, path: Differences, summed: Callable[[Tensor], Tensor], point: Point, rows: Float[Tensor, "k P"]
+    ) -> tuple[Float[Tensor, "k P"], int]:
+        """Hessian products of the rows by differences of gradients, over the data of all processes."""
+        with self.ready(point):
+            with self.problem.preparing():
+                self._verify(point)
+                self.planner.choose(point, len(rows))
+            built = point.gradient is None
+            try:
+                return path.over_processes(self.problem, point, rows, summed), int(built)
+            except (RuntimeError, NotImplementedError, MemoryError) as error:
+                raise named_fault(error) from error
+
     def gauss_newton(
         self, point: Point, rows: Float[Tensor, "k P"], supervised: Any
     ) -> tuple[Float[Tensor, "k P"], int]:
@@ -116,6 +131,10 @@ class Curvature:
     def _verify(self, point: Point) -> None:
         """Check second derivatives, unless this objective has, or one of the same kind has in this process."""
         if self.verified:
+            return
+        if self.planner.differences is not None:
+            refuse_kinks(self.problem, point)
+            self.verified = True
             return
         known = self._known(point)
         if not known.verified:

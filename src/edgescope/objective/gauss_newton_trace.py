@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.objective.batches import Batch, leading_size
+from edgescope.objective.checks import checked_supervised
 from edgescope.objective.layout import Tensors
 from edgescope.objective.objective import Objective
 from edgescope.objective.samples import TOGETHER, of_each, refuse_other_mean, separable
@@ -23,7 +24,7 @@ def gauss_newton_trace(objective: Objective) -> float:
     samples, counted as C gradients, at most 8 MiB of derivatives at a time.
     """
     problem, point = separable(objective), objective._at(None)
-    supervised = objective._supervised("a Gauss-Newton trace")
+    supervised = checked_supervised(objective.loss_fn, "a Gauss-Newton trace")
     total, outputs = 0.0, 1
 
     def trace_of_one(tensors: Tensors, one: Batch) -> Float[Tensor, ""]:
@@ -57,7 +58,7 @@ def residual_share(objective: Objective) -> tuple[float, int]:
     The slope of the criterion in the outputs, over that at outputs of zero: roots of the sums of squares over all
     outputs of all samples; 0 at interpolation. Cost: one loss.
     """
-    supervised = objective._supervised("a residual")
+    supervised = checked_supervised(objective.loss_fn, "a residual")
     problem, point = separable(objective), objective._at(None)
     squares, count = torch.zeros(2, dtype=torch.float64, device="cpu"), 0
     with objective._curvature.ready(point, derivatives=False):

@@ -38,14 +38,18 @@ class GraphMemory:
         return self.vectors + kept + (width if path.batched else 1) * self.largest_chunk
 
 
-def estimate_graph_memory(problem: Problem, point: Point, limit: int | None, whole_batches: bool) -> GraphMemory:
+def estimate_graph_memory(
+    problem: Problem, point: Point, limit: int | None, whole_batches: bool, once: bool = False
+) -> GraphMemory:
     """Estimate the memory of graphs, and split batches if the graph of one batch does not fit into memory.
+
+    ``once``: graphs are only differentiated once, so that they are those of the loss and not of the gradient.
 
     Raises MemoryBudgetError, with both figures, if splitting cannot help, and InputError if it would change the loss.
     """
     if problem.batches.uncut:
-        return _of_whole_batches(problem, point, limit)
-    fixed, a_sample = _graph_bytes_by_sample(problem, point)
+        return _of_whole_batches(problem, point, limit, once)
+    fixed, a_sample = _graph_bytes_by_sample(problem, point, once)
     batches, allowed = problem.batches, budget(problem.device, limit)
     path = DoubleBackward(keep=False)
 
@@ -131,10 +135,10 @@ def _inside(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _of_whole_batches(problem: Problem, point: Point, limit: int | None) -> GraphMemory:
+def _of_whole_batches(problem: Problem, point: Point, limit: int | None, once: bool) -> GraphMemory:
     """The same for batches that are never cut: no batch is taken to need more than the heaviest one."""
     batches = problem.batches
-    a_batch = _graph_bytes_of(problem, point, batches.heaviest)
+    a_batch = _graph_bytes_of(problem, point, batches.heaviest, once)
     memory = GraphMemory(a_batch * batches.number, a_batch, 8 * point.flat.nbytes)
     require(
         memory.needed(DoubleBackward(keep=False), 1),
@@ -146,21 +150,26 @@ def _of_whole_batches(problem: Problem, point: Point, limit: int | None) -> Grap
     return memory
 
 
-def _graph_bytes_of(problem: Problem, point: Point, batch: Batch) -> int:
+def _graph_bytes_of(problem: Problem, point: Point, batch: Batch, once: bool) -> int:
     held = [*point.tensors, *tensors_of(problem.batches.heaviest)]
+
+    def loss() -> Tensor:
+        found: Tensor = problem.loss_of(point.tensors, point.constants, batch)
+        return found
+
+    if once:
+        return graph_bytes(loss, held)
     problem.count_preparation(1 - A_LOSS, batch)
-    return graph_bytes(
-        lambda: GradientGraph(problem.loss_of(point.tensors, point.constants, batch), point.tensors), held
-    )
+    return graph_bytes(lambda: GradientGraph(loss(), point.tensors), held)
 
 
-def _graph_bytes_by_sample(problem: Problem, point: Point) -> tuple[float, float]:
+def _graph_bytes_by_sample(problem: Problem, point: Point, once: bool) -> tuple[float, float]:
     """What a chunk's graph takes whatever its size, and what every sample adds to it: from two small pieces."""
     batch = problem.batches.heaviest
     size = leading_size(batch)
 
     def measured(samples: int) -> int:
-        return _graph_bytes_of(problem, point, piece_of(batch, 0, samples))
+        return _graph_bytes_of(problem, point, piece_of(batch, 0, samples), once)
 
     large = min(size, few_rows(problem, least=4))
     small = large // 2

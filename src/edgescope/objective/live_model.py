@@ -16,6 +16,7 @@ from edgescope.objective.batches import Batch
 from edgescope.objective.checks import evaluated
 from edgescope.objective.problem import A_LOSS, Point, Problem
 from edgescope.objective.watching import Watching
+from edgescope.shards import is_sharded, local
 
 
 class LiveReads(Watching):
@@ -28,7 +29,8 @@ class LiveReads(Watching):
         super().__init__()
         self.places: set[int] = set()
         self._moved = moved
-        self._storages = {t.untyped_storage().data_ptr(): place for place, t in enumerate(problem.tensors())}
+        held = [local(tensor) for tensor in problem.tensors()]
+        self._storages = {t.untyped_storage().data_ptr(): place for place, t in enumerate(held) if t.numel()}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -85,8 +87,8 @@ def refuse_other_function(problem: Problem, point: Point, batch: Batch) -> None:
     names = [slot.name for slot in problem.layout]
     live = problem.tensors()
     kinds = {t.dtype for t in live}
-    if len(kinds) > 1 or any(t.device != problem.device for t in live):
-        return  # the measurement converts what the live model cannot take as it is
+    if len(kinds) > 1 or any(t.device != problem.device or is_sharded(t) for t in live):
+        return  # the measurement converts what the live model cannot take as it is, and gathers shards
     dtype = kinds.pop()
 
     def convert(leaf: object) -> object:

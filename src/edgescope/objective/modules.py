@@ -19,7 +19,9 @@ from edgescope.errors import InputError
 from edgescope.objective.batches import random_numbers_kept
 from edgescope.objective.formulas import Formulas, needs_formulas
 from edgescope.objective.modes import Flags
+from edgescope.objective.parallel import hooks_off
 from edgescope.objective.replacement import Replacement
+from edgescope.shards import whole
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -56,7 +58,7 @@ def refuse_parameters(model: nn.Module) -> None:
     for name, p in found.items():
         if not p.is_floating_point():
             raise InputError(f"parameter '{name}' has type {p.dtype}", expected="real floating-point parameters")
-        if not bool(torch.isfinite(p).all()):
+        if not bool(torch.isfinite(whole(p)).all()):
             raise InputError(
                 f"parameter '{name}' contains NaN or infinity",
                 expected="finite parameters",
@@ -80,7 +82,8 @@ def measuring(model: nn.Module, flags: Flags, device: torch.device) -> Iterator[
 
     Inside: the training flags set; attention in its math kernel and transformer layers off their fused fast path
     (neither has a second derivative otherwise); weight normalisation by its formula; gradients of embeddings dense;
-    activations kept where the model recomputes them; compiled parts run eagerly; gradients on, whatever the caller's
+    activations kept where the model recomputes them; parameters put in also where FSDP2 shards a module's own; compiled
+    parts run eagerly; gradients on, whatever the caller's
     context; anomaly detection off, TensorFloat-32 too, and autocast, also where the model switches it on.
     Afterwards every module has its former attributes, whatever its forward pass wrote into them, and random generators
     are as before.
@@ -104,6 +107,7 @@ def measuring(model: nn.Module, flags: Flags, device: torch.device) -> Iterator[
         torch.backends.mha.set_fastpath_enabled(False)
         try:
             flags.set(parts)
+            hooks_off(parts)
             for part in parts:
                 if isinstance(part, nn.Embedding | nn.EmbeddingBag):
                     part.sparse = False

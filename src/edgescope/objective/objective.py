@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -13,24 +12,34 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from edgescope.cost import Cost, Meter
-from edgescope.errors import InputError, ModelChangedError, NotKnownError
+from edgescope.errors import InputError, ModelChangedError
 from edgescope.linalg.operator import Operator
+from edgescope.linalg.product_errors import ProductErrors
 from edgescope.losses import accuracy_counts
 from edgescope.notices import Notices
 from edgescope.objective.batch_weights import agreed
 from edgescope.objective.batches import Batches, Count
-from edgescope.objective.checks import refuse_options, usable_device
+from edgescope.objective.checks import (
+    checked_rows,
+    checked_supervised,
+    checked_vector,
+    refuse_options,
+    usable_device,
+)
 from edgescope.objective.curvature import Curvature
 from edgescope.objective.layout import Layout
 from edgescope.objective.modes import THAWED, Flags, Mode, UsedMode
 from edgescope.objective.modules import measuring, own_precision, refuse_parameters, unwrapped
+from edgescope.objective.parallel import gather, refuse_parallel, reshard
 from edgescope.objective.plan import PathName, Plan, Planner
 from edgescope.objective.problem import LossFunction, Point, Problem
 from edgescope.objective.problem_checks import ProblemChecks, warn_of_processes
+from edgescope.objective.processes import jointly, summed_over
 from edgescope.objective.selection import Params, selection
 from edgescope.objective.structure import Change
 from edgescope.objective.training_difference import losses_in_training
 from edgescope.options import check_bool, checked, integer, optional, real
+from edgescope.shards import write
 from edgescope.short_errors import short_errors
 
 Kind = Literal["hessian", "gauss-newton"]
@@ -63,7 +72,8 @@ class Objective:
         chunk: split batches into pieces of at most this many samples; refused if the loss is not a mean over samples.
             By default batches are split only if their graph would not fit into memory.
         count: function that returns the weight of a batch, for losses whose denominator is not found automatically.
-        path: name of a method for Hessian products; "auto" times the methods and keeps the fastest.
+        path: name of a method for Hessian products; "auto" times the methods and keeps the fastest. "difference" needs
+            first derivatives only; it is never chosen by "auto", and every result carries its error.
         threads: number of CPU threads; "auto" times one thread against the present setting; None keeps the setting.
         expected_products: number of products that the whole run will need; a large number allows paths that are slow to
             build.
@@ -114,6 +124,7 @@ class Objective:
         group: distributed.ProcessGroup | None = None,
         check: bool = True,
     ) -> None:
+        self._sharded = refuse_parallel(model, group)
         refuse_options(model, loss_fn, mode=mode, dtype=dtype, count=count)
         self.model = unwrapped(model)
         self.loss_fn = loss_fn
@@ -122,6 +133,7 @@ class Objective:
         self.meter = Meter()
         self.notices = Notices()
         refuse_parameters(self.model)
+        gathered = gather(self.model)
         self._flags = Flags(self.model, mode)
         chosen = selection(self.model, params)
         whole_batches = self._flags.couples_samples(self.model)
@@ -133,16 +145,23 @@ class Objective:
         self.dtype = dtype or own_precision(own)
         self.device = own[0].device if device is None else usable_device(device)
         warn_of_processes(model, group, self.notices)
-        with self._jointly():
+        with jointly(self._summed):
             batches = Batches(data, count=count, dtype=self.dtype, device=self.device, check=check)
             self._problem = Problem(
-                self.model, loss_fn, batches, dtype=self.dtype, device=self.device, chosen=chosen, meter=self.meter
+                self.model,
+                loss_fn,
+                batches,
+                dtype=self.dtype,
+                device=self.device,
+                chosen=chosen,
+                meter=self.meter,
+                gathered=gathered,
             )
             checks = ProblemChecks(self._problem, self._flags, self.notices, whole_batches=whole_batches, group=group)
             found = checks.first(weights=check)
         if found is not None and group is not None:
             found = agreed(found, group)
-        with self._jointly():
+        with jointly(self._summed):
             checks.rest(found)
             planner = Planner(
                 self._problem,
@@ -160,6 +179,7 @@ class Objective:
                     self._problem.cut(chunk, point, f"chunk={chunk} would cut the batches")
         self._problem.total = float(self._summed(torch.tensor(batches.samples, dtype=torch.float64, device="cpu")))
         self._samples = int(self._summed(torch.tensor(batches.rows, device="cpu")))
+        self._problem.gathered = {}
 
     # ------------------------------------------------------------------------------------------------ the function
 
@@ -215,7 +235,7 @@ class Objective:
         w = self._checked(w)
         with torch.no_grad():
             for tensor, piece in zip(self.tensors, self.layout.split(w), strict=True):
-                tensor.copy_(piece)
+                write(tensor, piece)
 
     def loss(self, w: Float[Tensor, " P"] | None = None) -> Float[Tensor, ""]:
         """The loss at ``w`` (the model's own parameters by default), a float64 scalar.
@@ -262,7 +282,11 @@ class Objective:
         Cost: k products (see ``plan().product_cost``) and, where graphs are kept, one gradient the first time at a
         place. Raises NotDifferentiableError where an operation has no second derivative.
         """
-        return self._product(V, w, self._curvature.hessian)
+        path = self._curvature.planner.differences
+        if path is None:
+            return self._product(V, w, self._curvature.hessian)
+        differences = functools.partial(self._curvature.differences, path, self._summed)
+        return self._product(V, w, differences, summed=True)
 
     def gnvp(self, V: Tensor, w: Float[Tensor, " P"] | None = None) -> Tensor:
         """Gauss-Newton products J^T (d2 criterion) J V, mean over samples, plus the l2 term; shapes as in ``hvp``.
@@ -270,7 +294,7 @@ class Objective:
         Needs a loss function that tells outputs and criterion apart, such as ``edgescope.supervised`` makes. Cost: k
         products and, where graphs are kept, one gradient the first time at a place.
         """
-        supervised = self._supervised("Gauss-Newton products")
+        supervised = checked_supervised(self.loss_fn, "Gauss-Newton products")
         return self._product(V, w, lambda point, rows: self._curvature.gauss_newton(point, rows, supervised))
 
     def operator(self, w: Float[Tensor, " P"] | None = None, kind: Kind = "hessian") -> Operator:
@@ -287,11 +311,17 @@ class Objective:
             mode=self.mode,
             room=lambda least: self._curvature.room(self._at(place), least, self.group),
             meter=self.meter,
+            errors=self.product_errors if kind == "hessian" else None,
         )
+
+    @property
+    def product_errors(self) -> ProductErrors | None:
+        """The measured errors of Hessian products, where ``path="difference"`` makes them inexact; else None."""
+        return self._curvature.planner.differences
 
     def outputs(self, w: Float[Tensor, " P"] | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Model outputs and targets of this process's data, chunk by chunk, without gradients. Cost: one loss."""
-        supervised = self._supervised("outputs and targets")
+        supervised = checked_supervised(self.loss_fn, "outputs and targets")
         return self._outputs(self._at(w), supervised)
 
     def accuracy(self, w: Float[Tensor, " P"] | None = None) -> float:
@@ -330,38 +360,25 @@ class Objective:
 
     # ------------------------------------------------------------------------------------------------------ private
 
-    @contextmanager
-    def _jointly(self) -> Iterator[None]:
-        """What fails on one process of the group fails on all, so that none waits for the others."""
-        try:
-            yield
-        except Exception:
-            self._summed(torch.ones((), dtype=torch.float64, device="cpu"))
-            raise
-        refused = float(self._summed(torch.zeros((), dtype=torch.float64, device="cpu")))
-        if refused:
-            raise InputError(f"{refused:g} of the processes of the group refused their data or loss; see their errors")
-
     def _at(self, w: Tensor | None) -> Point:
+        if self._sharded:
+            reshard(self.model)
         if self._flags.follow(self.model):
             self._problem.forget()
         for name in self._flags.thawed(self.model)[:1]:
             self.notices.give("mode", f"'{name}' {THAWED}", cause="thawed")
         return self._problem.point(None if w is None else self._checked(w))
 
-    def _product(self, V: Tensor, w: Tensor | None, multiply: Callable[[Point, Tensor], tuple[Tensor, int]]) -> Tensor:
-        if not isinstance(V, Tensor) or V.ndim not in (1, 2) or V.shape[0] != self.size:
-            raise InputError(
-                f"a block of vectors of {_form(V)}",
-                expected=f"shape ({self.size},) or ({self.size}, k), one row a parameter",
-            )
-        rows = (V[None] if V.ndim == 1 else V.T).detach().to(self.device, self.dtype).contiguous()
-        # The sum tells at a hundredth of the cost; that of finite numbers may overflow.
-        if not math.isfinite(float(rows.sum())) and not bool(rows.isfinite().all()):
-            raise InputError("a block of vectors with NaN or infinity", expected="finite numbers")
-        rows = self._problem.masked(rows)
+    def _product(
+        self,
+        V: Tensor,
+        w: Tensor | None,
+        multiply: Callable[[Point, Tensor], tuple[Tensor, int]],
+        summed: bool = False,
+    ) -> Tensor:
+        rows = self._problem.masked(checked_rows(V, self.size, self.device, self.dtype))
         found, gradients = multiply(self._at(w), rows)
-        result = self._problem.masked(self._summed(found))
+        result = self._problem.masked(found if summed else self._summed(found))
         if self.l2:
             result = result + self.l2 * rows
         self.meter.count(gradients=gradients, products=rows.shape[0])
@@ -376,25 +393,7 @@ class Objective:
 
     def _summed(self, value: Tensor) -> Tensor:
         """The sum over all processes of the group; one exchange a call, whatever this process has kept."""
-        if self.group is None:
-            return value
-        shared = value.to(self.device, copy=True).contiguous()
-        distributed.all_reduce(shared, group=self.group)
-        return shared
-
-    def _supervised(self, what: str) -> Any:
-        if not all(hasattr(self.loss_fn, name) for name in ("outputs", "targets", "criterion_of")):
-            raise NotKnownError(
-                f"this loss function does not separate outputs and criterion, which {what} need",
-                hint="edgescope.supervised(criterion)",
-            )
-        return self.loss_fn
+        return summed_over(self.group, value, self.device)
 
     def _checked(self, w: Tensor) -> Tensor:
-        if not isinstance(w, Tensor) or w.shape != (self.size,):
-            raise InputError(f"a parameter vector of {_form(w)}", expected=f"shape ({self.size},)")
-        return w.detach().to(self.device, self.dtype)
-
-
-def _form(thing: Any) -> str:
-    return f"shape {tuple(thing.shape)}" if isinstance(thing, Tensor) else f"type {type(thing).__name__}"
+        return checked_vector(w, self.size, self.device, self.dtype)

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 
 import torch
+from torch import Tensor
 
 from edgescope.errors import EdgescopeError
 from edgescope.objective.few_samples import reduced
@@ -64,3 +65,9 @@ def _slack(problem: Problem, point: Point) -> float:
     }
     eps = max((torch.finfo(kind).eps for kind in kinds if kind.is_floating_point), default=0.0)
     return min(0.1, max(1e-6, 2e4 * eps))
+
+
+def agree(found: Tensor, reference: Tensor) -> bool:
+    """Whether each of the products is that of the reference, up to the rounding of the precision."""
+    slack = 1e-8 if found.dtype == torch.float64 else 2e-3
+    return bool(((found - reference).norm(dim=1) <= slack * reference.norm(dim=1)).all())

@@ -15,15 +15,16 @@ from torch import Tensor
 
 from edgescope.errors import EdgescopeError, InputError, NotDifferentiableError, one_of
 from edgescope.memory import budget, require
+from edgescope.objective.central_differences import Differences
 from edgescope.objective.compiled import Compiled
 from edgescope.objective.faults import fault_at
 from edgescope.objective.graph_memory import GraphMemory, estimate_graph_memory
 from edgescope.objective.modules import thread_count
-from edgescope.objective.path_checks import disagreement, is_risky
+from edgescope.objective.path_checks import agree, disagreement, is_risky
 from edgescope.objective.paths import DoubleBackward, ForwardOverReverse, Path
 from edgescope.objective.problem import Point, Problem
 
-PathName = Literal["kept", "kept-batched", "rebuilt", "rebuilt-batched", "forward", "compiled"]
+PathName = Literal["kept", "kept-batched", "rebuilt", "rebuilt-batched", "forward", "compiled", "difference"]
 
 WIDTHS = (1, 4, 8, 16)
 """Block widths that are timed; others use the next one, and wider blocks go through in pieces of the last."""
@@ -96,6 +97,11 @@ class Planner:
         self._timed: set[int] = set()
         self._made: Counter[int] = Counter()
         self._remembered: dict[int, str] = {}
+
+    @property
+    def differences(self) -> Differences | None:
+        """The path, where it is that of differences of gradients, which is not summed over processes afterwards."""
+        return self._fixed if isinstance(self._fixed, Differences) else None
 
     @property
     def wishes(self) -> tuple[Hashable, ...]:
@@ -223,7 +229,9 @@ class Planner:
         """Before the first derivative: cut batches until their graphs fit into memory, then settle the threads."""
         if self._memory is None:
             try:
-                self._memory = estimate_graph_memory(self.problem, point, self.memory_limit, self._whole_batches)
+                self._memory = estimate_graph_memory(
+                    self.problem, point, self.memory_limit, self._whole_batches, once=self.differences is not None
+                )
             except (RuntimeError, NotImplementedError, MemoryError) as error:
                 raise fault_at(point, self.problem, error) from error
         if self._threads_open:
@@ -344,7 +352,7 @@ class Planner:
 
     def _compare(self, path: Path, point: Point, width: int) -> None:
         """Refuse a path that the caller asked for where torch makes another product of it than double backward."""
-        if isinstance(path, DoubleBackward) and not path.batched:
+        if isinstance(path, Differences) or (isinstance(path, DoubleBackward) and not path.batched):
             return
         fault = disagreement(self.problem, point, path, width)
         if fault:
@@ -357,7 +365,7 @@ class Planner:
                 return math.inf
             if not rival.builds and disagreement(self.problem, point, rival, len(rows)):
                 return math.inf
-            if not _agree(rival.products(self.problem, point, rows), reference):
+            if not agree(rival.products(self.problem, point, rows), reference):
                 return math.inf
             return _shortest(lambda: rival.products(self.problem, point, rows), beat=beat * len(rows)) / len(rows)
         except (RuntimeError, NotImplementedError, EdgescopeError, TypeError, ValueError, MemoryError):
@@ -369,15 +377,9 @@ def price(width: int) -> int:
     return 8 + 5 * width
 
 
-def _agree(found: Tensor, reference: Tensor) -> bool:
-    """Whether each of the products is that of the reference, up to the rounding of the precision."""
-    slack = 1e-8 if found.dtype == torch.float64 else 2e-3
-    return bool(((found - reference).norm(dim=1) <= slack * reference.norm(dim=1)).all())
-
-
 def _path(name: str) -> Path:
-    if name == "forward":
-        return ForwardOverReverse()
+    if name in ("difference", "forward"):
+        return Differences() if name == "difference" else ForwardOverReverse()
     if name == "compiled":
         return Compiled()
     return DoubleBackward(keep=name.startswith("kept"), batched=name.endswith("batched"))

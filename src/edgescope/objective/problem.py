@@ -22,6 +22,7 @@ from edgescope.objective.checks import evaluated
 from edgescope.objective.layout import Layout, Tensors
 from edgescope.objective.selection import Selection
 from edgescope.objective.structure import Change, Structure, changes, owned_tensors, structure_of
+from edgescope.shards import whole
 
 A_LOSS = 1 / 3
 """What a loss counts, in gradients."""
@@ -58,6 +59,7 @@ class Problem:
 
     ``total`` is the weight of all data, over all processes that share them; the shares of the chunks refer to it.
     ``trains`` is False at the entries that never train (padding rows of embeddings), None where all do.
+    ``gathered`` are whole parameters by the identity of those that are sharded, while processes must not meet for them.
     ``takes_gradients``: the loss takes derivatives itself (of outputs by inputs, in an inner loop), or adds a term only
     where gradients are on, so that it is evaluated with gradients on everywhere.
     """
@@ -72,8 +74,10 @@ class Problem:
         device: torch.device,
         chosen: Selection | None,
         meter: Meter | None = None,
+        gathered: dict[int, Tensor] | None = None,
     ) -> None:
         self.model, self.loss_fn = model, loss_fn
+        self.gathered = gathered or {}
         self.batches = batches
         self.dtype, self.device = dtype, device
         self.total = batches.samples
@@ -124,7 +128,7 @@ class Problem:
     def live(self) -> Float[Tensor, " P"]:
         """A copy of the model's trainable parameters now, in the precision of the measurement."""
         with torch.no_grad():
-            return torch.cat([t.reshape(-1) for t in self.tensors()]).to(self.device, self.dtype)
+            return torch.cat([self._whole(t).reshape(-1) for t in self.tensors()]).to(self.device, self.dtype)
 
     def point(self, w: Float[Tensor, " P"] | None) -> Point:
         """The point at ``w`` (None: the live parameters): the last one again while nothing has changed.
@@ -167,13 +171,17 @@ class Problem:
         """Vectors with zeros at the entries that never train."""
         return vectors if self.trains is None else vectors * self.trains
 
+    def _whole(self, tensor: Tensor) -> Tensor:
+        known = self.gathered.get(id(tensor))
+        return whole(tensor) if known is None else known
+
     def _constants(self) -> dict[str, Tensor]:
         found = {}
         for name, owner, key in self._constant:
             tensor = owner.get(key)
             if tensor is not None:
                 kind = self.dtype if tensor.is_floating_point() else tensor.dtype
-                found[name] = tensor.detach().to(self.device, kind)
+                found[name] = self._whole(tensor).to(self.device, kind)
         return found
 
     # What checks and timings evaluate.

@@ -20,6 +20,7 @@ class AdamRule(UpdateRule):
     """
 
     kinds = (torch.optim.Adam, torch.optim.AdamW)
+    by_entry = True
 
     def vectors(self) -> tuple[str, ...]:
         amsgrad = any(group["amsgrad"] for group in self.groups())

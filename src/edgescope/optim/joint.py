@@ -21,6 +21,7 @@ from edgescope.optim.rule import Group, UpdateRule
 from edgescope.optim.threshold import Threshold, joint_threshold
 from edgescope.optim.unwrap import check_not_sharded, unwrapped
 from edgescope.options import type_of
+from edgescope.shards import filled_like
 from edgescope.short_errors import short_errors
 
 T = TypeVar("T")
@@ -135,7 +136,7 @@ class JointRule(UpdateRule):
 
     def state(self) -> dict[str, Tensor]:
         parts = [(places, rule.state()) for rule, places in self._parts()]
-        zeros = [torch.zeros_like(t).detach().flatten() for t in self.tensors]
+        zeros = [filled_like(t, 0.0).flatten() for t in self.tensors]
         columns = {name: list(zeros) for name in dict.fromkeys(name for _, state in parts for name in state)}
         columns["step"] = [torch.zeros((), dtype=torch.float64, device=self.tensors[0].device)] * len(self.tensors)
         for (rule, places), (_, state) in zip(self._parts(), parts, strict=True):
@@ -206,7 +207,7 @@ class JointRule(UpdateRule):
         parts = [(block, [slice(ends[i] - sizes[i], ends[i]) for i in places]) for block, places in known]
         if not all(isinstance(block, DiagonalMetric) for block, _ in parts):
             return BlockMetric(ends[-1], parts)
-        entries = [torch.full_like(t, math.inf).detach().flatten() for t in self.tensors]
+        entries = [filled_like(t, math.inf).flatten() for t in self.tensors]
         for block, places in known:
             own = cast(DiagonalMetric, block).entries.split([sizes[i] for i in places])
             for i, piece in zip(places, own, strict=True):

@@ -10,6 +10,7 @@ from torch import Tensor
 from edgescope.errors import InputError, NotKnownError
 from edgescope.optim.rule import UpdateRule
 from edgescope.optim.unwrap import inside
+from edgescope.shards import is_sharded
 
 RuleType = TypeVar("RuleType", bound=type[UpdateRule])
 OptimizerType = TypeVar("OptimizerType", bound=type[torch.optim.Optimizer])
@@ -61,6 +62,11 @@ def rule_of(optimizer: torch.optim.Optimizer, tensors: list[Tensor]) -> UpdateRu
     kind = type(optimizer)
     rule = RULES.get(kind)
     if rule is not None:
+        if not rule.by_entry and any(map(is_sharded, tensors)):
+            raise NotKnownError(
+                f"the update rule of {kind.__name__} on parameters that are sharded over processes is not known",
+                hint="an optimizer that steps each entry by itself, such as SGD and AdamW",
+            )
         return rule(optimizer, tensors)
     base = next((parent for parent in kind.__mro__ if parent in RULES), None)
     wrapped = inside(optimizer)

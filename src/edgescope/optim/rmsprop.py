@@ -19,6 +19,7 @@ class RMSPropRule(UpdateRule):
     """
 
     kinds = (torch.optim.RMSprop,)
+    by_entry = True
 
     def vectors(self) -> tuple[str, ...]:
         centered = any(group["centered"] for group in self.groups())

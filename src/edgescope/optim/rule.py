@@ -15,6 +15,7 @@ from edgescope.linalg.metric import DiagonalMetric, Metric
 from edgescope.linalg.operator import Operator
 from edgescope.optim.momentum import NO_STEP, Momentum
 from edgescope.optim.threshold import Threshold, check_gradient_scale, joint_threshold
+from edgescope.shards import filled_like, whole
 
 Group = dict[str, Any]
 
@@ -30,11 +31,13 @@ class UpdateRule(ABC):
     optimizers, or tensors that no optimizer holds, are for :class:`~edgescope.optim.joint.JointRule`.
 
     A rule for another optimizer is a file with a class that lists its ``kinds`` (exact types: a subclass may override
-    ``step``), the state it keeps, one step of one tensor, and its momentum; ``add_rule`` registers it. ``caveat`` says
-    why crossing its threshold need not mean instability, where that is so.
+    ``step``), the state it keeps, one step of one tensor, and its momentum; ``add_rule`` registers it. ``by_entry``
+    says that each entry of a tensor steps by itself, so that shards of it step as the whole does. ``caveat`` says why
+    crossing its threshold need not mean instability, where that is so.
     """
 
     kinds: ClassVar[tuple[type[torch.optim.Optimizer], ...]] = ()
+    by_entry: ClassVar[bool] = False
     caveat: str = ""
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
@@ -159,7 +162,7 @@ class UpdateRule(ABC):
             found = [self._kept(tensor).get(name) for tensor in self.tensors]
             flat[name] = torch.cat(
                 [
-                    torch.zeros_like(t).flatten() if value is None else value.detach().to(t.dtype).flatten()
+                    filled_like(t, 0.0).flatten() if value is None else whole(value).to(t.dtype).flatten()
                     for t, value in zip(self.tensors, found, strict=True)
                 ]
             )
@@ -222,7 +225,7 @@ class UpdateRule(ABC):
         """The preconditioner of each tensor times its scale, as ``metric`` is for ``scales()``."""
         state = self.state()
         if gradient is not None:
-            state = self.update(torch.cat([t.detach().flatten() for t in self.tensors]), state, gradient)[1]
+            state = self.update(torch.cat([whole(t).flatten() for t in self.tensors]), state, gradient)[1]
         gradients = [None] * len(self.tensors) if gradient is None else self.split(gradient)
         pieces = [
             self.preconditioner(*each) for each in zip(self.groups(), self._split_state(state), gradients, strict=True)
@@ -247,7 +250,7 @@ class UpdateRule(ABC):
         """
         finite = [1.0 if scale == math.inf else scale for scale in scales]
         entries = [
-            scale * (torch.ones_like(tensor) if piece is None else piece).detach().flatten()
+            scale * (filled_like(tensor, 1.0) if piece is None else piece).detach().flatten()
             for tensor, scale, piece in zip(self.tensors, finite, pieces, strict=True)
         ]
         if finite == scales:
@@ -266,7 +269,7 @@ class UpdateRule(ABC):
         decays = [self.coupled_decay(group) for group in self.groups()]
         if not any(decays):
             return None
-        return torch.cat([torch.full_like(t, d).detach().flatten() for t, d in zip(self.tensors, decays, strict=True)])
+        return torch.cat([filled_like(t, d).flatten() for t, d in zip(self.tensors, decays, strict=True)])
 
     def effective(self, operator: Operator, gradient_scale: float = 1.0) -> Operator:
         """The operator whose largest eigenvalue, in ``metric()``, is to be compared with the threshold: H + shift.
@@ -280,7 +283,7 @@ class UpdateRule(ABC):
         if shift is None:
             return operator
         diagonal = shift[:, None] / gradient_scale
-        return operator.derived(lambda block: operator @ block + diagonal.to(block) * block)
+        return operator.derived(lambda block: operator @ block + diagonal.to(block) * block, same_error=True)
 
     def threshold(self) -> Threshold:
         """The stability threshold for the effective Hessian; infinite where all learning rates are 0.

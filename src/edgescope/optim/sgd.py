@@ -23,6 +23,7 @@ class SGDRule(UpdateRule):
     """
 
     kinds = (torch.optim.SGD, LabelNoiseSGD, Langevin)
+    by_entry = True
 
     def vectors(self) -> tuple[str, ...]:
         return ("momentum_buffer",) if any(group["momentum"] for group in self.groups()) else ()

@@ -66,12 +66,12 @@ def inside(optimizer: Any) -> Any:
 
 
 def check_not_sharded(parameters: Iterable[Tensor]) -> None:
-    """Raise NotKnownError where a parameter of an optimizer is a part of a tensor that is sharded over processes."""
+    """Raise NotKnownError where a parameter of an optimizer is a flat part of tensors sharded over processes."""
     for p in parameters:
-        if type(p).__name__ in ("DTensor", "FlatParameter") or getattr(p, "_fsdp_flattened", False):
+        if type(p).__name__ == "FlatParameter" or getattr(p, "_fsdp_flattened", False):
             raise NotKnownError(
                 "the update rule of an optimizer whose parameters are sharded over processes is not known",
-                hint="a run on one device, or DistributedDataParallel",
+                hint="a run on one device, DistributedDataParallel, or fully_shard",
             )
 
 

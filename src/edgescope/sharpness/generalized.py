@@ -102,6 +102,7 @@ def generalized_sharpness(
     checked = operator.products - before
     if gradient is not None:
         gradient = _checked_gradient(gradient, operator)
+    measured = operator
     formed = operator.matrix is None and operator.size <= _DENSE and method == "ascent"
     if formed:
         products = products_with_units(operator)
@@ -113,6 +114,7 @@ def generalized_sharpness(
     draw = seed + 1000 * int(previous.get("count", torch.tensor(0, device="cpu")))
     options = SolverOptions(operator, restarts, iterations, draw, gradient, certificate, tol, method, previous)
     found = _measured(geometry, options)
+    slack = rounding + measured.product_error * (math.sqrt(measured.size) if formed else 1.0)
     reach = float(inner(found.direction[:, None], found.direction[:, None]))
     farthest = geometry.squared_radius(operator.size)
     kept = {
@@ -121,8 +123,8 @@ def generalized_sharpness(
     }
     return replace(
         found,
-        lower=found.lower - rounding * reach,
-        upper=found.upper + rounding * (farthest if math.isfinite(farthest) else reach),
+        lower=found.lower - slack * reach,
+        upper=found.upper + slack * (farthest if math.isfinite(farthest) else reach),
         lower_products=operator.size if formed else found.lower_products + checked,
         upper_products=0 if formed else found.upper_products,
         seconds=time.perf_counter() - began,
