@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from edgescope.errors import EdgescopeError, InputError, NotDeterministicError
+from edgescope.generators import accelerator_states, set_accelerator_states
 from edgescope.memory import available
 from edgescope.objective.fingerprint import Fingerprint, mark_of
 
@@ -380,11 +381,12 @@ def random_numbers_kept(source: Any = None) -> Iterator[None]:
     generators = [generator for generator in found if isinstance(generator, torch.Generator)]
     states = [g.get_state() for g in generators]
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    accelerators = accelerator_states(in_use=True)
     try:
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=[]):
             yield
     finally:
+        set_accelerator_states(accelerators)
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
         for generator, state in zip(generators, states, strict=True):
