@@ -1,7 +1,7 @@
 """A second device for tests, in pure Python: what needs an accelerator's rules can be tested on a machine without one.
 
-After ``second_device()`` there is ``torch.device("second")``. Its tensors compute on the CPU, so that results are equal
-bit for bit, and keep an accelerator's rules: an operation that meets a tensor of the CPU raises, as does a generator of
+Inside ``second_device()`` there is ``torch.device("second")``. Its tensors compute on the CPU, so that results are the
+same, and keep an accelerator's rules: an operation that meets a tensor of the CPU raises, as does a generator of
 the CPU; random numbers come from a generator of its own; tensors cannot be read by NumPy. :func:`traffic` counts how
 often the host waits for the device, and what is copied between the two.
 
@@ -11,6 +11,7 @@ experimental interface of torch. There are no streams, no ``torch.compile`` and 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -46,6 +47,10 @@ _READ_BY_HOST = (  # a number, or the shape of the result, has to be known on th
     "aten::_linalg_solve_ex",
     "aten::linalg_cholesky_ex",
 )
+_MADE_EMPTY = (  # torch makes these empty and resizes them, which a wrapper does not notice
+    *("eye", "eye.m", "arange", "arange.start", "arange.start_step", "linspace", "logspace", "randperm"),
+    *("randperm.generator", "tril_indices", "triu_indices"),
+)
 _SCALARS_ALLOWED = ("aten::where", "aten::masked_fill", "aten::masked_fill_", "aten::fill_", "aten::lerp")
 
 
@@ -54,7 +59,8 @@ class Traffic:
     """What passed between the host and the device, counted by kind and by the calling function of the library.
 
     ``waits``: the host waited for the device, to read a number, a shape or a tensor, or for a blocking copy to it.
-    ``to_host`` and ``to_device``: copies of tensors. A copy to the device with ``non_blocking=True`` is no wait.
+    ``to_host`` and ``to_device``: copies of tensors. With ``non_blocking=True`` they are no wait; on the host such a
+    copy then has no values before ``torch.accelerator.synchronize``.
     """
 
     waits: int = 0
@@ -64,6 +70,7 @@ class Traffic:
 
 
 _counting: list[Traffic] = []
+_under_way: list[tuple[Tensor, Tensor]] = []  # copies to the host that have not arrived: target, values
 
 
 @contextmanager
@@ -126,6 +133,9 @@ class SecondTensor(Tensor):
     def data_ptr(self) -> int:
         return self.values.data_ptr()
 
+    def numpy(self, **_: Any) -> Any:
+        raise TypeError(f"can't convert {NAME}:0 device type tensor to numpy. Use Tensor.cpu()")
+
     def tolist(self) -> Any:
         return self.cpu().tolist()
 
@@ -151,8 +161,13 @@ def _compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     there = bool(mine) if asked is None else _is_second(asked)
     if asked is not None:
         kwargs = {**kwargs, "device": torch.device("cpu") if there else asked}
+    copied, non_blocking = None, False
     if name in _COPIES:
-        _count_copy(args, there, bool(kwargs.get("non_blocking") or (name == "aten::copy_" and args[2:3] == (True,))))
+        copied = _copied(args, there)
+        into = name == "aten::copy_" and copied == "to device" and args[2:3] == (True,)
+        non_blocking = into or bool(kwargs.get("non_blocking"))
+        if copied:
+            _count(copied, wait=not non_blocking)
     else:
         _refuse_strangers(func, name, args, tensors if mine else [])
         _refuse_generator(name, kwargs.get("generator"))
@@ -164,9 +179,20 @@ def _compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*_values(args), **_values(kwargs))
     if name == "aten::copy_":
         return args[0]
+    if copied == "to host" and non_blocking:
+        return _arriving(result)
     if there:
         result = tree_map_only(Tensor, SecondTensor, result)
     return return_and_correct_aliasing(func, args, kwargs, result) if there and mine else result
+
+
+def _operation(name: str) -> Any:
+    packet, _, overload = name.partition(".")
+    return getattr(getattr(torch.ops.aten, packet), overload or "default")
+
+
+def _make(func: Any, *args: Any, **kwargs: Any) -> Any:
+    return _compute(func, args, kwargs)
 
 
 def _values(of: Any) -> Any:
@@ -177,15 +203,19 @@ def _is_second(device: Any) -> bool:
     return device is not None and torch.device(device).type == NAME
 
 
-def _count_copy(args: tuple[Any, ...], there: bool, non_blocking: bool) -> None:
-    """``args`` begins with the tensor to copy, or with the target and the source of ``copy_``."""
+def _copied(args: tuple[Any, ...], there: bool) -> str | None:
+    """Which way a copy goes; ``args`` begins with the tensor to copy, or with target and source of ``copy_``."""
     tensors = [arg for arg in args[:2] if isinstance(arg, Tensor)]
-    source = tensors[-1]
-    there = isinstance(tensors[0], SecondTensor) if len(tensors) == 2 else there
-    if isinstance(source, SecondTensor) and not there:
-        _count("to host", wait=True)
-    elif there and not isinstance(source, SecondTensor):
-        _count("to device", wait=not non_blocking)
+    source = isinstance(tensors[-1], SecondTensor)
+    target = isinstance(tensors[0], SecondTensor) if len(tensors) == 2 else there
+    return None if source == target else "to host" if source else "to device"
+
+
+def _arriving(values: Tensor) -> Tensor:
+    """A copy that the host did not wait for: it has its values once the device was waited for."""
+    target = torch.full_like(values, torch.nan if values.is_floating_point() else 0)
+    _under_way.append((target, values))
+    return target
 
 
 def _boolean_index(name: str, args: tuple[Any, ...]) -> bool:
@@ -217,22 +247,20 @@ class _Module:
     """What ``torch.second`` is: the functions of a device's module that torch and the library call."""
 
     def __init__(self) -> None:
+        self.present = False
         self._state = torch.Generator().manual_seed(0).get_state()
 
     def is_initialized(self) -> bool:
-        return True
+        return self.present
 
     def is_available(self) -> bool:
-        return True
+        return self.present
 
     def current_device(self) -> int:
         return 0
 
     def device_count(self) -> int:
-        return 1
-
-    def synchronize(self, device: Any = None) -> None:
-        _count("synchronize", wait=True)
+        return int(self.present)
 
     def _is_in_bad_fork(self) -> bool:
         return False
@@ -248,6 +276,7 @@ class _Module:
 
 
 _module = _Module()
+_registered: list[Any] = []  # a library that is no longer referred to takes its registrations with it
 
 
 @contextmanager
@@ -277,16 +306,36 @@ def _made_through_the_cpu(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return made
 
 
-_kept: list[Any] = []  # a library that is no longer referred to takes its registrations with it
+def _synchronize(device: Any = None) -> None:
+    """``torch.accelerator.synchronize``, which a device in Python cannot offer: copies under way arrive."""
+    _count("synchronize", wait=True)
+    for target, values in _under_way:
+        target.copy_(values)
+    _under_way.clear()
 
 
-def second_device() -> torch.device:
-    """The second device, made at the first call; it stays for the life of the process."""
-    if not _kept:
+@contextmanager
+def second_device() -> Iterator[torch.device]:
+    """The second device. What it needs of torch is put back at the end; its name stays known to the process."""
+    if not _registered:
         _setup_privateuseone_for_python_backend(NAME, backend_module=_module)
-        library = torch.library.Library("_", "IMPL", "PrivateUse1")
-        library.fallback(lambda func, *args, **kwargs: _compute(func, args, kwargs))
-        _kept.append(library)
-        for name in ("tensor", "as_tensor"):
-            setattr(torch, name, _made_through_the_cpu(getattr(torch, name)))
-    return torch.device(NAME)
+        _registered.append(torch.library.Library("_", "IMPL", "PrivateUse1"))
+        _registered[0].fallback(lambda func, *args, **kwargs: _compute(func, args, kwargs))
+        _registered.append(torch.library.Library("aten", "IMPL"))
+        for name in _MADE_EMPTY:
+            _registered[1].impl(name, functools.partial(_make, _operation(name)), "PrivateUse1")
+    replaced = [
+        (torch, "tensor", _made_through_the_cpu(torch.tensor)),
+        (torch, "as_tensor", _made_through_the_cpu(torch.as_tensor)),
+        (torch.accelerator, "synchronize", _synchronize),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
+    for owner, name, function in replaced:
+        setattr(owner, name, function)
+    _module.present = True
+    try:
+        yield torch.device(NAME)
+    finally:
+        _module.present = False
+        for owner, name, function in before:
+            setattr(owner, name, function)
