@@ -261,10 +261,14 @@ def piece_of(batch: Batch, start: int, stop: int) -> Batch:
 def rows_of(batch: Batch, places: Int[Tensor, " b"]) -> Batch:
     """The samples of a batch at these places; leaves that do not run over the samples are passed on whole."""
     size = leading_size(batch)
+    there = {places.device: places}  # copied once to each device, not once for each leaf
 
     def pick(leaf: Any) -> Any:
-        runs = isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == size
-        return leaf[places.to(leaf.device)] if runs else leaf
+        if not (isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == size):
+            return leaf
+        if leaf.device not in there:
+            there[leaf.device] = places.to(leaf.device)
+        return leaf[there[leaf.device]]
 
     return pytree.tree_map(pick, batch)
 
