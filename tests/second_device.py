@@ -181,6 +181,7 @@ def _compute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if copied == "to host" and non_blocking:
         return _arriving(result)
     if there:
+        _refuse_double(result)
         result = _changed(result, Tensor, SecondTensor)
     return return_and_correct_aliasing(func, args, kwargs, result) if there and mine and _aliases(func) else result
 
@@ -266,11 +267,16 @@ def _refuse_generator(name: str, generator: torch.Generator | None) -> None:
         raise RuntimeError(f"Expected a '{NAME}' device type for generator but found 'cpu' in {name}")
 
 
+def _refuse_double(result: Any) -> None:
+    if not _module.double and any(tensor.dtype == torch.float64 for tensor in _tensors(result)):
+        raise TypeError(f"Cannot convert a tensor of {NAME} to float64, which it does not have")
+
+
 class _Module:
     """What ``torch.second`` is: the functions of a device's module that torch and the library call."""
 
     def __init__(self) -> None:
-        self.present = False
+        self.present, self.double = False, True
         self._state = torch.Generator().manual_seed(0).get_state()
 
     def is_initialized(self) -> bool:
@@ -335,8 +341,11 @@ def _synchronize(device: Any = None) -> None:
 
 
 @contextmanager
-def second_device() -> Iterator[torch.device]:
-    """The second device. What it needs of torch is put back at the end; its name stays known to the process."""
+def second_device(*, double: bool = True) -> Iterator[torch.device]:
+    """The second device; ``double=False``: without float64, as Apple's GPUs are.
+
+    What it needs of torch is put back at the end; its name stays known to the process.
+    """
     if not _registered:
         _setup_privateuseone_for_python_backend(NAME, backend_module=_module)
         _registered.append(torch.library.Library("_", "IMPL", "PrivateUse1"))
@@ -352,7 +361,7 @@ def second_device() -> Iterator[torch.device]:
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]
     for owner, name, function in replaced:
         setattr(owner, name, function)
-    _module.present = True
+    _module.present, _module.double = True, double
     try:
         yield torch.device(NAME)
     finally:

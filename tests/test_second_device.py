@@ -176,3 +176,14 @@ def test_a_measurement_draws_nothing_from_the_device(device: torch.device) -> No
     torch.manual_seed(4)
     es.top_eigenpairs(es.Objective(model, CROSS_ENTROPY, (inputs, targets)))
     assert torch.equal(torch.rand(3, device=device).cpu(), wanted)
+
+
+def test_a_device_without_float64_is_refused_and_its_models_are_measured_on_the_cpu() -> None:
+    with second_device(double=False) as device:
+        model, (inputs, targets) = network().float().to(device), data()
+        there = inputs.float().to(device), targets.to(device)
+        with pytest.raises(es.errors.InputError, match=r"'second' has no float64.*device=\"cpu\""):
+            es.Objective(model, CROSS_ENTROPY, there)
+        found = es.top_eigenpairs(es.Objective(model, CROSS_ENTROPY, there, device="cpu")).values
+        wanted = es.top_eigenpairs(es.Objective(network().float(), CROSS_ENTROPY, (inputs.float(), targets))).values
+    assert_same(found, wanted)

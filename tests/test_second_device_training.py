@@ -98,10 +98,10 @@ class Loop:
         return torch.cat([p.detach().flatten() for p in self.model.parameters()]).cpu()
 
 
-def assert_readings(found: dict[Any, float | None], wanted: dict[Any, float | None]) -> None:
+def assert_readings(found: dict[Any, float | None], wanted: dict[Any, float | None], tolerance: float = 1e-9) -> None:
     assert found.keys() == wanted.keys()
     for key, value in wanted.items():
-        same = found[key] == (value if value is None else pytest.approx(value, rel=1e-9, abs=1e-12))
+        same = found[key] == (value if value is None else pytest.approx(value, rel=tolerance, abs=tolerance / 1000))
         assert same, (key, found[key], value)
 
 
