@@ -88,16 +88,15 @@ MEASURED: dict[str, Callable[[es.Objective], Any]] = {
     "losses of samples": sample_losses,
     "gradients of samples": lambda o: torch.cat([g.flatten() for g in sample_gradients(o, 4, 0)]),
     "eigenvalues": lambda o: es.top_eigenpairs(o, k=2, which="both").values,
-    "eigenvectors": lambda o: es.top_eigenpairs(o, k=2).vectors.abs(),
     "eigenvalues in a metric": lambda o: (
         es.top_eigenpairs(o, k=2, metric=DiagonalMetric(torch.linspace(0.5, 2, o.size, dtype=torch.float64))).values
     ),
     "exact spectrum": lambda o: es.spectrum(o, method="exact").density(torch.ones(2)),
-    "Lanczos spectrum": lambda o: es.spectrum(o, method="slq", probes=2, steps=10, deflate=1).log_determinant,
+    "Lanczos spectrum": lambda o: es.spectrum(o, method="slq", probes=2, steps=5, deflate=1).log_determinant,
     "trace": lambda o: es.trace(o, num_matvecs=12).value,
     "Frobenius norm": lambda o: frobenius(o, num_matvecs=12).value,
     "sharpness dimension": lambda o: es.sharpness_dimension(o, lr=0.5, batch_size=8, batches=2).dimension,
-    "dimension by quadrature": lambda o: es.sharpness_dimension(o, lr=0.5, method="ps", steps=10).dimension,
+    "dimension by quadrature": lambda o: es.sharpness_dimension(o, lr=0.5, method="ps", steps=5).dimension,
     "Lyapunov exponents": lambda o: es.lyapunov_exponents(o, 2, lr=0.1, steps=3, batch_size=8).exponents,
 }
 
@@ -140,7 +139,7 @@ def test_a_tracker_follows_and_is_continued(device: torch.device) -> None:
 
 def bracket(where: torch.device | str, spec: str, **options: Any) -> list[float]:
     of = objective(where, **options)
-    found = es.generalized_sharpness(of, spec, iterations=3, restarts=1)
+    found = es.generalized_sharpness(of, spec, iterations=2, restarts=1)
     return [found.lower, found.upper]
 
 
@@ -155,10 +154,9 @@ def test_a_geometry_is_the_same(spec: str, device: torch.device) -> None:
     assert_same(*steps)
 
 
-@pytest.mark.parametrize("spec", ["blocks", "linf", "spectral"])
-def test_a_geometry_is_the_same_where_no_matrix_is_formed(spec: str, device: torch.device) -> None:
-    widths = (6, 10, 5, 3)  # 143 parameters
-    assert_same(bracket(device, spec, widths=widths), bracket("cpu", spec, widths=widths))
+def test_a_geometry_is_the_same_where_no_matrix_is_formed(device: torch.device) -> None:
+    widths = (6, 9, 5, 3)  # 131 parameters
+    assert_same(bracket(device, "spectral", widths=widths), bracket("cpu", "spectral", widths=widths))
 
 
 def test_data_and_model_may_lie_apart(device: torch.device) -> None:

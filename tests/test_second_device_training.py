@@ -80,6 +80,7 @@ class Loop:
         self.optimizer.step(closure)
 
     def measured(self, measures: list[str], steps: int) -> dict[Any, float | None]:
+        """Readings after the last of these steps."""
         with es.Monitor(
             self.objective,
             self.optimizer,
@@ -113,29 +114,34 @@ def test_every_measure_is_the_same(device: torch.device) -> None:
 
 @pytest.mark.parametrize("spec", [name for name in es.OPTIMIZERS if name not in ("sam", "gradient-flow")])
 def test_every_update_rule_is_the_same(spec: str, device: torch.device) -> None:
-    here, there = Loop(spec, "cpu"), Loop(spec, device)
-    assert_readings(there.measured(OF_THE_RULE, 1), here.measured(OF_THE_RULE, 1))
-    assert torch.equal(there.parameters(), here.parameters())
-    if spec in ("langevin", "muon"):  # random, and not all parameters: there is no Jacobian
-        return
-    jacobians = [
-        update_jacobian(rule_for(one.optimizer, one.objective.tensors), one.objective) for one in (there, here)
-    ]
-    ones = torch.ones(jacobians[1].size, dtype=torch.float64)
-    assert_same(jacobians[0] @ ones.to(device), jacobians[1] @ ones)
+    found = []
+    for where in (device, "cpu"):
+        loop = Loop(spec, where)
+        for _ in range(2):
+            loop.step()
+        rule = rule_for(loop.optimizer, [p for group in loop.optimizer.param_groups for p in group["params"]])
+        numbers = [torch.tensor([rule.threshold().value]), loop.parameters()]
+        if metric := rule.metric():
+            numbers.append(
+                metric.inverse_root(torch.ones(metric.size, 1, dtype=torch.float64, device=where)).cpu()[:, 0]
+            )
+        if spec not in ("langevin", "muon"):  # random, and not of all parameters: there is no Jacobian
+            jacobian = update_jacobian(rule, loop.objective)
+            numbers.append((jacobian @ torch.ones(jacobian.size, dtype=torch.float64, device=where)).cpu())
+        found.append(torch.cat(numbers))
+    assert_same(*found)
 
 
 @pytest.mark.parametrize("spec", ["sam", "gradient-flow"])
 def test_optimizers_without_a_rule_are_the_same(spec: str, device: torch.device) -> None:
     here, there = Loop(spec, "cpu"), Loop(spec, device)
-    measures = ["sharpness", "loss"]
-    assert_readings(there.measured(measures, 2), here.measured(measures, 2))
+    assert_readings(there.measured(["loss", "gradient_norm"], 2), here.measured(["loss", "gradient_norm"], 2))
     assert torch.equal(there.parameters(), here.parameters())
 
 
 def test_a_monitor_leaves_training_as_it_was(device: torch.device) -> None:
     watched, alone = Loop("langevin:temperature=0.001", device), Loop("langevin:temperature=0.001", device)
-    watched.measured(["sharpness", "hessian_trace", "sharpness_dimension:steps=6"], 2)
+    watched.measured(["sharpness", "hessian_trace"], 2)
     torch.manual_seed(5)
     for _ in range(2):
         alone.step()
@@ -183,11 +189,10 @@ def test_a_run_is_the_same_and_is_continued_on_another_device(device: torch.devi
     there = replace(SMALL, device=device.type)
     train(there, tmp_path / "there")
     assert rows(tmp_path / "there") == rows(tmp_path / "here")
-    for name, first, second in (("out", SMALL, there), ("back", there, SMALL)):
-        with pytest.raises(KeyboardInterrupt):
-            train(first, tmp_path / name, stopped_at_2)
-        train(second, tmp_path / name, resume=True)
-        assert rows(tmp_path / name) == rows(tmp_path / "here")
+    with pytest.raises(KeyboardInterrupt):
+        train(SMALL, tmp_path / "moved", stopped_at_2)
+    train(there, tmp_path / "moved", resume=True)
+    assert rows(tmp_path / "moved") == rows(tmp_path / "here")
     with Record.open(tmp_path / "there") as record:
         assert record.info["device"].startswith(device.type)
 

@@ -32,10 +32,9 @@ class Lanczos:
         self._multiply = multiply
         self._rows = torch.empty((runs, capacity + 1, size), dtype=starts.dtype, device=starts.device)
         self._rows[:, 0] = (starts / starts.norm(dim=0)).T
-        number = {"dtype": torch.float64, "device": starts.device}
-        self._diagonal = torch.zeros((runs, capacity), **number)
-        self._off_diagonal = torch.zeros((runs, capacity), **number)
-        self._skew = torch.zeros(runs, **number)  # sums of squares
+        self._diagonal = torch.zeros((runs, capacity), dtype=torch.float64, device=starts.device)
+        self._off_diagonal = torch.zeros_like(self._diagonal)
+        self._skew = torch.zeros_like(self._diagonal[:, 0])  # sums of squares
         self._alive = torch.ones(runs, dtype=torch.bool, device=starts.device)
         self._lengths = [0] * runs
         self._running = [True] * runs  # the host's copy of what is alive
