@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test check bench setup clean help
+.PHONY: demo test test-device check bench setup clean help
 
 help:  ## what there is to make
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
 
 setup: $(STAMP)  ## create .venv and install everything that the lock names
 
@@ -38,6 +38,11 @@ demo: $(STAMP)  ## the main job: networks on real images at the edge of stabilit
 
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-device: $(STAMP)  ## tests of this machine's GPU, and a table of times; says so if there is none
+	@$(BIN)/python benchmarks/gpu_check.py --present
+	$(BIN)/python -m pytest tests/device
+	$(BIN)/python benchmarks/gpu_check.py --only times
 
 check: $(STAMP)  ## lint and types
 	$(BIN)/ruff check .

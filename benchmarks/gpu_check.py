@@ -1,6 +1,7 @@
 """Results on a GPU beside the same on the CPU in float64: run ``python benchmarks/gpu_check.py``, about two minutes.
 
-Prints a line a check: the largest relative difference, or the error. Says so in one line where there is no GPU.
+Prints a line a check: the largest relative difference, or the error. ``--only times`` is the table of times that
+``make test-device`` prints after its tests. Says so in one line where there is no GPU; ``--present`` says nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import edgescope as es
-from edgescope.linalg import Diagonal, frobenius
+from edgescope.linalg import DiagonalMetric, frobenius
 from edgescope.objective.samples import sample_gradients, sample_losses
 from edgescope.store import latest_checkpoint, pack_state, rng_state, save_checkpoint, set_rng_state, unpack_state
 from edgescope.training.stack import Member, Stack
@@ -120,7 +121,9 @@ def estimates(device: torch.device) -> Iterator[tuple[str, Callable[[], str]]]:
     measured: dict[str, Callable[[es.Objective], Any]] = {
         "eigenvalues": lambda o: es.top_eigenpairs(o, k=3, tol=1e-5).values,
         "eigenvalues in a metric from the CPU": lambda o: (
-            es.top_eigenpairs(o, k=2, tol=1e-5, metric=Diagonal(torch.linspace(0.5, 2, o.size, dtype=DOUBLE))).values
+            es.top_eigenpairs(
+                o, k=2, tol=1e-5, metric=DiagonalMetric(torch.linspace(0.5, 2, o.size, dtype=DOUBLE))
+            ).values
         ),
         "tracker": lambda o: es.EigenTracker(o, tol=1e-5).update().values,
         "exact spectrum": lambda o: es.spectrum(o, method="exact").trace,
@@ -344,24 +347,57 @@ def memory(device: torch.device) -> Iterator[tuple[str, Callable[[], str]]]:
 
 
 def times(device: torch.device) -> Iterator[tuple[str, Callable[[], str]]]:
-    def seconds(work: Callable[[], Any]) -> float:
+    def seconds(work: Callable[[], Any], repeats: int = 5) -> float:
         found = []
-        for _ in range(5):
-            torch.cuda.synchronize()
+        for _ in range(repeats):
+            torch.accelerator.synchronize()
             began = time.perf_counter()
             work()
-            torch.cuda.synchronize()
+            torch.accelerator.synchronize()
             found.append(time.perf_counter() - began)
         return min(found)
 
-    def compare(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor]) -> str:
+    def compare(model: nn.Module, loss: Any, data: tuple[Tensor, Tensor]) -> Iterator[tuple[str, Callable[[], str]]]:
         model, data = model.to(device), (data[0].to(device), data[1].to(device))
-        o = es.Objective(model, loss, data)
-        v, V = torch.randn(o.size, device=device), torch.randn(o.size, 8, device=device)
-        plain = seconds(lambda: torch.autograd.grad(loss(model, data), list(model.parameters())))
-        one, eight = seconds(lambda: o.hvp(v)), seconds(lambda: o.hvp(V))
-        each = f"a product {one / plain:.1f} gradients, one of eight {eight / 8 / plain:.1f}"
-        return f"gradient {1e3 * plain:.1f} ms; {each}"
+        parameters = list(model.parameters())
+        gradient = 0.0
+
+        def plain() -> str:
+            nonlocal gradient
+            gradient = seconds(lambda: torch.autograd.grad(loss(model, data), parameters))
+            return f"{1e3 * gradient:.1f} ms"
+
+        def measured() -> es.Objective:
+            return es.Objective(model, loss, data)
+
+        def products() -> str:
+            o = measured()
+            v, V = torch.randn(o.size, device=device), torch.randn(o.size, 8, device=device)
+            o.hvp(v), o.hvp(V)
+            one, eight = seconds(lambda: o.hvp(v)), seconds(lambda: o.hvp(V))
+            return f"{one / gradient:.1f} gradients, in a block of eight {eight / 8 / gradient:.1f}"
+
+        def pairs(k: int) -> str:
+            found: list[Any] = []
+            took = seconds(lambda: found.append(es.top_eigenpairs(measured(), k=k)), 1)
+            return f"{took / gradient:.0f} gradients, {found[0].products} products"
+
+        def tracked() -> str:
+            tracker = es.EigenTracker(measured())
+            tracker.update()
+            updates = []
+            for _ in range(5):
+                with torch.no_grad():
+                    for p in parameters:
+                        p.mul_(1.001)
+                updates.append(seconds(tracker.update, 1))
+            return f"{sum(updates) / len(updates) / gradient:.1f} gradients an update"
+
+        yield "a gradient", plain
+        yield "a product", products
+        yield "the leading pair from nothing", lambda: pairs(1)
+        yield "six pairs from nothing", lambda: pairs(6)
+        yield "the leading pair tracked", tracked
 
     def sequences(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         return nn.functional.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten())
@@ -370,17 +406,25 @@ def times(device: torch.device) -> Iterator[tuple[str, Callable[[], str]]]:
     gpt = es.MODELS.build("gpt:width=384,heads=6,depth=6").build((256,), 65, seed=0)
     resnet = es.MODELS.build("resnet:widths=16x32x64,blocks=3").build((3, 32, 32), 10, seed=0)
     images = drawn(2048, 3, 32, 32).float(), labels(2048, 10)
-    yield "GPT of 10.8e6 parameters, 32 x 256 tokens", lambda: compare(gpt, sequences, (tokens[:, :-1], tokens[:, 1:]))
-    yield "ResNet-20, 2048 images of 32 x 32", lambda: compare(resnet, CROSS_ENTROPY, images)
+    for name, check in compare(gpt, sequences, (tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())):
+        yield f"GPT of 10.8e6 parameters, 32 x 256 tokens: {name}", check
+    for name, check in compare(resnet, CROSS_ENTROPY, images):
+        yield f"ResNet-20, 2048 images of 32 x 32: {name}", check
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="groups of checks, with commas between")
-    only = [name for name in parser.parse_args().only.split(",") if name]
+    parser.add_argument("--present", action="store_true", help="only say whether there is a GPU")
+    given = parser.parse_args()
+    only = [name for name in given.only.split(",") if name]
+    if torch.backends.mps.is_available():
+        sys.exit("MPS has no float64, in which sums are added: measure with device='cpu'. Nothing was checked")
     if not torch.cuda.is_available():
-        sys.exit("no GPU that torch can use: nothing was checked")
+        sys.exit("no CUDA or MPS device that torch can use: nothing was checked")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}: float64, float32 beside float64 on the CPU")
+    if given.present:
+        return
     groups: list[Check] = [objectives, estimates, geometries, training, monitored, places, memory, times]
     for group in groups:
         for name, check in group(torch.device("cuda")) if not only or group.__name__ in only else ():
@@ -391,7 +435,7 @@ def main() -> None:
                     found = check()
                 except Exception as error:
                     found = f"FAILED, {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            print(f"{group.__name__:12}{name:60}{found}  [{time.perf_counter() - began:.1f} s]", flush=True)
+            print(f"{group.__name__:12}{name:76}{found}  [{time.perf_counter() - began:.1f} s]", flush=True)
             gc.collect()
             torch.cuda.empty_cache()
 

@@ -81,7 +81,7 @@ class Sweep(Command):
     path: Annotated[str | None, NoDefault] = None
     """method for Hessian products; by default the fastest, found by timing"""
     device: Annotated[str | None, NoDefault] = None
-    """where to train and to measure: cpu, cuda, cuda:1, mps; by default the CPU, or where FUNCTION puts the model"""
+    """where to train and to measure: cpu, cuda, cuda:1; by default the CPU, or where FUNCTION puts the model"""
     jobs: Annotated[int | None, NoDefault] = None
     """number of runs at the same time; by default the number of cores"""
     cluster: Annotated[str | None, NoDefault] = None

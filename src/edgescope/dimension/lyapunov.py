@@ -111,19 +111,21 @@ class LyapunovTracker:
         moved = (jacobian @ self._frame).double()
         self.products += self._frame.shape[1]
         self.seen += 1
-        if not bool(torch.isfinite(moved).all()):
+        frame, triangle = torch.linalg.qr(moved)
+        lengths, norms = triangle.diagonal().abs(), moved.norm(dim=0)
+        lengths, norms, finite = torch.stack([lengths, norms, moved.isfinite().all(0).double()]).cpu()  # the one wait
+        if not bool(finite.all()):
             raise InputError(f"the Jacobian of step {self.seen} is not finite", hint="a smaller learning rate")
-        self._frame, triangle = torch.linalg.qr(moved)
+        self._frame = frame
         if self.seen <= self.warmup:
             return
-        lengths = triangle.diagonal().abs()
-        lost = lengths <= 8 * torch.finfo(torch.float64).eps * moved.norm(dim=0)
+        lost = lengths <= 8 * torch.finfo(torch.float64).eps * norms
         if bool(lost.any()):
             raise InputError(
                 f"the Jacobian of step {self.seen} is singular ({int(lost.sum())} exponents of -inf)",
                 hint="warmup= for the steps before the optimizer has a state, or fewer exponents (k=)",
             )
-        self._growth.append(lengths.log().cpu())
+        self._growth.append(lengths.log())
 
     def result(self) -> LyapunovExponents:
         """The exponents so far. Raises :class:`InputError` where there was no step after the warmup."""

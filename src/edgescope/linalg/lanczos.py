@@ -32,11 +32,13 @@ class Lanczos:
         self._multiply = multiply
         self._rows = torch.empty((runs, capacity + 1, size), dtype=starts.dtype, device=starts.device)
         self._rows[:, 0] = (starts / starts.norm(dim=0)).T
-        self._diagonal = torch.zeros((runs, capacity), dtype=torch.float64, device="cpu")
-        self._off_diagonal = torch.zeros((runs, capacity), dtype=torch.float64, device="cpu")
-        self._lengths = torch.zeros(runs, dtype=torch.int64, device="cpu")
-        self._alive = torch.ones(runs, dtype=torch.bool, device="cpu")
-        self._skew = torch.zeros(runs, dtype=torch.float64, device="cpu")  # sums of squares
+        self._diagonal = torch.zeros((runs, capacity), dtype=torch.float64, device=starts.device)
+        self._off_diagonal = torch.zeros_like(self._diagonal)
+        self._skew = torch.zeros_like(self._diagonal[:, 0])  # sums of squares
+        self._alive = torch.ones(runs, dtype=torch.bool, device=starts.device)
+        self._lengths = [0] * runs
+        self._running = [True] * runs  # the host's copy of what is alive
+        self._read: tuple[Tensor, Tensor, Tensor] | None = None
         self.depth = 0
 
     @property
@@ -44,8 +46,8 @@ class Lanczos:
         return len(self._lengths)
 
     def extend(self, depth: int) -> None:
-        """Continue to ``depth`` steps, at one product for each step and run."""
-        while self.depth < depth and bool(self._alive.any()):
+        """Continue to ``depth`` steps, at one product for each step and run; the host waits once a step."""
+        while self.depth < depth and any(self._running):
             self._step()
         self.depth = depth
 
@@ -56,7 +58,7 @@ class Lanczos:
         It measures rounding: with exactly symmetric products a vector is orthogonal to the images of all vectors but
         its two neighbours.
         """
-        return float((self._skew.mean() / 2).sqrt())
+        return float((self._on_cpu()[2].mean() / 2).sqrt())
 
     def nodes(self, run: int, depth: int) -> Nodes:
         """The Gauss quadrature of one run after ``depth`` steps.
@@ -64,42 +66,58 @@ class Lanczos:
         The spread of a node is its residual, within which there is an eigenvalue, but at most half the distance to the
         next node.
         """
-        length = min(depth, int(self._lengths[run]))
-        off_diagonal = self._off_diagonal[run, : length - 1]
-        matrix = torch.diag(self._diagonal[run, :length]) + torch.diag(off_diagonal, 1) + torch.diag(off_diagonal, -1)
+        length = min(depth, self._lengths[run])
+        diagonal, beside, _ = self._on_cpu()
+        off_diagonal = beside[run, : length - 1]
+        matrix = torch.diag(diagonal[run, :length]) + torch.diag(off_diagonal, 1) + torch.diag(off_diagonal, -1)
         values, coordinates = torch.linalg.eigh(matrix)
-        spread = self._off_diagonal[run, length - 1] * coordinates[-1].abs()
+        spread = beside[run, length - 1] * coordinates[-1].abs()
         if length > 1:
             half = values.diff() / 2
             spread[1:] = torch.minimum(spread[1:], half)
             spread[:-1] = torch.minimum(spread[:-1], half)
         return Nodes(values, coordinates[0] ** 2, spread, torch.zeros_like(values, dtype=torch.bool))
 
+    def _on_cpu(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Diagonal, off-diagonal and skew part so far, copied from the device once after a step."""
+        if self._read is None:
+            both = torch.stack([self._diagonal, self._off_diagonal], 1)
+            packed = torch.cat([both.flatten(1), self._skew[:, None]], 1).cpu()
+            diagonal, off_diagonal = packed[:, :-1].unflatten(1, (2, -1)).unbind(1)
+            self._read = diagonal, off_diagonal, packed[:, -1]
+        return self._read
+
     def _step(self) -> None:
-        here, alive = self.depth, self._alive
+        here, alive, all_run = self.depth, self._alive, all(self._running)
         current = self._rows[:, here]
         images = torch.zeros_like(current)
-        images[alive] = self._multiply(current[alive].T).T.to(images)
-        self._diagonal[:, here] = (current.double() * images.double()).sum(1).cpu()
-        self._lengths[alive] += 1
+        if all_run:
+            images.copy_(self._multiply(current.T).T)
+        else:
+            places = alive.nonzero()[:, 0]
+            images[places] = self._multiply(current[places].T).T.to(images)
+        self._diagonal[:, here] = (current.double() * images.double()).sum(1)
+        self._lengths = [length + runs for length, runs in zip(self._lengths, self._running, strict=True)]
         known = self._rows[:, : here + 1]
         for again in (False, True):
             coefficients = torch.bmm(known, images[:, :, None])
             if here and not again:
-                older = coefficients[:, :here, 0].double().cpu()
+                older = coefficients[:, :here, 0].double()
                 older[:, -1] -= self._off_diagonal[:, here - 1]
-                self._skew[alive] += older[alive].square().sum(1)
+                self._skew += torch.where(alive, older.square().sum(1), 0.0)
             images = images - torch.bmm(coefficients.transpose(1, 2), known)[:, 0]
-        norms = images.double().norm(dim=1).cpu()
+        norms = images.double().norm(dim=1)
         scale = self._diagonal.abs().amax(1) + 2 * self._off_diagonal.amax(1)  # at least the norm of the projection
         self._off_diagonal[:, here] = norms
         epsilon = torch.finfo(images.dtype).eps
         self._alive = alive & (norms > 10 * epsilon * scale)
+        short = (self._alive & (norms < _CANCELLED * epsilon * scale)).any()
+        *self._running, any_short = torch.cat([self._alive, short[None]]).tolist()  # the one wait of a step
         following = images / norms.where(self._alive, 1.0).to(images)[:, None]
-        if bool((self._alive & (norms < _CANCELLED * epsilon * scale)).any()):
+        if any_short:
             # Normalising a vector this short amplifies its rounding errors, which are not orthogonal to the others.
             following = following - torch.bmm(torch.bmm(known, following[:, :, None]).transpose(1, 2), known)[:, 0]
             following = following / following.norm(dim=1, keepdim=True).clamp_min(torch.finfo(images.dtype).tiny)
-        self._rows[:, here + 1] = following
-        self._rows[~self._alive, here + 1] = 0
+        self._rows[:, here + 1] = torch.where(self._alive[:, None], following, 0.0)
+        self._read = None
         self.depth += 1

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from edgescope.errors import EdgescopeError, InputError, NotDeterministicError
+from edgescope.generators import accelerator_states, set_accelerator_states
 from edgescope.memory import available
 from edgescope.objective.fingerprint import Fingerprint, mark_of
 
@@ -260,10 +261,14 @@ def piece_of(batch: Batch, start: int, stop: int) -> Batch:
 def rows_of(batch: Batch, places: Int[Tensor, " b"]) -> Batch:
     """The samples of a batch at these places; leaves that do not run over the samples are passed on whole."""
     size = leading_size(batch)
+    there = {places.device: places}  # copied once to each device, not once for each leaf
 
     def pick(leaf: Any) -> Any:
-        runs = isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == size
-        return leaf[places.to(leaf.device)] if runs else leaf
+        if not (isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == size):
+            return leaf
+        if leaf.device not in there:
+            there[leaf.device] = places.to(leaf.device)
+        return leaf[there[leaf.device]]
 
     return pytree.tree_map(pick, batch)
 
@@ -380,11 +385,12 @@ def random_numbers_kept(source: Any = None) -> Iterator[None]:
     generators = [generator for generator in found if isinstance(generator, torch.Generator)]
     states = [g.get_state() for g in generators]
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    accelerators = accelerator_states(in_use=True)
     try:
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=[]):
             yield
     finally:
+        set_accelerator_states(accelerators)
         random.setstate(python)
         np.random.set_state(legacy)  # noqa: NPY002
         for generator, state in zip(generators, states, strict=True):

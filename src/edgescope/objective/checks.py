@@ -67,19 +67,30 @@ def check_device_name(owner: str, name: str) -> None:
     except RuntimeError:
         known = False
     if not known:
-        raise InputError(f"{owner} on the device {shown(name)}", expected="such as cpu, cuda, cuda:1 or mps")
+        raise InputError(f"{owner} on the device {shown(name)}", expected="such as cpu, cuda or cuda:1")
 
 
 def usable_device(device: torch.device | str) -> torch.device:
-    """``device``, once a tensor could be made there; InputError where it is unknown or not on this machine."""
+    """``device``, once numbers could be made there; InputError where it is unknown, not here, or without float64.
+
+    Sums over samples and inner products are in float64, which Apple's GPUs do not have.
+    """
     try:
         found = torch.device(device)
         torch.empty(1, device=found)
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        kinds = ["cpu", *(kind for kind in ("cuda", "mps", "xpu") if getattr(torch, kind).is_available())]
+        kinds = ["cpu", *(kind for kind in ("cuda", "xpu") if getattr(torch, kind).is_available())]
         raise InputError(
             f"device '{device}' cannot be used here ({str(error).splitlines()[0].split('. ')[0]})",
             expected=f"one of {', '.join(kinds)}",
+        ) from None
+    try:
+        torch.empty(1, dtype=torch.float64, device=found)
+    except (RuntimeError, TypeError):
+        raise InputError(
+            f"device '{found.type}' has no float64, in which sums are added",
+            expected="a device with float64, such as cpu or cuda",
+            hint='device="cpu", which measures there; the model and its training may stay where they are',
         ) from None
     return found
 

@@ -143,7 +143,7 @@ class Objective:
             )
         own = [p for p in self.model.parameters() if p.requires_grad]
         self.dtype = dtype or own_precision(own)
-        self.device = own[0].device if device is None else usable_device(device)
+        self.device = usable_device(own[0].device if device is None else device)
         warn_of_processes(model, group, self.notices)
         with jointly(self._summed):
             batches = Batches(data, count=count, dtype=self.dtype, device=self.device, check=check)

@@ -378,10 +378,8 @@ def price(width: int) -> int:
 
 
 def _path(name: str) -> Path:
-    if name in ("difference", "forward"):
-        return Differences() if name == "difference" else ForwardOverReverse()
-    if name == "compiled":
-        return Compiled()
+    if name in ("difference", "forward", "compiled"):
+        return {"difference": Differences, "forward": ForwardOverReverse}.get(name, Compiled)()
     return DoubleBackward(keep=name.startswith("kept"), batched=name.endswith("batched"))
 
 

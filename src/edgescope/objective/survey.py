@@ -87,17 +87,17 @@ class _Extremes:
     none: _Row | None = None
 
     def look(self, weights: Tensor, number: int, batch: Batch) -> None:
-        def row(place: Tensor) -> _Row:
-            return _Row(float(weights[place]), (number, int(place)), rows_of(batch, place[None].cpu()))
+        def row(weight: float, place: float) -> _Row:
+            return _Row(weight, (number, int(place)), rows_of(batch, torch.tensor([int(place)], device="cpu")))
 
-        low, lowest = torch.where(weights > 0, weights, math.inf).min(0)
-        high, highest = weights.max(0)
-        if float(low) < self.least.weight:
-            self.least = row(lowest)
-        if float(high) > self.most.weight:
-            self.most = row(highest)
-        if self.none is None and not bool(weights.min()):
-            self.none = row(weights.argmin())
+        least, most, none = torch.where(weights > 0, weights, math.inf).min(0), weights.max(0), weights.min(0)
+        found = torch.stack([part for pair in (least, most, none) for part in pair]).tolist()  # one wait
+        if found[0] < self.least.weight:
+            self.least = row(*found[0:2])
+        if found[2] > self.most.weight:
+            self.most = row(*found[2:4])
+        if self.none is None and not found[4]:
+            self.none = row(*found[4:6])
 
     def rows(self) -> list[_Row]:
         """The samples, where the denominator does not weigh all the same."""

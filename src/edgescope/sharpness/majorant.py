@@ -91,8 +91,8 @@ class Coordinates(Majorant):
 
     def __init__(self, entries: Float[Tensor, " P"]) -> None:
         entries = entries.double()
-        mean = float(entries.mean())
-        self.entries = entries.clamp(min=_LEAST * mean) if mean > 0 else torch.ones_like(entries)
+        mean = entries.mean()
+        self.entries = torch.where(mean > 0, entries.clamp(min=_LEAST * mean), 1.0)
         self.size = entries.shape[0]
         self.budget = float(self.entries.sum())
 
@@ -124,19 +124,20 @@ class Sides(Majorant):
         self.pairs, self.sides = list(pairs), list(sides)
         self.size = sum(m * n for m, n in self.sides)
         spectra = [[None if side is None else torch.linalg.eigh(side) for side in pair] for pair in self.pairs]
-        floor = _LEAST * max(float(side[0].max()) for pair in spectra for side in pair if side is not None)
+        # Numbers stay on the device until all of them are read at once.
+        floor = _LEAST * torch.stack([side[0].max() for pair in spectra for side in pair if side is not None]).max()
         self._spectra = [
             [
-                None if side is None else (side[0].clamp(min=floor) if floor > 0 else side[0] + 1, side[1])
+                None if side is None else (torch.where(floor > 0, side[0].clamp(min=floor), side[0] + 1), side[1])
                 for side in pair
             ]
             for pair in spectra
         ]
+        held = zip(self._spectra, self.sides, strict=True)
         self.budget = sum(
-            float(side[0][-min(shape) :].sum())
-            for pair, shape in zip(self._spectra, self.sides, strict=True)
-            for side in pair
-            if side is not None
+            torch.stack(
+                [side[0][-min(shape) :].sum() for pair, shape in held for side in pair if side is not None]
+            ).tolist()
         )
 
     @classmethod
@@ -152,8 +153,8 @@ class Sides(Majorant):
 
     def power(self, block: Tensor, exponent: float) -> Tensor:
         pieces = []
+        self._spectra = [[_moved(side, block) for side in pair] for pair in self._spectra]
         for matrices, (rows, columns) in zip(self._matrices(block), self._spectra, strict=True):
-            rows, columns = _moved(rows, matrices), _moved(columns, matrices)
             turned, scale = matrices, torch.zeros(matrices.shape[1:], dtype=torch.float64, device=matrices.device)
             if rows is not None:
                 turned, scale = rows[1].T @ turned, scale + rows[0][:, None]
@@ -228,6 +229,7 @@ class Joint(Majorant):
 
     def power(self, block: Tensor, exponent: float) -> Tensor:
         result = torch.empty_like(block)
+        self.parts = [(form, places.to(block.device)) for form, places in self.parts]  # once, not at every product
         for form, places in self.parts:
             result[places] = form.power(block[places], exponent)
         return result

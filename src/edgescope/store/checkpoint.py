@@ -26,6 +26,7 @@ from edgescope.disk_errors import storage_error
 from edgescope.errors import EdgescopeWarning, InputError, RecordError
 from edgescope.store.cells import encode_json
 from edgescope.store.database import FILE, KEPT, RESUME
+from edgescope.transfers import to_host
 
 FOLDER: Final = "checkpoints"
 CHUNK: Final = 1 << 20
@@ -187,14 +188,15 @@ def _digest(file: BinaryIO, place: int) -> bytes:
 
 
 def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    plain: dict[str, Tensor] = {}
-    storages: set[int] = set()
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.dtype == torch.complex128:
             raise InputError(
                 f"tensor '{name}' ({tensor.dtype}, {tensor.layout}) cannot be saved", expected="a dense one"
             )
-        tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    plain: dict[str, Tensor] = {}
+    storages: set[int] = set()
+    for name, tensor in zip(tensors, to_host(list(tensors.values())), strict=True):
+        tensor = tensor.resolve_conj().resolve_neg().contiguous()
         if tensor.untyped_storage().data_ptr() in storages:  # safetensors refuses tensors that share memory
             tensor = tensor.clone()
         storages.add(tensor.untyped_storage().data_ptr())

@@ -57,7 +57,7 @@ def run_study(
 ) -> StudyResult:
     """Run all tasks of a study in ``out/runs`` and write its report to ``out/report.html``.
 
-    ``device`` (cpu, cuda, cuda:1, mps) is where runs train and measure; simulations compute on the CPU. On a cluster it
+    ``device`` (cpu, cuda, cuda:1) is where runs train and measure; simulations compute on the CPU. On a cluster it
     is a device of the workers. ``resume`` does not compare it: a study may be continued on another device, where
     unfinished runs go on with other rounding.
     ``modules`` are imported by every worker process, so that what they register is known there. ``cluster`` is the

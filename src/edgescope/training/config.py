@@ -72,7 +72,7 @@ class RunConfig:
         stop_accuracy: stop when the training accuracy at a measurement is at least this
         threads: number of CPU threads; None to time one thread against all at the first start and keep the faster
         path: method for Hessian products; None to time the methods at the first start and keep the fastest
-        device: where to train and to measure: cpu, cuda, cuda:1, mps; None for the CPU, or for where function puts the
+        device: where to train and to measure: cpu, cuda, cuda:1; None for the CPU, or for where function puts the
             model. A run may be continued on another device, and then equals the undisturbed one up to rounding
         function: module:function that returns your own model, loss function and data, in place of those by name
 

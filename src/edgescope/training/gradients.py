@@ -58,7 +58,7 @@ class FromBatches(Gradients):
     ) -> None:
         self.masks = masks
         self.model, self.loss_fn, self.data = model, loss_fn, data
-        self._order = None if size is None else EpochOrder(len(data[0]), size, seed)
+        self._order = None if size is None else EpochOrder(len(data[0]), size, seed, data[0].device)
 
     def compute(self, step: int) -> Tensor:
         self.model.train()
@@ -80,10 +80,10 @@ class FromBatches(Gradients):
 
 class EpochOrder:
     """Which of ``samples`` samples are in each mini-batch of ``size``: every one once an epoch, in an order that
-    depends on ``seed`` and the number of the epoch alone."""
+    depends on ``seed`` and the number of the epoch alone. The order goes to ``device`` once an epoch."""
 
-    def __init__(self, samples: int, size: int, seed: int) -> None:
-        self.samples, self.size, self.seed = samples, size, seed
+    def __init__(self, samples: int, size: int, seed: int, device: torch.device | str = "cpu") -> None:
+        self.samples, self.size, self.seed, self.device = samples, size, seed, torch.device(device)
         self._epoch, self._order = -1, torch.empty(0, device="cpu")
 
     def places(self, step: int) -> Int[Tensor, " b"]:
@@ -92,7 +92,8 @@ class EpochOrder:
         if epoch != self._epoch:
             drawn = np.random.SeedSequence((self.seed, epoch)).generate_state(1, np.uint64)
             generator = torch.Generator().manual_seed(int(drawn[0]))
-            self._epoch, self._order = epoch, torch.randperm(self.samples, generator=generator, device="cpu")
+            order = torch.randperm(self.samples, generator=generator, device="cpu")
+            self._epoch, self._order = epoch, order.to(self.device)
         return self._order[position * self.size : (position + 1) * self.size]
 
 

@@ -74,7 +74,9 @@ class Stack:
         _refuse_unstackable(models)
         self.members = tuple(members)
         self.steps = 0
-        self._orders = [] if batch is None else [EpochOrder(len(data[0]), batch, m.seed) for m in members]
+        self._orders = (
+            [] if batch is None else [EpochOrder(len(data[0]), batch, m.seed, data[0].device) for m in members]
+        )
         self._loss_fn, self._data = loss_fn, data
         self._skeleton = copy.deepcopy(models[0]).to("meta")
         parameters, self._buffers = torch.func.stack_module_state(list(models))
