@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from second_device_problem import PATHS, numbers, objective
-from test_second_device import MEASURED, bracket
+from test_measurements import MEASURED, bracket
 from test_second_device_training import EVERY_MEASURE, OF_THE_RULE, Loop, assert_readings
 
 import edgescope as es

@@ -61,10 +61,12 @@ class Curvature:
         The smallest over the processes of the group, which have to do the same.
         """
         with self.ready(point):
-            room = torch.tensor(self.planner.room(point, least), device=self.problem.device)
-        if group is not None:
-            distributed.all_reduce(room, op=distributed.ReduceOp.MIN, group=group)
-        return int(room)
+            room = self.planner.room(point, least)
+        if group is None:
+            return room
+        smallest = torch.tensor(room, device=self.problem.device)
+        distributed.all_reduce(smallest, op=distributed.ReduceOp.MIN, group=group)
+        return int(smallest)
 
     def gradient(self, point: Point) -> int:
         """Put the gradient into ``point``, the same bits whatever was computed before; the gradients this has taken.

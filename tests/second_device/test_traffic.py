@@ -59,7 +59,8 @@ def test_products_wait_once_a_block(device: torch.device) -> None:
 def test_a_lanczos_spectrum_waits_once_a_step_beside_its_products(probes: int, device: torch.device) -> None:
     there = ready(device)
     found = counted(lambda: es.spectrum(there, method="slq", probes=probes, steps=10))
-    assert found.waits <= 10 * (BLOCK + 1) + 2, found.places  # the probes go there, the coefficients come back
+    beside = 3  # the probes go there, the coefficients come back, and whether parameters are new is asked once more
+    assert found.waits <= 10 * (BLOCK + 1) + beside, found.places
     assert found.to_device <= 1
 
 
@@ -67,7 +68,7 @@ def test_a_lanczos_spectrum_waits_once_a_step_beside_its_products(probes: int, d
 def test_a_trace_waits_no_more_for_more_vectors(estimate: Callable[..., Any], device: torch.device) -> None:
     there = ready(device)
     few, many = (counted(lambda n=n: estimate(there, num_matvecs=n, block=16)) for n in (6, 24))
-    assert many.waits <= few.waits <= 22, few.places
+    assert many.waits <= few.waits <= 23, few.places
 
 
 def test_eigenpairs_wait_no_more_than_now(device: torch.device) -> None:
