@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from monitor_runs import small
 from torch.optim import SGD
 
+from edgescope.errors import EdgescopeWarning
 from edgescope.losses import supervised
 from edgescope.monitor import Monitor
 from edgescope.objective import Objective
@@ -82,15 +83,17 @@ def test_a_budget_measures_nothing_until_training_has_earned_it() -> None:
 def test_what_is_expected_is_told_in_the_record() -> None:
     model, x, y = problem()
     optimizer = SGD(model.parameters(), lr=0.1)
+    monitor = Monitor(Objective(model, LOSS, (x, y), threads=1), optimizer, budget=1e-6)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with Monitor(Objective(model, LOSS, (x, y), threads=1), optimizer, budget=1e-6) as monitor:
-            for _ in range(3):
-                optimizer.zero_grad()
-                F.cross_entropy(model(x), y).backward()
-                optimizer.step()
-            events = monitor.record.events()
-            assert not monitor.latest
+        for _ in range(3):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+        events = monitor.record.events()
+        assert not monitor.latest
+    with pytest.warns(EdgescopeWarning, match="training ended before budget=1e-06 had allowed one reading"):
+        monitor.close()
     (text,) = events.filter(events["kind"] == "budget")["text"]
     assert "a reading is expected to take" in text
     assert "of training" in text
