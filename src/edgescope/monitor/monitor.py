@@ -253,8 +253,8 @@ class Monitor:
             return
         self._steps.end()
         if isinstance(self.schedule, Budget) and self._steps.count and not self._reader.progress.latest:
-            text = f"training ended before budget={self.schedule.share:g} had allowed one reading; try a larger one, every="
-            text += ", or monitor.finish(everything=True) before closing"
+            text = f"training ended before budget={self.schedule.share:g} had allowed one reading; try a larger one,"
+            text += " every=, or monitor.finish(everything=True) before closing"
             self._reader.notifier.notify("budget", text, cause="no reading")
         self._closed = True
         if self._owned or self._continuation.reopened:
