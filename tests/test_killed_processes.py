@@ -20,7 +20,7 @@ import pytest
 from edgescope.store import Record
 from edgescope.store.verify import verify
 
-MOMENTS = 15
+MOMENTS = 50
 
 TRAIN = (
     *("train", "--data", "digits:train=20,test=10", "--model", "mlp:widths=4", "--lr", "0.1", "--steps", "60"),

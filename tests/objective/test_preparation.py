@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from objective_problems import Net
+from objective_problems import Net, Scaled
 from torch import Tensor, nn
 
 import edgescope as es
@@ -69,26 +69,10 @@ def test_batch_statistics_are_checked_on_as_many_as_ever() -> None:
         assert few_rows(objective._problem) == 32
 
 
-class Off(torch.autograd.Function):
-    """w^3 with a second derivative that is off by a share."""
-
-    @staticmethod
-    def forward(ctx: Any, w: Tensor, off: float) -> Tensor:
-        ctx.save_for_backward(w)
-        ctx.off = off
-        return w**3
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (w,) = ctx.saved_tensors
-        slope = 3 * w**2
-        return gradient * (slope + ctx.off * (slope - slope.detach())), None
-
-
 @pytest.mark.parametrize("off", [0.0, 0.1, -0.5, 1.0])
 def test_in_single_precision_a_fault_in_one_tensor_is_left_to_double(off: float) -> None:
     torch.manual_seed(0)
-    net = Net(lambda m, x: m.large(x).tanh().sum(1) + Off.apply(m.small.weight, off).sum(), large=nn.Linear(50, 40))
+    net = Net(lambda m, x: m.large(x).tanh().sum(1) + Scaled.apply(m.small.weight, off).sum(), large=nn.Linear(50, 40))
     net.small = nn.Linear(3, 1, bias=False)
     objective = es.Objective(net, lambda m, x: m(x).square().mean(), torch.randn(8, 50), threads=1)
     few, place = reduced(objective._problem, objective._at(None), torch.float32)
@@ -100,12 +84,12 @@ def test_a_large_model_is_compared_in_its_own_precision_first(right: bool, monke
     used = []
     monkeypatch.setattr(second_order, "LARGE", 10)
     monkeypatch.setattr(second_order, "reduced", lambda p, x, dtype: used.append(dtype) or reduced(p, x, dtype))
-    net = Net(lambda m, x: Off.apply(m.layer(x), 0.0 if right else 1.0), layer=nn.Linear(5, 4))
+    net = Net(lambda m, x: Scaled.apply(m.layer(x), 0.0 if right else 1.0), layer=nn.Linear(5, 4))
     objective = es.Objective(net, lambda m, x: m(x).mean(), torch.randn(8, 5), threads=1)
     if right:
         objective.hvp(torch.ones(objective.size))
     else:
-        with pytest.raises(NotDifferentiableError, match="custom autograd function Off"):
+        with pytest.raises(NotDifferentiableError, match="custom autograd function Scaled"):
             objective.hvp(torch.ones(objective.size))
     assert used == [torch.float32, torch.float64][: 1 if right else 2]
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from objective_problems import Net, labelled, relative
+from objective_problems import Net, Scaled, labelled, relative
 from torch import Tensor, nn
 
 from edgescope.errors import EdgescopeError, EdgescopeWarning, InputError, NotDifferentiableError
@@ -80,22 +80,6 @@ def test_values_rounded_to_single_precision_agree_to_a_hundredth() -> None:
 
     assert judged(function, slope) == "agrees"
     assert judged(function, 1.5 * slope) != "agrees"
-
-
-class Scaled(torch.autograd.Function):
-    """w^3 with a second derivative that is off by a share."""
-
-    @staticmethod
-    def forward(ctx: Any, w: Tensor, off: float) -> Tensor:
-        ctx.save_for_backward(w)
-        ctx.off = off
-        return w**3
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (w,) = ctx.saved_tensors
-        slope = 3 * w**2
-        return gradient * (slope + ctx.off * (slope - slope.detach())), None
 
 
 @pytest.mark.parametrize(("width", "off"), [(299, 1.0), (299, 1e-2), (3, 1e-4)])
