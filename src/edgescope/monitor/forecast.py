@@ -46,7 +46,7 @@ class Forecast:
     def __str__(self) -> str:
         along = sum(self.gradients.values())
         return (
-            f"a reading is expected to take {_time(self.seconds)} ({along:.0f} gradients of"
+            f"a reading is expected to take {_time(self.seconds)} ({along:.2g} times a gradient, which takes"
             f" {_time(self.gradient_seconds)}), and the first one {_time(self.first_seconds)}"
         )
 
