@@ -79,7 +79,7 @@ class GradientGraph:
             return [torch.zeros_like(v) for v in vector]
         roots, vectors = [g for _, g in self.roots], [vector[i] for i, _ in self.roots]
         if batched:
-            found: Tensors = torch.autograd.grad(
+            found: Sequence[Tensor | None] = torch.autograd.grad(
                 roots, self.tensors, vectors, retain_graph=True, is_grads_batched=True, allow_unused=True
             )
         else:
