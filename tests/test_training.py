@@ -133,10 +133,10 @@ def test_measuring_changes_no_bit_of_training(tmp_path: Path) -> None:
 
 def test_a_gradient_that_a_measurement_worked_out_is_not_paid_again(tmp_path: Path) -> None:
     from edgescope.training.parts import Parts
-    from edgescope.training.run import _Run
+    from edgescope.training.run import _TrainingRun
 
     with Record.create(tmp_path) as record:
-        run = _Run(Parts(small(every=1, measures=("loss", "sharpness"))), record, None)
+        run = _TrainingRun(Parts(small(every=1, measures=("loss", "sharpness"))), record, None)
         run.monitor.start()
         for _ in range(5):
             before = run.objective.spent

@@ -107,7 +107,7 @@ def train_batched(
             path = folders[name]
             known = (path / FILE).exists()
             record = Record.resume(path) if known else Record.create(path, config=config.as_dict(), tags=tags)
-            runs[name] = _Run(parts, closing.enter_context(record))
+            runs[name] = _MemberRun(parts, closing.enter_context(record))
             for key, value in ({"device": _device_of(parts)} | dict(info or {})).items():
                 record.set_info(key, value)
         left = [name for name, run in runs.items() if run.record.status not in ("finished", "diverged")]
@@ -156,7 +156,7 @@ def _stack(parts: list[Parts]) -> Stack:
     return Stack([part.model for part in parts], first.loss_fn, first.samples, members, first.config.batch)
 
 
-class _Run:
+class _MemberRun:
     def __init__(self, parts: Parts, record: Record) -> None:
         self.config, self.record, self.parts = parts.config, record, parts
         self.first: float | None = None
@@ -190,7 +190,7 @@ class _Run:
 class _BatchedRuns:
     """The runs in progress, and the stack that trains them together with runs that ended since it was last reduced."""
 
-    def __init__(self, runs: Mapping[str, _Run], left: list[str], folder: Path) -> None:
+    def __init__(self, runs: Mapping[str, _MemberRun], left: list[str], folder: Path) -> None:
         self.runs, self.folder, self.of = {name: runs[name] for name in left}, folder, len(runs)
         checkpoint = latest_checkpoint(folder)
         if checkpoint is not None and checkpoint.notice:
