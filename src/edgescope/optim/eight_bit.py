@@ -22,6 +22,7 @@ class BitsAndBytesAdamRule(AdamRule):
     Weight decay is decoupled in Adam, too. What rounding to 8 bits makes of the state after a step is not in the rule.
     """
 
+    kinds = ()
     names = tuple(
         f"bitsandbytes.{paged}Adam{w}{bits}"
         for paged in ("", "Paged")
@@ -65,6 +66,7 @@ class BitsAndBytesAdamRule(AdamRule):
 class TorchAOAdamRule(AdamRule):
     """Adam's rule on the state of torchao's low-bit optimizers, dequantized by its own tensors."""
 
+    kinds = ()
     names = tuple(
         f"torchao.{kind}"
         for kind in ("Adam8bit", "Adam4bit", "AdamFp8", "AdamW8bit", "AdamW4bit", "AdamWFp8", "_AdamW")
