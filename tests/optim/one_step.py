@@ -117,14 +117,14 @@ def radius(matrix: Tensor) -> float:
     return float(torch.linalg.eigvals(matrix).abs().max())
 
 
-def edge(start: Tensor, slope: Tensor) -> float:
-    """The smallest s at which the spectral radius of start + s slope reaches 1, by bisection."""
+def edge_of(size: Callable[[float], float]) -> float:
+    """The smallest argument at which this reaches 1, by bisection."""
     low, high = 0.0, 1e-6
-    while radius(start + high * slope) < 1:
+    while size(high) < 1:
         low, high = high, 2 * high
     for _ in range(50):
         middle = (low + high) / 2
-        low, high = (middle, high) if radius(start + middle * slope) < 1 else (low, middle)
+        low, high = (middle, high) if size(middle) < 1 else (low, middle)
     return high
 
 
@@ -136,7 +136,8 @@ def positive(size: int, seed: int) -> Tensor:
 def critical_scale(tensors: list[Tensor], optimizers: list[Any], H: Tensor, **how: Any) -> float:
     """The factor of H at which one step of the optimizers, from their state now, has an eigenvalue on the unit circle."""
     start = step_matrix(tensors, optimizers, 0 * H, **how)
-    return edge(start, step_matrix(tensors, optimizers, H, **how) - start)
+    slope = step_matrix(tensors, optimizers, H, **how) - start
+    return edge_of(lambda scale: radius(start + scale * slope))
 
 
 def ratio(rule: UpdateRule, H: Tensor, gradient: Tensor | None = None, gradient_scale: float = 1.0) -> float:

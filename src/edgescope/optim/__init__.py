@@ -21,6 +21,7 @@ from edgescope.optim.rmsprop import RMSPropRule
 from edgescope.optim.rule import UpdateRule
 from edgescope.optim.sam import SAM
 from edgescope.optim.schedule_free import ScheduleFreeAdamWRule, ScheduleFreeRule
+from edgescope.optim.sam_rule import SAMRule
 from edgescope.optim.sgd import SGDRule
 from edgescope.optim.shampoo import ShampooRule
 from edgescope.optim.signs import LionRule, RpropRule, SignumRule
@@ -42,6 +43,7 @@ add_rule(NAdamRule)
 add_rule(RAdamRule)
 add_rule(MuonRule)
 add_rule(SteepestDescentRule)
+add_rule(SAMRule)
 add_rule(RpropRule)
 add_rule(LionRule)
 add_rule(SignumRule)

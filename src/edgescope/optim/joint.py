@@ -358,9 +358,13 @@ def owners_of(optimizers: Sequence[torch.optim.Optimizer], tensors: Sequence[Ten
 
 def _rule_or_reason(optimizer: torch.optim.Optimizer, tensors: list[Tensor]) -> UpdateRule:
     try:
-        return rule_of(optimizer, tensors)
+        rule = rule_of(optimizer, tensors)
     except NotKnownError as error:
         return UnknownRule(optimizer, tensors, error)
+    if rule.gradients == 1:
+        return rule
+    what = f"the update rule of {rule.name} is not known where it does not hold all parameters of the objective"
+    return UnknownRule(optimizer, tensors, NotKnownError(what, hint="one optimizer for all of them"))
 
 
 def _flat(pieces: Iterable[Tensor]) -> Tensor:

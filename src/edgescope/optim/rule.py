@@ -323,14 +323,17 @@ class UpdateRule(ABC):
             return None
         return torch.cat([filled_like(t, d).flatten() for t, d in zip(self.tensors, decays, strict=True)])
 
-    def effective(self, operator: Operator, gradient_scale: float = 1.0) -> Operator:
+    def effective(
+        self, operator: Operator, gradient_scale: float = 1.0, gradient: Float[Tensor, " P"] | None = None
+    ) -> Operator:
         """The operator whose largest eigenvalue, in ``metric()``, is to be compared with the threshold: H + shift.
 
         It is -H + shift where the optimizer maximizes. ``metric()`` is never None there.
 
         Where training multiplies its gradients by ``gradient_scale`` (clipping, loss scaling) while ``operator`` is the
         Hessian of the loss itself, it is H + shift/gradient_scale, to be compared with
-        ``threshold().scaled(gradient_scale)``: the decay is added to the gradient after it was scaled.
+        ``threshold().scaled(gradient_scale)``: the decay is added to the gradient after it was scaled. ``gradient``, that
+        of the loss here, is needed where steps take two gradients (SAM).
         """
         check_gradient_scale(gradient_scale)
         shift, sign = self.shift(), self.sign()
