@@ -76,15 +76,17 @@ def snapshot(optimizers: list[Any]) -> Callable[[], None]:
 
 def step_matrix(
     tensors: list[Tensor], optimizers: list[Any], H: Tensor, drift: Tensor | None = None, still: int = 0,
-    before_step: Callable[[], None] = lambda: None,
+    before_step: Callable[[], None] = lambda: None, moving: Tensor | None = None,
 ) -> Tensor:
     """The map of parameters and momenta in one step on w^T H w / 2 + drift . w, by differences at the present point.
 
-    The last ``still`` parameters are left out: they only drift.
+    The last ``still`` parameters are left out: they only drift. So are all that are not ``moving``.
     """
     restore, start = snapshot(optimizers), flat(tensors)
     size = len(start)
     kept = [i for i in range(size + sum(b.numel() for b in momenta(optimizers))) if not size - still <= i < size]
+    if moving is not None:
+        kept = [i for i in kept if i >= size or bool(moving[i])]
 
     def after(place: int | None) -> Tensor:
         restore()

@@ -23,7 +23,7 @@ WHY_NONE = {
     "SparseAdam": "it steps only the rows that have a gradient",
     "DistributedShampoo": "its steps are grafted onto those of another optimizer, with their own lengths",
     "ScalableShampoo": "its steps are grafted onto those of another optimizer, with their own lengths",
-    "GrokFastAdamW": "it filters gradients twice, and the update leaves stability through a complex pair of eigenvalues",
+    "GrokFastAdamW": "it filters gradients twice, so that a complex pair of eigenvalues may leave the unit circle first",
 }
 """Optimizers that cannot have a rule of this kind, with the reason."""
 
