@@ -75,8 +75,13 @@ def snapshot(optimizers: list[Any]) -> Callable[[], None]:
 
 
 def step_matrix(
-    tensors: list[Tensor], optimizers: list[Any], H: Tensor, drift: Tensor | None = None, still: int = 0,
-    before_step: Callable[[], None] = lambda: None, moving: Tensor | None = None,
+    tensors: list[Tensor],
+    optimizers: list[Any],
+    H: Tensor,
+    drift: Tensor | None = None,
+    still: int = 0,
+    before_step: Callable[[], None] = lambda: None,
+    moving: Tensor | None = None,
 ) -> Tensor:
     """The map of parameters and momenta in one step on w^T H w / 2 + drift . w, by differences at the present point.
 

@@ -28,7 +28,9 @@ BASES: list[tuple[type[torch.optim.Optimizer], dict[str, Any]]] = [
 STILL = 2
 
 
-def drifting(base: Any, options: dict[str, Any], seed: int) -> tuple[list[Tensor], torch.optim.Optimizer, Tensor, Tensor]:
+def drifting(
+    base: Any, options: dict[str, Any], seed: int
+) -> tuple[list[Tensor], torch.optim.Optimizer, Tensor, Tensor]:
     """Parameters of which the last two have a constant gradient and no curvature, so that its norm stays."""
     torch.manual_seed(seed)
     tensors = draw_tensors()

@@ -9,12 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-
-from edgescope.errors import EdgescopeError, InputError, NotKnownError
-from edgescope.linalg.operator import from_matrix
-from edgescope.optim import rule_for
-from edgescope.optim.sgd import SGDRule
-
 from torch.optim import (
     ASGD,
     SGD,
@@ -30,6 +24,11 @@ from torch.optim import (
     RMSprop,
     Rprop,
 )
+
+from edgescope.errors import EdgescopeError, InputError, NotKnownError
+from edgescope.linalg.operator import from_matrix
+from edgescope.optim import rule_for
+from edgescope.optim.sgd import SGDRule
 
 CASES: list[tuple[type[torch.optim.Optimizer], dict[str, Any], dict[str, Any]]] = [
     # optimizer, its options, and what the second parameter group has instead
@@ -226,7 +225,10 @@ NOT_KNOWN = [
     (lambda p: rule_for(MySGD([p]), [p]), "MySGD"),
     (lambda p: rule_for(torch.optim.LBFGS([p]), [p]), "LBFGS: its step is found by a line search"),
     (lambda p: rule_for(torch.optim.SparseAdam([p]), [p]), "SparseAdam: it steps only the rows"),
-    (lambda p: rule_for(Rprop([p]), [p]).threshold(), "the threshold of Rprop is not known: every entry has a step size"),
+    (
+        lambda p: rule_for(Rprop([p]), [p]).threshold(),
+        "the threshold of Rprop is not known: every entry has a step size",
+    ),
     (lambda p: rule_for(Rprop([p]), [p]).metric(torch.ones(4)), "the threshold of Rprop is not known"),
     (lambda p: rule_for(Rprop([p]), [p]).threshold(), "try the measure headroom"),
     (lambda p: rule_for(Adafactor([p]), [p]).metric(), "before its first step"),

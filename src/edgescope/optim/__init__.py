@@ -20,8 +20,8 @@ from edgescope.optim.radam import RAdamRule
 from edgescope.optim.rmsprop import RMSPropRule
 from edgescope.optim.rule import UpdateRule
 from edgescope.optim.sam import SAM
-from edgescope.optim.schedule_free import ScheduleFreeAdamWRule, ScheduleFreeRule
 from edgescope.optim.sam_rule import SAMRule
+from edgescope.optim.schedule_free import ScheduleFreeAdamWRule, ScheduleFreeRule
 from edgescope.optim.sgd import SGDRule
 from edgescope.optim.shampoo import ShampooRule
 from edgescope.optim.signs import LionRule, RpropRule, SignumRule

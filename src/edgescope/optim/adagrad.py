@@ -19,7 +19,17 @@ class AdagradRule(UpdateRule):
 
     kinds = (torch.optim.Adagrad,)
     options = frozenset(
-        ["lr", "lr_decay", "eps", "weight_decay", "initial_accumulator_value", "maximize", "foreach", "fused", "differentiable"]
+        [
+            "lr",
+            "lr_decay",
+            "eps",
+            "weight_decay",
+            "initial_accumulator_value",
+            "maximize",
+            "foreach",
+            "fused",
+            "differentiable",
+        ]
     )
     by_entry = True
 

@@ -26,7 +26,17 @@ class NAdamRule(AdamRule):
 
     kinds = (torch.optim.NAdam,)
     options = frozenset(
-        ["lr", "betas", "eps", "weight_decay", "momentum_decay", "decoupled_weight_decay", "maximize", "foreach", "capturable"]
+        [
+            "lr",
+            "betas",
+            "eps",
+            "weight_decay",
+            "momentum_decay",
+            "decoupled_weight_decay",
+            "maximize",
+            "foreach",
+            "capturable",
+        ]
     )
 
     def numbers(self, group: Group) -> dict[str, float]:

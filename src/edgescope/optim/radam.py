@@ -22,7 +22,9 @@ class RAdamRule(AdamRule):
     """
 
     kinds = (torch.optim.RAdam,)
-    options = frozenset(["lr", "betas", "eps", "weight_decay", "decoupled_weight_decay", "maximize", "foreach", "capturable"])
+    options = frozenset(
+        ["lr", "betas", "eps", "weight_decay", "decoupled_weight_decay", "maximize", "foreach", "capturable"]
+    )
 
     def preconditioner(self, group: Group, state: dict[str, Tensor], gradient: Tensor | None = None) -> Tensor:
         beta1, beta2 = (float(beta) for beta in group["betas"])

@@ -100,7 +100,10 @@ class ShampooRule(UpdateRule):
     def _inverse_roots(self, place: int, gradient: Tensor | None) -> list[Tensor]:
         """The inverse roots of one tensor: of the last step, or of the next one on ``gradient``."""
         tensor, group = self.tensors[place], self.groups()[place]
-        kept, names = self._kept(tensor), ("precond", "inv_precond") if "epsilon" in group else ("pre_cond", "inv_pre_cond")
+        kept, names = (
+            self._kept(tensor),
+            ("precond", "inv_precond") if "epsilon" in group else ("pre_cond", "inv_pre_cond"),
+        )
         if gradient is None:
             return [whole(kept[f"{names[1]}_{d}"]) for d in range(tensor.ndim)]
         successive, steps = "epsilon" in group, self.number("step", group, tensor)

@@ -18,7 +18,7 @@ from edgescope.optim.unknown_options import check_present
 from edgescope.shards import whole
 
 VYAS = f"Vyas et al. 2024 (arXiv 2409.11321), frozen preconditioner and basis; {COMPANION}"
-OPTIONS = "lr betas shampoo_beta eps weight_decay precondition_frequency max_precond_dim merge_dims precondition_1d"
+OPTIONS = "lr betas shampoo_beta eps weight_decay precondition_frequency max_precond_dim merge_dims precondition_1d normalize_grads"
 
 
 class SOAPRule(UpdateRule):
