@@ -141,7 +141,7 @@ def positive(size: int, seed: int) -> Tensor:
 
 
 def critical_scale(tensors: list[Tensor], optimizers: list[Any], H: Tensor, **how: Any) -> float:
-    """The factor of H at which one step of the optimizers, from their state now, has an eigenvalue on the unit circle."""
+    """The factor of H at which the next step of the optimizers has an eigenvalue on the unit circle."""
     start = step_matrix(tensors, optimizers, 0 * H, **how)
     slope = step_matrix(tensors, optimizers, H, **how) - start
     return edge_of(lambda scale: radius(start + scale * slope))

@@ -1,4 +1,4 @@
-"""Adafactor: the size of its steps, which depends on parameters and gradient, in the preconditioner; Adadelta's, too."""
+"""Adafactor and Adadelta: preconditioners with the size of a step, which depends on parameters and gradient."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_in_closed_form_and_from_the_live_gradient() -> None:
     metric, unit = rule.metric(), torch.ones(4, 1, dtype=torch.float64)
     ours = metric.root(metric.root(unit))  # P
     torch.testing.assert_close(ours, unit * second**0.5 * 0.01 / alpha)
-    assert rule.threshold().value / float(ours[0]) == pytest.approx(2 / alpha / second**0.5)
+    assert rule.threshold().value * float(ours[0]) == pytest.approx(2 / alpha * second**0.5)  # of H itself
     assert rule.threshold().formula == "2/η"
 
 

@@ -7,34 +7,34 @@ from typing import Any
 import pytest
 import torch
 from one_step import critical_scale, draw_tensors, positive, ratio, settle, train, two_groups
+from torch import optim
 
 from edgescope.optim import rule_for
 
-O = torch.optim
 CASES: list[tuple[type[torch.optim.Optimizer], dict[str, Any], dict[str, Any]]] = [
     # optimizer, its options, and what the second parameter group has instead
-    (O.SGD, {"lr": 0.1, "momentum": 0.9, "maximize": True}, {"nesterov": True}),
-    (O.Adam, {"lr": 0.02, "amsgrad": True, "weight_decay": 0.3}, {"amsgrad": False, "betas": (0.5, 0.9)}),
-    (O.Adam, {"lr": 0.02, "maximize": True, "weight_decay": 0.1}, {"lr": 0.05}),
-    (O.AdamW, {"lr": 0.02, "amsgrad": True, "weight_decay": 0.5, "maximize": True}, {"lr": 0.1}),
-    (O.NAdam, {"lr": 0.02}, {"betas": (0.5, 0.99)}),
-    (O.NAdam, {"lr": 0.02, "weight_decay": 0.3, "momentum_decay": 0.5}, {"betas": (0.0, 0.9), "lr": 0.1}),
-    (O.NAdam, {"lr": 0.05, "weight_decay": 0.9, "decoupled_weight_decay": True}, {"maximize": False}),
-    (O.RAdam, {"lr": 0.02}, {"betas": (0.5, 0.9)}),
-    (O.RAdam, {"lr": 0.02, "weight_decay": 0.3, "betas": (0.9, 0.8)}, {"lr": 0.1}),
-    (O.RAdam, {"lr": 0.02, "weight_decay": 0.8, "decoupled_weight_decay": True}, {"lr": 0.1}),
-    (O.Adamax, {"lr": 0.02}, {"betas": (0.5, 0.9)}),
-    (O.Adamax, {"lr": 0.02, "weight_decay": 0.3, "eps": 1e-2}, {"lr": 0.2, "betas": (0.0, 0.9)}),
-    (O.Adagrad, {"lr": 0.1}, {"lr": 0.3}),
-    (O.Adagrad, {"lr": 0.1, "lr_decay": 0.3, "weight_decay": 0.2, "initial_accumulator_value": 0.5}, {"eps": 0.1}),
-    (O.Adadelta, {"lr": 1.0, "eps": 1e-3}, {"rho": 0.5}),
-    (O.Adadelta, {"lr": 0.5, "eps": 1e-2, "weight_decay": 0.2}, {"lr": 1.5}),
-    (O.Adafactor, {"lr": 0.02}, {"lr": 0.1}),
-    (O.Adafactor, {"lr": 0.9, "weight_decay": 0.7, "beta2_decay": -0.5}, {"eps": (1e-3, 0.1)}),
-    (O.RMSprop, {"lr": 0.02, "momentum": 0.9}, {"momentum": 0.0, "alpha": 0.9}),
-    (O.RMSprop, {"lr": 0.02, "momentum": 0.6, "weight_decay": 0.3, "maximize": True}, {"eps": 0.1}),
-    (O.ASGD, {"lr": 0.1, "lambd": 0.5}, {"lr": 0.3, "t0": 2}),
-    (O.ASGD, {"lr": 0.1, "lambd": 2.0, "alpha": 0.3, "weight_decay": 0.2}, {"maximize": False}),
+    (optim.SGD, {"lr": 0.1, "momentum": 0.9, "maximize": True}, {"nesterov": True}),
+    (optim.Adam, {"lr": 0.02, "amsgrad": True, "weight_decay": 0.3}, {"amsgrad": False, "betas": (0.5, 0.9)}),
+    (optim.Adam, {"lr": 0.02, "maximize": True, "weight_decay": 0.1}, {"lr": 0.05}),
+    (optim.AdamW, {"lr": 0.02, "amsgrad": True, "weight_decay": 0.5, "maximize": True}, {"lr": 0.1}),
+    (optim.NAdam, {"lr": 0.02}, {"betas": (0.5, 0.99)}),
+    (optim.NAdam, {"lr": 0.02, "weight_decay": 0.3, "momentum_decay": 0.5}, {"betas": (0.0, 0.9), "lr": 0.1}),
+    (optim.NAdam, {"lr": 0.05, "weight_decay": 0.9, "decoupled_weight_decay": True}, {"maximize": False}),
+    (optim.RAdam, {"lr": 0.02}, {"betas": (0.5, 0.9)}),
+    (optim.RAdam, {"lr": 0.02, "weight_decay": 0.3, "betas": (0.9, 0.8)}, {"lr": 0.1}),
+    (optim.RAdam, {"lr": 0.02, "weight_decay": 0.8, "decoupled_weight_decay": True}, {"lr": 0.1}),
+    (optim.Adamax, {"lr": 0.02}, {"betas": (0.5, 0.9)}),
+    (optim.Adamax, {"lr": 0.02, "weight_decay": 0.3, "eps": 1e-2}, {"lr": 0.2, "betas": (0.0, 0.9)}),
+    (optim.Adagrad, {"lr": 0.1}, {"lr": 0.3}),
+    (optim.Adagrad, {"lr": 0.1, "lr_decay": 0.3, "weight_decay": 0.2, "initial_accumulator_value": 0.5}, {"eps": 0.1}),
+    (optim.Adadelta, {"lr": 1.0, "eps": 1e-3}, {"rho": 0.5}),
+    (optim.Adadelta, {"lr": 0.5, "eps": 1e-2, "weight_decay": 0.2}, {"lr": 1.5}),
+    (optim.Adafactor, {"lr": 0.02}, {"lr": 0.1}),
+    (optim.Adafactor, {"lr": 0.9, "weight_decay": 0.7, "beta2_decay": -0.5}, {"eps": (1e-3, 0.1)}),
+    (optim.RMSprop, {"lr": 0.02, "momentum": 0.9}, {"momentum": 0.0, "alpha": 0.9}),
+    (optim.RMSprop, {"lr": 0.02, "momentum": 0.6, "weight_decay": 0.3, "maximize": True}, {"eps": 0.1}),
+    (optim.ASGD, {"lr": 0.1, "lambd": 0.5}, {"lr": 0.3, "t0": 2}),
+    (optim.ASGD, {"lr": 0.1, "lambd": 2.0, "alpha": 0.3, "weight_decay": 0.2}, {"maximize": False}),
 ]  # fmt: skip
 
 

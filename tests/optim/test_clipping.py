@@ -8,22 +8,21 @@ from typing import Any
 import pytest
 import torch
 from one_step import critical_scale, draw_tensors, flat, positive, settle, train
-from torch import Tensor
+from torch import Tensor, optim
 
 from edgescope.errors import InputError, NotKnownError
 from edgescope.linalg.operator import from_matrix
 from edgescope.optim import rule_for
 from edgescope.optim.clipping import clip_factor, clipped_threshold, step_factor
 
-O = torch.optim
 BASES: list[tuple[type[torch.optim.Optimizer], dict[str, Any]]] = [
-    (O.SGD, {"lr": 0.1}),
-    (O.SGD, {"lr": 0.1, "momentum": 0.9}),
-    (O.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.3}),
-    (O.RMSprop, {"lr": 0.02, "momentum": 0.5}),
-    (O.Adam, {"lr": 0.02, "weight_decay": 0.1}),
-    (O.AdamW, {"lr": 0.1, "weight_decay": 2.0}),
-    (O.NAdam, {"lr": 0.02}),
+    (optim.SGD, {"lr": 0.1}),
+    (optim.SGD, {"lr": 0.1, "momentum": 0.9}),
+    (optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.3}),
+    (optim.RMSprop, {"lr": 0.02, "momentum": 0.5}),
+    (optim.Adam, {"lr": 0.02, "weight_decay": 0.1}),
+    (optim.AdamW, {"lr": 0.1, "weight_decay": 2.0}),
+    (optim.NAdam, {"lr": 0.02}),
 ]
 STILL = 2
 
@@ -72,9 +71,9 @@ def test_before_the_optimizer(base: Any, options: dict[str, Any], c: float, seed
 def test_in_closed_form(options: dict[str, Any], times: float) -> None:
     p = torch.ones(3, dtype=torch.float64, requires_grad=True)
     gradient = torch.tensor([3.0, 0.0, 4.0], dtype=torch.float64)
-    threshold = clipped_threshold(rule_for(O.SGD([p], lr=0.1, **options), [p]), gradient, 0.5)
+    threshold = clipped_threshold(rule_for(optim.SGD([p], lr=0.1, **options), [p]), gradient, 0.5)
     assert threshold.value == pytest.approx(times * 5 / (0.1 * 0.5), rel=1e-6)
-    unclipped = clipped_threshold(rule_for(O.SGD([p], lr=0.1, **options), [p]), gradient, 7.0)
+    unclipped = clipped_threshold(rule_for(optim.SGD([p], lr=0.1, **options), [p]), gradient, 7.0)
     assert unclipped.value == pytest.approx(times / 0.1)
 
 
@@ -82,7 +81,7 @@ def test_in_closed_form(options: dict[str, Any], times: float) -> None:
 def test_descent_beyond_the_threshold_settles_where_the_threshold_is_the_curvature(c: float) -> None:
     h, lr = 50.0, 0.1
     w = torch.full((1,), 0.3, dtype=torch.float64, requires_grad=True)
-    optimizer = O.SGD([w], lr=lr)
+    optimizer = optim.SGD([w], lr=lr)
     for _ in range(2000):
         w.grad = h * w.detach()
         torch.nn.utils.clip_grad_norm_([w], c)
@@ -96,7 +95,7 @@ def test_descent_beyond_the_threshold_settles_where_the_threshold_is_the_curvatu
     assert clipped_threshold(rule_for(optimizer, [w]), mean, c).value == pytest.approx(h, rel=1e-4)
 
 
-@pytest.mark.parametrize(("base", "options"), [case for case in BASES if case[0] is not O.AdamW])
+@pytest.mark.parametrize(("base", "options"), [case for case in BASES if case[0] is not optim.AdamW])
 @pytest.mark.parametrize("c", [1e-3, 0.05])
 def test_after_momentum_the_recorded_step_has_the_factor(base: Any, options: dict[str, Any], c: float) -> None:
     tensors, optimizer, H, drift = drifting(base, options | {"weight_decay": 0.0}, 0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from one_step import critical_scale, edge_of, flat, positive, radius, ratio, settle, train
-from torch import Tensor
+from torch import Tensor, optim
 
 from edgescope.errors import NotKnownError
 from edgescope.optim import JointRule, SteepestDescent, UpdateRule, rule_for
@@ -16,10 +16,8 @@ from edgescope.optim import muon as muon_file
 from edgescope.optim.known import RULES
 from edgescope.optim.momentum import Momentum
 
-O = torch.optim
 
-
-class QHM(O.Optimizer):
+class QHM(optim.Optimizer):
     """Quasi-hyperbolic momentum (Ma and Yarats 2019)."""
 
     def __init__(self, params: Any, lr: float, beta: float = 0.9, nu: float = 0.7) -> None:
@@ -61,7 +59,7 @@ def linear_muon(monkeypatch: pytest.MonkeyPatch) -> None:
     def turn(u: Tensor) -> Tensor:
         return inverse @ u if u.shape[0] == 2 else u @ inverse
 
-    monkeypatch.setattr(O._muon, "_zeropower_via_newtonschulz", lambda u, *_: turn(u))
+    monkeypatch.setattr(optim._muon, "_zeropower_via_newtonschulz", lambda u, *_: turn(u))
     monkeypatch.setattr(muon_file, "newton_schulz", lambda group, u: turn(u))
 
     def preconditioner(self: Any, group: Any, state: Any, gradient: Tensor | None = None) -> Tensor:
@@ -74,17 +72,19 @@ def filters(rng: random.Random) -> dict[str, tuple[Any, dict[str, Any]]]:
     """One optimizer of each filter, with random options."""
     beta, decay = rng.choice([0.3, 0.6, 0.9]), rng.choice([0.0, rng.uniform(0.05, 0.8)])
     lr = {"lr": 10 ** rng.uniform(-2, -0.5)}
-    plain = rng.choice([(O.SGD, {}), (O.Adagrad, {}), (O.Adadelta, {"eps": 1e-2}), (O.ASGD, {"lambd": decay})])
-    ema = rng.choice([(O.Adam, {}), (O.AdamW, {}), (O.RAdam, {}), (O.Adamax, {})])
-    polyak = rng.choice([(O.SGD, {"dampening": 0.3}), (O.RMSprop, {}), (SteepestDescent, {})])
+    plain = rng.choice(
+        [(optim.SGD, {}), (optim.Adagrad, {}), (optim.Adadelta, {"eps": 1e-2}), (optim.ASGD, {"lambd": decay})]
+    )
+    ema = rng.choice([(optim.Adam, {}), (optim.AdamW, {}), (optim.RAdam, {}), (optim.Adamax, {})])
+    polyak = rng.choice([(optim.SGD, {"dampening": 0.3}), (optim.RMSprop, {}), (SteepestDescent, {})])
     return {
-        "none": (plain[0], lr | plain[1] | ({} if plain[0] is O.ASGD else {"weight_decay": decay})),
+        "none": (plain[0], lr | plain[1] | ({} if plain[0] is optim.ASGD else {"weight_decay": decay})),
         "Polyak": (polyak[0], lr | polyak[1] | {"momentum": beta, "weight_decay": decay}),
-        "Nesterov": (O.SGD, lr | {"momentum": beta, "nesterov": True, "weight_decay": decay}),
+        "Nesterov": (optim.SGD, lr | {"momentum": beta, "nesterov": True, "weight_decay": decay}),
         "EMA": (ema[0], lr | ema[1] | {"betas": (beta, 0.99), "weight_decay": decay}),
-        "NAdam": (O.NAdam, lr | {"betas": (beta, 0.99), "weight_decay": decay, "momentum_decay": rng.choice([0.004, 1])}),
+        "NAdam": (optim.NAdam, lr | {"betas": (beta, 0.99), "momentum_decay": rng.choice([0.004, 1])}),
         "QHM": (QHM, lr | {"beta": beta, "nu": rng.uniform(0, 1)}),
-        "Muon": (O.Muon, lr | {"momentum": beta, "weight_decay": decay, "nesterov": rng.choice([True, False])}),
+        "Muon": (optim.Muon, lr | {"momentum": beta, "weight_decay": decay, "nesterov": rng.choice([True, False])}),
     }  # fmt: skip
 
 
@@ -134,7 +134,7 @@ def test_a_filter_behind_another_leaves_elsewhere_and_is_refused() -> None:
     memory, weight, beta, eta = 0.9, 2.0, 0.9, 1.0
 
     def companion(h: float) -> Tensor:
-        """Of (w, m, v): m' = memory m + (1 - memory) h w, v' = beta v + (1 - beta)(h w + weight m'), w' = w - eta v'."""
+        """Of (w, m, v): m' = memory m + (1 - memory) h w, v' = beta v + (1 - beta)(h w + weight m'), w' = w - v'."""
         m = torch.tensor([(1 - memory) * h, memory, 0.0], dtype=torch.float64)
         v = torch.tensor([0.0, 0.0, beta], dtype=torch.float64)
         v = v + (1 - beta) * (torch.tensor([h, 0.0, 0.0], dtype=torch.float64) + weight * m)
@@ -146,7 +146,7 @@ def test_a_filter_behind_another_leaves_elsewhere_and_is_refused() -> None:
     outermost = torch.linalg.eigvals(companion(critical))
     outermost = outermost[outermost.abs() > 1 - 1e-9]
     assert bool((outermost.imag.abs() > 0.01).all())
-    kind: Any = type("GrokFastAdamW", (O.Optimizer,), {})
+    kind: Any = type("GrokFastAdamW", (optim.Optimizer,), {})
     p = torch.ones(2, requires_grad=True)
     with pytest.raises(NotKnownError, match="filters gradients twice") as caught:
         rule_for(kind([p], {}), [p])
@@ -156,8 +156,8 @@ def test_a_filter_behind_another_leaves_elsewhere_and_is_refused() -> None:
 def test_a_group_that_maximizes_beside_one_that_minimizes_is_refused() -> None:
     a, b = (torch.ones(2, dtype=torch.float64, requires_grad=True) for _ in range(2))
     for optimizers in (
-        [O.SGD([a], lr=0.1), O.Adam([b], maximize=True)],
-        O.SGD([{"params": [a]}, {"params": [b], "maximize": True}], lr=0.1),
+        [optim.SGD([a], lr=0.1), optim.Adam([b], maximize=True)],
+        optim.SGD([{"params": [a]}, {"params": [b], "maximize": True}], lr=0.1),
     ):
         rule = rule_for(optimizers, [a, b])
         for ask in (rule.threshold, lambda rule=rule: rule.metric(torch.ones(4, dtype=torch.float64))):

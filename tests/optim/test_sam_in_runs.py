@@ -76,7 +76,7 @@ def test_a_run_takes_its_steps(tmp_path: Path, batch: int | None) -> None:
         torch.testing.assert_close(state[name], p, rtol=1e-10, atol=1e-12)
     with Record.open(tmp_path / "run") as record:
         notes = record.table().filter(record.table()["measure"] == "threshold")["note"].to_list()
-    assert any("no update rule is known for the optimizer SAM" in note for note in notes)
+    assert set(notes) == {"2/η, of H + (ρ/‖g‖)H²"}
 
 
 @pytest.mark.parametrize(

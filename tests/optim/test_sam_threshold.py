@@ -8,20 +8,19 @@ from typing import Any
 import pytest
 import torch
 from one_step import SHAPES, draw_tensors, edge_of, flat, give, positive, radius, settle, step_matrix, train
-from torch import Tensor
+from torch import Tensor, optim
 
 from edgescope.errors import NotKnownError
 from edgescope.linalg.operator import from_matrix
 from edgescope.optim import SAM, rule_for, update_jacobian
 
-O = torch.optim
 BASES: list[tuple[type[torch.optim.Optimizer], dict[str, Any]]] = [
-    (O.SGD, {"lr": 0.1}),
-    (O.SGD, {"lr": 0.1, "momentum": 0.9}),
-    (O.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.3}),
-    (O.RMSprop, {"lr": 0.02}),
-    (O.Adam, {"lr": 0.02}),
-    (O.AdamW, {"lr": 0.1, "weight_decay": 2.0}),
+    (optim.SGD, {"lr": 0.1}),
+    (optim.SGD, {"lr": 0.1, "momentum": 0.9}),
+    (optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.3}),
+    (optim.RMSprop, {"lr": 0.02}),
+    (optim.Adam, {"lr": 0.02}),
+    (optim.AdamW, {"lr": 0.1, "weight_decay": 2.0}),
 ]
 DRIFT = 3.0
 
@@ -90,7 +89,7 @@ def test_at_the_threshold_there_is_an_orbit_of_period_two(options: dict[str, Any
     """On h w^2 / 2, h the threshold where the gradient has this length, SAM goes to and fro between w and -w."""
     start = torch.zeros(1, dtype=torch.float64)
     w = start.clone().requires_grad_()
-    optimizer = SAM([w], O.SGD, lr=0.1, rho=rho, **options)
+    optimizer = SAM([w], optim.SGD, lr=0.1, rho=rho, **options)
     threshold = rule_for(optimizer, [w]).threshold()
     h = threshold.at(torch.tensor([length], dtype=torch.float64))
     assert 0 < h < threshold.value
@@ -109,7 +108,7 @@ def test_at_the_threshold_there_is_an_orbit_of_period_two(options: dict[str, Any
 def test_without_momentum_it_settles_on_that_orbit(share: float) -> None:
     """Below 2/eta, too, where gradient descent converges."""
     w = torch.ones(1, dtype=torch.float64, requires_grad=True)
-    optimizer = SAM([w], O.SGD, lr=0.1, rho=0.1)
+    optimizer = SAM([w], optim.SGD, lr=0.1, rho=0.1)
     threshold = rule_for(optimizer, [w]).threshold()
     h = share * threshold.value
     for _ in range(2000):
@@ -136,7 +135,11 @@ def test_its_formula_is_that_of_the_paper() -> None:
 @pytest.mark.parametrize(
     ("options", "ask", "names"),
     [
-        ({"base": O.Adam, "lr": 0.1}, lambda r: r.threshold().at(torch.ones(13)), "not one of the largest eigenvalue"),
+        (
+            {"base": optim.Adam, "lr": 0.1},
+            lambda r: r.threshold().at(torch.ones(13)),
+            "not one of the largest eigenvalue",
+        ),
         ({"lr": 0.1, "adaptive": True}, lambda r: r.threshold().at(torch.ones(13)), "not one of the largest"),
         ({"lr": 0.1}, lambda r: r.effective(from_matrix(torch.eye(13))), "depends on the gradient"),
         ({"lr": 0.1}, lambda r: update_jacobian(r, Thirteen()), "of a step of 2 gradients"),
@@ -164,12 +167,12 @@ class Thirteen:
 
 def test_beside_other_optimizers_it_is_not_known() -> None:
     tensors = [torch.ones(shape, dtype=torch.float64, requires_grad=True) for shape in SHAPES]
-    for optimizers in ([SAM(tensors[:2], lr=0.1), O.SGD(tensors[2:], lr=0.1)], SAM(tensors[:2], lr=0.1)):
+    for optimizers in ([SAM(tensors[:2], lr=0.1), optim.SGD(tensors[2:], lr=0.1)], SAM(tensors[:2], lr=0.1)):
         with pytest.raises(NotKnownError, match="SAM is not known where it does not hold all parameters"):
             rule_for(optimizers, tensors).threshold()
 
 
-class FromElsewhere(O.Optimizer):
+class FromElsewhere(optim.Optimizer):
     """As in widely copied files: the base is ``base_optimizer``, and the groups are shared."""
 
     def __init__(self, params: Any, base: Any, rho: float = 0.05, adaptive: bool = False, **options: Any) -> None:
@@ -181,5 +184,5 @@ class FromElsewhere(O.Optimizer):
 def test_a_sam_from_elsewhere_is_known_by_its_name() -> None:
     tensors = [torch.ones(shape, dtype=torch.float64, requires_grad=True) for shape in SHAPES]
     kind: Any = type("SAM", (FromElsewhere,), {})
-    threshold = rule_for(kind(tensors, O.SGD, lr=0.1, momentum=0.9), tensors).threshold()
+    threshold = rule_for(kind(tensors, optim.SGD, lr=0.1, momentum=0.9), tensors).threshold()
     assert (threshold.value, threshold.radius) == (pytest.approx(38), 0.05)

@@ -18,7 +18,7 @@ from edgescope.shards import whole
 
 
 class AdafactorRule(UpdateRule):
-    """w' = (1 - eta lambda) w - alpha g/sqrt(v'), alpha = max(eps2, RMS w) min(eta, t^(-1/2)) / max(1, RMS(g/sqrt v')/d).
+    """w' = (1 - eta lambda) w - alpha u, u = g/sqrt(v'), alpha = max(eps2, RMS w) min(eta, t^(-1/2))/max(1, RMS(u)/d).
 
     v is a running mean of g^2 with memory 1 - t^(beta2_decay); of tensors of two and more dimensions torch keeps its
     means over rows and columns, R and C, and v = R C/mean(R). In ``state`` these are written out in the tensor's shape.
@@ -50,7 +50,7 @@ class AdafactorRule(UpdateRule):
         return float(group["weight_decay"])
 
     def number(self, name: str, group: Group, tensor: Tensor) -> float:
-        """Also alpha/eta of the last step, from the parameters as they are now and the live gradient; NaN without it."""
+        """Also alpha/eta of the last step, from the parameters as they are now and the live gradient; NaN without."""
         if name != "rate":
             return super().number(name, group, tensor)
         if tensor.grad is None or not self._kept(tensor):

@@ -1,4 +1,4 @@
-"""Adamax as ``torch.optim.Adamax`` steps it: Adam with the largest gradient of the past in place of their mean square."""
+"""Adamax as ``torch.optim.Adamax`` steps it: Adam with the largest gradient in place of the mean square."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clipping by norm, of gradients before the optimizer or of its steps after it: its factor, and the threshold with it."""
+"""Clipping by norm, of gradients before the optimizer or of its steps after it: the factor, and the threshold."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ WHY_NONE = {
     "SparseAdam": "it steps only the rows that have a gradient",
     "DistributedShampoo": "its steps are grafted onto those of another optimizer, with their own lengths",
     "ScalableShampoo": "its steps are grafted onto those of another optimizer, with their own lengths",
-    "GrokFastAdamW": "it filters gradients twice, so that a complex pair of eigenvalues may leave the unit circle first",
+    "GrokFastAdamW": "it filters gradients twice, and a complex pair of eigenvalues may leave the unit circle first",
 }
 """Optimizers that cannot have a rule of this kind, with the reason."""
 
@@ -35,10 +35,9 @@ def add_rule(rule: OptimizerType, *, same_as: type[torch.optim.Optimizer]) -> Op
 def add_rule(rule: Any, *, same_as: type[torch.optim.Optimizer] | None = None) -> Any:
     """Register the update rule of an optimizer; the last one wins. Returns ``rule``, so it is a decorator too.
 
-    ``add_rule(MyRule)`` is for the exact optimizer types that the :class:`UpdateRule` names in ``kinds`` or, as text, in
-    ``names``.
-    ``add_rule(MyAdam, same_as=torch.optim.Adam)`` says that a subclass of a known optimizer takes the same steps, from
-    the same options and state. Raises :class:`InputError` for anything else.
+    ``add_rule(MyRule)`` is for the exact optimizer types that the :class:`UpdateRule` names in ``kinds``, or as text in
+    ``names``. ``add_rule(MyAdam, same_as=torch.optim.Adam)`` says that a subclass of a known optimizer takes the same
+    steps, from the same options and state. Raises :class:`InputError` for anything else.
     """
     if same_as is None:
         if not (isinstance(rule, type) and issubclass(rule, UpdateRule)):

@@ -1,4 +1,4 @@
-"""The metric of preconditioners that are diagonal in a rotated basis of each tensor, one rotation for each dimension."""
+"""The metric of preconditioners that are diagonal in a rotated basis of each tensor, dimension by dimension."""
 
 from __future__ import annotations
 

@@ -26,8 +26,8 @@ class UpdateRule(ABC):
 
     All vectors are flat, of length P, in the order of ``parameters``, the list of tensors the rule was made for
     (trainable tensors of an objective). ``state`` holds the optimizer's state as flat vectors under torch's own names,
-    and ``"step"``, of length T, how many steps each of the T tensors has taken (0 or 1 where torch keeps no count), with
-    further ``numbers``. With ``maximize=True`` the steps follow the negative gradient, and -H takes the place of H.
+    and ``"step"``, of length T, how many steps each of the T tensors has taken (0 or 1 where torch keeps no count),
+    with further ``numbers``. With ``maximize=True`` steps follow the negative gradient, and -H takes the place of H.
 
     The optimizer holds all of these tensors; it may hold further ones, such as those of another model. Several
     optimizers, or tensors that no optimizer holds, are for :class:`~edgescope.optim.joint.JointRule`.
@@ -72,7 +72,7 @@ class UpdateRule(ABC):
         return found
 
     def numbers(self, group: Group) -> dict[str, float]:
-        """What tensors of this group keep besides vectors and ``"step"``: numbers, with their values where none is kept.
+        """What tensors of this group keep besides vectors and ``"step"``: numbers, with values where none is kept.
 
         They are no directions of the dynamics: ``state`` has them, ``layout`` does not.
         """
@@ -332,8 +332,8 @@ class UpdateRule(ABC):
 
         Where training multiplies its gradients by ``gradient_scale`` (clipping, loss scaling) while ``operator`` is the
         Hessian of the loss itself, it is H + shift/gradient_scale, to be compared with
-        ``threshold().scaled(gradient_scale)``: the decay is added to the gradient after it was scaled. ``gradient``, that
-        of the loss here, is needed where steps take two gradients (SAM).
+        ``threshold().scaled(gradient_scale)``: the decay is added to the gradient after it was scaled. ``gradient``,
+        that of the loss here, is needed where steps take two gradients (SAM).
         """
         check_gradient_scale(gradient_scale)
         shift, sign = self.shift(), self.sign()

@@ -28,8 +28,8 @@ class SAMRule(UpdateRule):
 
     ``update`` is the base's, on the gradient that the base receives: the one at w + e.
 
-    **Threshold.** To first order that gradient is g + H e. With ||g|| (and the w^2 of an adaptive e) frozen, e = E g with
-    E = rho/||g||, so that near a minimum steps are those of the base on H + H E H, a symmetric matrix: SAM turns
+    **Threshold.** To first order that gradient is g + H e. With ||g|| (and the w^2 of an adaptive e) frozen, e = E g
+    with E = rho/||g||, so that near a minimum steps are those of the base on H + H E H, a symmetric matrix: SAM turns
     unstable where its largest eigenvalue, with decay and in the metric of the base, passes the threshold of the base,
     2/(eta Gamma) with momentum. That is what ``effective(operator, gradient=g)`` is, at two Hessian products a vector.
     Where P is the identity and rho one number, this is a threshold for the eigenvalue h of H itself,
@@ -124,8 +124,9 @@ class SAMRule(UpdateRule):
         return operator.derived(apply, same_error=True)
 
     def threshold(self) -> Threshold:
-        found = self.base.threshold()
-        if found.geometry is not None or not math.isfinite(found.value):
+        self.check_linear()
+        found = replace(self.base.threshold(), geometry=None)
+        if not math.isfinite(found.value):
             return found
         radii = {(float(group["rho"]), bool(group["adaptive"])) for group in self.groups()}
         rho, adaptive = next(iter(radii))

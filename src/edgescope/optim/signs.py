@@ -1,4 +1,4 @@
-"""Optimizers that step by signs of gradients: Rprop, Lion, Signum. Their steps are known, an eigenvalue threshold not."""
+"""Optimizers that step by signs of gradients, Rprop, Lion, Signum: their steps are known, a threshold is not."""
 
 from __future__ import annotations
 

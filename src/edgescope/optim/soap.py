@@ -18,7 +18,10 @@ from edgescope.optim.unknown_options import check_present
 from edgescope.shards import whole
 
 VYAS = f"Vyas et al. 2024 (arXiv 2409.11321), frozen preconditioner and basis; {COMPANION}"
-OPTIONS = "lr betas shampoo_beta eps weight_decay precondition_frequency max_precond_dim merge_dims precondition_1d normalize_grads"
+OPTIONS = (
+    "lr betas shampoo_beta eps weight_decay precondition_frequency max_precond_dim merge_dims precondition_1d"
+    " normalize_grads correct_bias"
+)
 
 
 class SOAPRule(UpdateRule):
@@ -35,7 +38,7 @@ class SOAPRule(UpdateRule):
     """
 
     names = ("SOAP",)
-    options = frozenset(f"{OPTIONS} correct_bias".split())
+    options = frozenset(OPTIONS.split())
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
         check_present(optimizer, self.options)

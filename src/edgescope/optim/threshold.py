@@ -28,8 +28,8 @@ class Threshold:
     Otherwise it is compared with the generalized sharpness of the Hessian in that geometry, and with the directional
     smoothness of a step in it; for a ``normalized`` optimizer with these over the dual norm of the gradient.
     ``formula`` names the value in symbols, ``source`` says where it comes from. At learning rate 0 the value is
-    infinite. ``caveat``, where it is not empty, says why crossing the value need not mean instability. ``radius`` is that
-    of a perturbation along the gradient (SAM), which is in the effective Hessian, and NaN where it is not one number.
+    infinite. ``caveat``, where it is not empty, says why crossing the value need not mean instability. ``radius`` is
+    that of a perturbation along the gradient (SAM), which is in the effective Hessian; NaN where it is not one number.
     """
 
     value: float
