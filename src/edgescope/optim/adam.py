@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -20,7 +22,7 @@ class AdamRule(UpdateRule):
     H + lambda I (derivation: :class:`Momentum`).
     """
 
-    kinds = (torch.optim.Adam, torch.optim.AdamW)
+    kinds: ClassVar[tuple[type[torch.optim.Optimizer], ...]] = (torch.optim.Adam, torch.optim.AdamW)
     by_entry = True
 
     def vectors(self) -> tuple[str, ...]:

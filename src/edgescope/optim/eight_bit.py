@@ -80,7 +80,7 @@ class TorchAOAdamRule(AdamRule):
             raise NotKnownError(f"whether the weight decay of {self.name} is decoupled is not known")
 
     def read(self, tensor: Tensor, name: str) -> Tensor | None:
-        value: Any = super().read(tensor, name)
+        value: Any = self._kept(tensor).get(name)
         found: Tensor | None = value.dequantize() if hasattr(value, "codes") else value
         return found
 

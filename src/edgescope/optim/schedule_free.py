@@ -126,7 +126,7 @@ class ScheduleFreeAdamWRule(ScheduleFreeRule):
         more = {"exp_avg_sq": square}
         return gradient / self.preconditioner(group, after | more) + float(group["weight_decay"]) * w, more
 
-    def preconditioner(self, group: Group, state: dict[str, Tensor], gradient: Tensor | None = None) -> Tensor | None:
+    def preconditioner(self, group: Group, state: dict[str, Tensor], gradient: Tensor | None = None) -> Tensor:
         correction = 1 - float(group["betas"][1]) ** state["step"]
         return root(state["exp_avg_sq"]) / correction**0.5 + group["eps"]
 

@@ -59,7 +59,8 @@ class ShampooRule(UpdateRule):
 
     def number(self, name: str, group: Group, tensor: Tensor) -> float:
         """Steps are counted by parameter group in one of the packages."""
-        return float(self._kept(tensor).get("step", group.get("step", 0)))
+        steps = self._kept(tensor).get("step", group.get("step"))
+        return 0.0 if steps is None else float(steps)
 
     def update(
         self, w: Float[Tensor, " P"], state: dict[str, Tensor], gradient: Float[Tensor, " P"]
