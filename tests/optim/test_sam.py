@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from edgescope.errors import InputError, NotKnownError
+from edgescope.linalg import from_matrix
 from edgescope.optim import SAM, SteepestDescent, rule_for
 
 BASES: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = {
@@ -220,8 +221,8 @@ def test_calls_that_make_no_sense_are_named() -> None:
     with pytest.raises(InputError, match="after first_step"):
         optimizer.step(lambda: backward(model, x, y))
     optimizer.second_step()
-    with pytest.raises(NotKnownError, match="SAM"):
-        rule_for(optimizer, parameters)
+    with pytest.raises(NotKnownError, match="SAM depends on the gradient"):
+        rule_for(optimizer, parameters).effective(from_matrix(torch.eye(sum(p.numel() for p in parameters))))
     scaler = torch.amp.GradScaler("cpu")
     scaler.scale(squared(model, x, y)).backward()
     with pytest.raises(InputError, match="gradient scaler"):

@@ -122,7 +122,7 @@ class Moment:
         Cost: one gradient where gradients are clipped, and none was taken at this moment.
         """
         step = self.taken or self.seen
-        if step is None:
+        if step is None or (self.rule is not None and self.rule.gradients > 1):  # SAM's gradient is at another place
             return 1.0
         if "gradient scale" not in self.shared:
             gradient = self.objective.gradient() if step.clips_the_objective else None

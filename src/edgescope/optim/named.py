@@ -35,7 +35,7 @@ class NamedOptimizer:
         """The live optimizer; InputError for a learning rate that is not positive and finite, or unusable options."""
         return self.make(list(parameters), lr=check_float(self.owner, "lr", lr, above=0))
 
-    def make(self, parameters: list[Tensor], **more: Any) -> torch.optim.Optimizer:
+    def make(self, parameters: list[Tensor] | list[dict[str, Any]], **more: Any) -> torch.optim.Optimizer:
         """The optimizer of these options; what torch refuses becomes an :class:`InputError`."""
         try:
             return self.kind(parameters, **more, **dataclasses.asdict(self))
@@ -171,7 +171,7 @@ class Sam(NamedOptimizer):
             raise InputError(f"SAM around '{self.base}'", expected="an optimizer that takes one gradient a step")
         OPTIMIZERS.build(self.base)
 
-    def make(self, parameters: list[Tensor], **more: Any) -> torch.optim.Optimizer:
+    def make(self, parameters: list[Tensor] | list[dict[str, Any]], **more: Any) -> torch.optim.Optimizer:
         """SAM, its base made of the same parameters and learning rate."""
         return SAM(parameters, OPTIMIZERS.build(self.base).make, rho=self.rho, adaptive=self.adaptive, **more)
 
