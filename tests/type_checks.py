@@ -65,7 +65,7 @@ def check_annotations() -> None:
 
 
 def modules() -> list[str]:
-    """All modules of the packages below ``edgescope`` but those with functions that cannot be wrapped."""
+    """All modules of packages but those with functions that cannot be wrapped."""
     found = []
     for path in sorted(SOURCES.rglob("*.py")):
         parts = path.relative_to(SOURCES).with_suffix("").parts

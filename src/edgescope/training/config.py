@@ -16,7 +16,7 @@ from edgescope.objective.checks import check_device_name
 from edgescope.objective.modes import Mode
 from edgescope.objective.plan import PathName
 from edgescope.optim import OPTIMIZERS
-from edgescope.options import check_fields, choice, integer, optional, real, shown, text
+from edgescope.options import check_fields, choice, each, integer, optional, real, shown, text
 from edgescope.short_errors import short_errors
 
 OWNER = "a run"
@@ -118,6 +118,7 @@ class RunConfig:
             data=text(empty=False),
             model=text(empty=False),
             loss=text(empty=False),
+            measures=each(text()),
             mode=choice(*get_args(Mode)),
             optimizer=text(empty=False),
             lr=real(above=0),
