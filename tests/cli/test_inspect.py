@@ -294,10 +294,10 @@ def test_files_that_are_no_checkpoint(ask: Any, here: Path) -> None:
     assert "not a whole safetensors file" in ask("cut-a.safetensors").refusal()
     assert "not a readable checkpoint" in ask("text.pt").refusal()
     assert "not a readable checkpoint" in ask("empty.pt").refusal()
-    assert "holds no weights (its keys: epoch, notes)" in ask("none.pt").refusal()
+    assert "contains no weights (its keys: epoch, notes)" in ask("none.pt").refusal()
     assert "NaN or infinite: 0.weight" in ask("nan.pt").refusal()
     assert "cannot read the checkpoint missing.pt" in ask("missing.pt").refusal()
-    assert "holds no checkpoint" in ask(".").refusal()
+    assert "contains no checkpoint" in ask(".").refusal()
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_report_of_more_runs_than_files_and_colours(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "runs" / "report.html").read_text()
-    assert f"Pictures show {MOST_RUNS} of 90 runs" in page
+    assert f"Figures show {MOST_RUNS} of 90 runs" in page
     still = page.split("<script")[0]
     picture = still[still.index("<svg") : still.rindex("</svg>")]
     drawn = {name for name in names if f">{name}<" in picture}
