@@ -91,7 +91,7 @@ def test_a_users_model_is_swept_and_resumed(run: Run, own: str, here: Path) -> N
     assert rows["0.001"].rstrip().endswith("flow-aligned *")  # too slow for 150 steps
     assert rows["0.3"].rstrip().endswith("flow-aligned" if 2 / top > 0.3 else "edge of stability")
     assert rows["300"].rstrip().endswith("diverged")
-    assert "* 1 of 3 rates did not come down to the threshold" in said.out
+    assert "* 1 of 3 runs did not reach the stop loss" in said.out
     with Record.open(here / "s/runs/lr0.3") as record:
         test_loss = record.series("loss", "test")[1][-1]
         assert record.series("loss", "train")[1][-1] <= 0.42
