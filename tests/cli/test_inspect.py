@@ -129,6 +129,15 @@ def test_figures_are_those_of_the_dense_hessian(ask: Any, here: Path, seed: int,
     assert (found["parameters"], found["samples"], found["dtype"], found["mode"]) == (26, 30, dtype, "eval")
 
 
+def test_the_device_is_where_it_is_measured_and_must_be_here(ask: Any, here: Path) -> None:
+    torch.save(network().state_dict(), here / "a.pt")
+    assert answer(ask("a.pt", "--device", "cpu", "--json"))["loss"] == answer(ask("a.pt", "--json"))["loss"]
+    assert "device 'cuda:99' cannot be used here" in ask("a.pt", "--device", "cuda:99").refusal()
+    assert "expected such as cpu, cuda or cuda:1" in ask("a.pt", "--device", "gpu").refusal()
+    refused = ask("a.pt", "--device", "meta", objective="users_net:objective").refusal()
+    assert "on the device 'meta'" in refused
+
+
 def test_all_eigenvalues_of_a_small_model(ask: Any, here: Path) -> None:
     model = network()
     torch.save(model.state_dict(), here / "a.pt")

@@ -45,7 +45,8 @@ class Run(Command):
     seed: int = 0
     """random seed"""
     device: Annotated[str | None, NoDefault] = None
-    """where to train and to measure: cpu, cuda, cuda:1; by default the CPU. Simulations compute on the CPU"""
+    """where to train and to measure: cpu, cuda, cuda:1; by default the CPU. With cuda and several jobs, runs
+    are spread over all cards. Simulations compute on the CPU"""
     dry_run: Annotated[bool, NoDefault] = False
     """print the runs with their steps, gradients, memory and estimated time; nothing is run, written or downloaded"""
     json: Annotated[bool, NoDefault] = False

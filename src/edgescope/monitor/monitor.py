@@ -28,7 +28,7 @@ from edgescope.monitor.reader import OnReading, Reader
 from edgescope.monitor.resuming import Continuation, Resume, checked_resume, closed_by_errors, record_of_first
 from edgescope.monitor.schedule import Budget, Schedules, schedule_from
 from edgescope.monitor.state import checked_state, plain_state
-from edgescope.monitor.steps import Steps
+from edgescope.monitor.steps import StepListener
 from edgescope.notices import Notices
 from edgescope.objective import Objective
 from edgescope.objective.processes import as_the_first
@@ -136,7 +136,7 @@ class Monitor:
             self._continuation = Continuation(resume, self._record, self._reader)
             self._reader.check_at_the_start()
         schedules = Schedules(tuple(measure.name for measure in self.measures), self.schedule, self._own)
-        self._steps = Steps(self._reader, schedules, self._continuation)
+        self._steps = StepListener(self._reader, schedules, self._continuation)
         if isinstance(self.schedule, Budget):
             share = self.schedule.share
             self.schedule.expect = lambda: self._expected_seconds(share)

@@ -17,7 +17,7 @@ from edgescope.monitor.schedule import Schedules
 from edgescope.monitor.step_hooks import StepHooks
 
 
-class Steps:
+class StepListener:
     """The listener of :class:`StepHooks`: has each step that is over read by ``reader``, where a measure is due.
 
     ``pending`` is the step under way. A step of several optimizers is over when each has stepped, or one steps again;

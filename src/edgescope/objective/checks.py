@@ -70,6 +70,14 @@ def check_device_name(owner: str, name: str) -> None:
         raise InputError(f"{owner} on the device {shown(name)}", expected="a device such as cpu, cuda or cuda:1")
 
 
+def check_device(owner: str, device: str | None, *, here: bool = True) -> None:
+    """Raise :class:`InputError` for a name of no device, or, where it is used ``here``, of one not on this machine."""
+    if device is not None:
+        check_device_name(owner, device)
+        if here:
+            usable_device(device)
+
+
 def usable_device(device: torch.device | str) -> torch.device:
     """``device``, once numbers could be made there; InputError where it is unknown, not here, or without float64.
 

@@ -15,7 +15,7 @@ from edgescope.objective.checks import refuse_precision
 from edgescope.objective.curvature import Curvature
 from edgescope.objective.modes import Flags, Mode
 from edgescope.objective.objective import Objective
-from edgescope.objective.problem import Problem
+from edgescope.objective.problem import TrainingProblem
 from edgescope.options import checked, integer, optional
 from edgescope.short_errors import short_errors
 
@@ -104,7 +104,7 @@ def _on(objective: Objective, data: Any, dtype: torch.dtype, mode: Mode | None =
     old.tensors()  # a model that has changed is refused
     count = old.batches.count if old.batches.counted else None
     batches = Batches(data, count=count, dtype=dtype, device=objective.device, check=False)
-    fresh._problem = Problem(
+    fresh._problem = TrainingProblem(
         objective.model,
         objective.loss_fn,
         batches,

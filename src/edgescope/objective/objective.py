@@ -32,7 +32,7 @@ from edgescope.objective.modes import THAWED, Flags, Mode, UsedMode
 from edgescope.objective.modules import measuring, own_precision, refuse_parameters, unwrapped
 from edgescope.objective.parallel import gather, refuse_parallel, reshard
 from edgescope.objective.plan import PathName, Plan, Planner
-from edgescope.objective.problem import LossFunction, Point, Problem
+from edgescope.objective.problem import LossFunction, Point, TrainingProblem
 from edgescope.objective.problem_checks import ProblemChecks, warn_of_processes
 from edgescope.objective.processes import jointly, summed_over
 from edgescope.objective.selection import Params, selection
@@ -147,7 +147,7 @@ class Objective:
         warn_of_processes(model, group, self.notices)
         with jointly(self._summed):
             batches = Batches(data, count=count, dtype=self.dtype, device=self.device, check=check)
-            self._problem = Problem(
+            self._problem = TrainingProblem(
                 self.model,
                 loss_fn,
                 batches,

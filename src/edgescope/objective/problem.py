@@ -20,7 +20,7 @@ from edgescope.errors import InputError, ModelChangedError
 from edgescope.objective.batches import Batch, Batches, Chunk, leading_size
 from edgescope.objective.checks import evaluated
 from edgescope.objective.layout import Layout, Tensors
-from edgescope.objective.selection import Selection
+from edgescope.objective.selection import ParameterSelection
 from edgescope.objective.structure import Change, Structure, changes, owned_tensors, structure_of
 from edgescope.shards import whole
 
@@ -54,7 +54,7 @@ class Point:
     parts: list[nn.Module] = field(default_factory=list)
 
 
-class Problem:
+class TrainingProblem:
     """A model, its loss function and its data as functions of tensors that are put in from outside.
 
     ``total`` is the weight of all data, over all processes that share them; the shares of the chunks refer to it.
@@ -72,7 +72,7 @@ class Problem:
         *,
         dtype: torch.dtype,
         device: torch.device,
-        chosen: Selection | None,
+        chosen: ParameterSelection | None,
         meter: Meter | None = None,
         gathered: dict[int, Tensor] | None = None,
     ) -> None:

@@ -13,7 +13,7 @@ from edgescope.errors import InputError, NotKnownError
 from edgescope.objective.batches import Batch, leading_size, piece_of, rows_of
 from edgescope.objective.layout import Tensors
 from edgescope.objective.objective import Objective
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import Point, TrainingProblem
 
 TOGETHER = 2**23  # bytes of gradients that are worked out side by side: 2^27 took three times as long, 2^20 four
 
@@ -74,7 +74,7 @@ def first_sample(objective: Objective) -> Batch:
     return piece_of(next(iter(objective._problem.batches)), 0, 1)
 
 
-def separable(objective: Objective) -> Problem:
+def separable(objective: Objective) -> TrainingProblem:
     if objective.couples_samples:
         raise NotKnownError("with batch statistics a sample has no loss of its own", hint="mode='eval'")
     if objective.group is not None:
@@ -90,7 +90,7 @@ def separable(objective: Objective) -> Problem:
 
 
 def of_each(  # type: ignore[no-untyped-def]
-    problem: Problem,
+    problem: TrainingProblem,
     point: Point,
     batch: Batch,
     derive: Callable[[OfOne], OfOne],

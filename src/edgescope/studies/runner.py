@@ -19,6 +19,7 @@ from edgescope.experiments.manifest import read_manifest, write_manifest
 from edgescope.experiments.preset import Preset
 from edgescope.experiments.study_file import HIGHEST_SEED, describe
 from edgescope.experiments.study_run import StudyRun
+from edgescope.objective.checks import check_device
 from edgescope.options import check_int
 from edgescope.progress import Progress
 from edgescope.report import write_report
@@ -28,7 +29,7 @@ from edgescope.store import Record
 from edgescope.store.lock import RunLock
 from edgescope.store.record import FILE
 from edgescope.studies.study import Study
-from edgescope.sweep import Outcome, check_cluster, check_device, check_jobs, run_tasks, tasks_on
+from edgescope.sweep import Outcome, check_cluster, check_jobs, run_tasks, tasks_on
 from edgescope.sweep.owner import owned
 
 
@@ -71,7 +72,7 @@ def run_study(
         raise InputError(f"preset '{preset}'", expected=f"one of {', '.join(get_args(Preset))}")
     seed = check_int("a study", "seed", seed, least=0, most=HIGHEST_SEED)
     check_jobs(jobs)
-    check_device("a study", device, cluster)
+    check_device("a study", device, here=cluster is None)
     with owned(out, owner) as held:
         return _run_owned(study, Path(out), preset, seed, device, jobs, resume, progress, modules, cluster, held)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -91,7 +92,7 @@ class RunConfig:
     test: int | None = None
     every: int | None = None
     budget: float | None = None
-    measures: tuple[str, ...] = MEASURED
+    measures: Sequence[str] = MEASURED
     seed: int = 0
     dtype: str = "float32"
     checkpoint_every: int = 500

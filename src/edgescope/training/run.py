@@ -105,7 +105,7 @@ def train(
                 extend(config, record, checkpoint)
                 if record.status in ENDED:
                     return _ended(record)
-            run = _Run(parts, record, checkpoint)
+            run = _TrainingRun(parts, record, checkpoint)
             before_on, now_on = record.info.get("device"), str(run.objective.device)
             record.set_info("device", now_on)
             if continued:
@@ -122,7 +122,7 @@ def train(
             set_rng_state(before[1])
 
 
-class _Run:
+class _TrainingRun:
     def __init__(self, parts: Parts, record: Record, checkpoint: Checkpoint | None) -> None:
         self.config, self.record = parts.config, record
         self.model, self.optimizer = parts.model, parts.optimizer

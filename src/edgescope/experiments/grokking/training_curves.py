@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import kendalltau
 
-from edgescope.experiments.selection import Selection, tagged
+from edgescope.experiments.selection import CaseSelection, tagged
 from edgescope.experiments.study_run import StudyRun
 from edgescope.store import Record
 
@@ -95,12 +95,12 @@ class TrainingCurves:
         return float(np.nanmax(near) / usual) if usual > 0 else np.nan
 
 
-def training_curves() -> Selection[TrainingCurves]:
+def training_curves() -> CaseSelection[TrainingCurves]:
     """All runs, one case each."""
     return tagged(role="training").map(TrainingCurves.of)
 
 
-def grokked_curves() -> Selection[TrainingCurves]:
+def grokked_curves() -> CaseSelection[TrainingCurves]:
     """The runs that grokked, one case each."""
     return training_curves().map(lambda run: run if run.grokked else None)
 

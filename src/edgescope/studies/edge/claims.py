@@ -9,7 +9,7 @@ from scipy.stats import kendalltau
 from edgescope.claims import Measured, Open
 from edgescope.experiments.edge.loss_changes import LossAtEdge, loss_changes
 from edgescope.experiments.edge.sharpening import BesideFlow, beside_flow, rising_sharpness
-from edgescope.experiments.selection import Selection, tagged
+from edgescope.experiments.selection import CaseSelection, tagged
 from edgescope.experiments.study_run import StudyRun
 from edgescope.experiments.threshold_series import ThresholdSeries
 from edgescope.statistics.estimate import Estimate
@@ -35,7 +35,7 @@ def sharpens_steadily(run: StudyRun) -> Estimate | Open:
     return Estimate.exact(kendalltau(np.arange(len(rising)), rising).statistic)
 
 
-@stated_claim("edge.flow-sharpens-further", each=Selection(beside_flow))
+@stated_claim("edge.flow-sharpens-further", each=CaseSelection(beside_flow))
 def flow_sharpens_further(pair: BesideFlow) -> Measured | Open:
     highest = float(pair.flow.record.series("sharpness", "1")[1].max())
     ratio = highest * float(pair.descent.record.config["lr"]) / 2
