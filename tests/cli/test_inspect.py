@@ -133,7 +133,7 @@ def test_the_device_is_where_it_is_measured_and_must_be_here(ask: Any, here: Pat
     torch.save(network().state_dict(), here / "a.pt")
     assert answer(ask("a.pt", "--device", "cpu", "--json"))["loss"] == answer(ask("a.pt", "--json"))["loss"]
     assert "device 'cuda:99' cannot be used here" in ask("a.pt", "--device", "cuda:99").refusal()
-    assert "expected such as cpu, cuda or cuda:1" in ask("a.pt", "--device", "gpu").refusal()
+    assert "expected a device such as cpu, cuda or cuda:1" in ask("a.pt", "--device", "gpu").refusal()
     refused = ask("a.pt", "--device", "meta", objective="users_net:objective").refusal()
     assert "on the device 'meta'" in refused
 
