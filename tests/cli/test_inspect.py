@@ -300,7 +300,7 @@ def test_files_that_are_no_checkpoint(ask: Any, here: Path) -> None:
     torch.save({"epoch": 3, "notes": "none"}, here / "none.pt")
     torch.save({k: v * float("nan") for k, v in network().state_dict().items()}, here / "nan.pt")
     assert "not a readable checkpoint" in ask("cut-a.pt").refusal()
-    assert "not a whole safetensors file" in ask("cut-a.safetensors").refusal()
+    assert "not a complete safetensors file" in ask("cut-a.safetensors").refusal()
     assert "not a readable checkpoint" in ask("text.pt").refusal()
     assert "not a readable checkpoint" in ask("empty.pt").refusal()
     assert "contains no weights (its keys: epoch, notes)" in ask("none.pt").refusal()

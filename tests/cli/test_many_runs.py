@@ -122,4 +122,4 @@ def test_of_many_spectra_some_are_drawn(tmp_path: Path) -> None:
         assert (moments[0], moments[-1]) == ("step 0", "step 99")
         assert spectra(record)[0]["moment"].n_unique() == 100
         (figure,) = (figure for figure in run_figures({"long": record}) if figure.name == "spectrum-1")
-        assert "24 of 100 moments are drawn" in figure.caption
+        assert "24 of 100 steps are shown" in figure.caption

@@ -112,7 +112,7 @@ def test_folders_that_cannot_be_used(run: Run, here: Path) -> None:
     assert "file/a" in run("train", *SMALL, "--lr", 0.1, "--steps", 2, "--out", "file/a").refusal()
     assert "file is a file" in run("run", "edge", "--out", "file").refusal()
     assert "--resume" in run("run", "edge", "--out", "full").refusal()
-    assert "no study that could be resumed" in run("run", "edge", "--out", "full", "--resume").refusal()
+    assert "no study that can be resumed" in run("run", "edge", "--out", "full", "--resume").refusal()
     assert (here / "full" / "notes.txt").read_text() == "mine"
     assert "no folder missing" in run("report", "missing").refusal()
     assert "contains no record" in run("report", "empty").refusal()
