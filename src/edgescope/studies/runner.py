@@ -22,9 +22,6 @@ from edgescope.experiments.study_run import StudyRun
 from edgescope.objective.checks import check_device
 from edgescope.options import check_int
 from edgescope.progress import Progress
-from edgescope.report import write_report
-from edgescope.report.notes import notes_of
-from edgescope.report.run_report.rows import run_row, total_cost, versions_of
 from edgescope.store import Record
 from edgescope.store.lock import RunLock
 from edgescope.store.record import FILE
@@ -127,6 +124,11 @@ def report_study(
     study: Study, folder: Path, outcomes: Sequence[Outcome] = (), out: Path | None = None
 ) -> tuple[list[Finding], Path]:
     """Judge the claims and write the report of the study in ``folder``, from its records alone, there or in ``out``."""
+    # Only here: reports draw figures, and what these need takes long to load.
+    from edgescope.report import write_report
+    from edgescope.report.notes import notes_of
+    from edgescope.report.run_report.rows import run_row, total_cost, versions_of
+
     described = describe(folder) or {}
     preset, seed = described.get("preset", "quick"), int(described.get("seed", 0))
     entries = read_manifest(folder)

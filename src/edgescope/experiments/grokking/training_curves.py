@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy.stats import kendalltau
 
 from edgescope.experiments.selection import CaseSelection, tagged
 from edgescope.experiments.study_run import StudyRun
@@ -78,7 +78,7 @@ class TrainingCurves:
     def correlation(self, label: str) -> float:
         """Kendall's tau with the accuracy gap over the checkpoints, from when the run had begun to learn."""
         values, gap = self.common(label)
-        return float(kendalltau(values, gap).statistic) if len(gap) > 5 else np.nan
+        return float(scipy.stats.kendalltau(values, gap).statistic) if len(gap) > 5 else np.nan
 
     @property
     def began(self) -> int:

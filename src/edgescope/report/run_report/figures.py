@@ -17,7 +17,7 @@ from edgescope.figures import (
     ratio_curves,
     series_panels,
 )
-from edgescope.figures.lines import Chart
+from edgescope.figures.chart import Chart
 from edgescope.figures.series import log_helps
 from edgescope.report.run_report.arrays import array_figures
 from edgescope.report.run_report.events import marks_of

@@ -9,8 +9,8 @@ from typing import Final
 import polars as pl
 
 from edgescope.figures import Figure, Mark, heat_map, series_panels
+from edgescope.figures.chart import Chart
 from edgescope.figures.heat_map import MOST_ROWS
-from edgescope.figures.lines import Chart
 from edgescope.figures.series import log_helps
 from edgescope.report.run_report.names import coarser, file_name
 from edgescope.report.run_report.scalars import About, about

@@ -13,7 +13,6 @@ from edgescope.figures import Figure
 from edgescope.options import check_fields, text
 from edgescope.studies.dimension.claims import GRID_TOPICS
 from edgescope.studies.dimension.estimates import ESTIMATE_TOPICS
-from edgescope.studies.dimension.figures import dimension_figures
 from edgescope.studies.sources import TUCI
 from edgescope.studies.study import Preset, Study
 from edgescope.studies.tested_claim import Topic
@@ -54,4 +53,6 @@ class Dimension(Study):
         return dimension_tasks(preset, seed, self.images, self.text)
 
     def figures(self, runs: Runs) -> list[Figure]:
+        from edgescope.studies.dimension.figures import dimension_figures  # only here: charts take long to load
+
         return dimension_figures(runs)

@@ -11,7 +11,6 @@ from edgescope.experiments.preset import Preset
 from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.studies.edge.claims import TOPICS
-from edgescope.studies.edge.figures import edge_figures
 from edgescope.studies.sources import COHEN_2021, COHEN_2022
 from edgescope.studies.study import Study
 from edgescope.studies.tested_claim import Topic
@@ -39,4 +38,6 @@ class Edge(Study):
         return edge_tasks(preset, seed)
 
     def figures(self, runs: Runs) -> list[Figure]:
+        from edgescope.studies.edge.figures import edge_figures  # only here: charts take long to load
+
         return edge_figures(runs)

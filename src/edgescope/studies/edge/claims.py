@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from scipy.stats import kendalltau
+import scipy
 
 from edgescope.claims import Measured, Open
 from edgescope.experiments.edge.loss_changes import LossAtEdge, loss_changes
@@ -32,7 +32,7 @@ def sharpens_steadily(run: StudyRun) -> Estimate | Open:
     rising = rising_sharpness(run)
     if len(rising) <= 3:
         return Open("starts too close to its threshold", "a smaller learning rate")
-    return Estimate.exact(kendalltau(np.arange(len(rising)), rising).statistic)
+    return Estimate.exact(scipy.stats.kendalltau(np.arange(len(rising)), rising).statistic)
 
 
 @stated_claim("edge.flow-sharpens-further", each=CaseSelection(beside_flow))

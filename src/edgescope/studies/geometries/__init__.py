@@ -10,7 +10,6 @@ from edgescope.experiments.geometries.runs import BELOW, UNKNOWN, geometry_tasks
 from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.studies.geometries.beside_sharpness import EIGENVALUES_AND_OUTPUTS, TAYLOR_MODEL
-from edgescope.studies.geometries.figures import geometry_figures
 from edgescope.studies.geometries.hovering import HOVERING
 from edgescope.studies.geometries.identities import IDENTITIES, QUADRATICS
 from edgescope.studies.geometries.other_methods import OTHER_METHODS
@@ -49,4 +48,6 @@ class Geometries(Study):
         return geometry_tasks(preset, seed)
 
     def figures(self, runs: Runs) -> list[Figure]:
+        from edgescope.studies.geometries.figures import geometry_figures  # only here: charts take long to load
+
         return geometry_figures(runs)

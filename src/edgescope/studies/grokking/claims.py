@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.stats import kendalltau
 
 from edgescope.claims import Measured, Open
 from edgescope.errors import InputError
@@ -65,7 +65,7 @@ def rds_follows_worse(runs: Sequence[TrainingCurves]) -> Measured | Open:
 def _tau(values: Float[np.ndarray, " n"]) -> float:
     """Kendall's tau of values with their order; NaN for fewer than five."""
     known = np.isfinite(values)
-    return float(kendalltau(np.flatnonzero(known), values[known]).statistic) if known.sum() > 4 else np.nan
+    return float(scipy.stats.kendalltau(np.flatnonzero(known), values[known]).statistic) if known.sum() > 4 else np.nan
 
 
 def _exact(value: float) -> Estimate | Open:

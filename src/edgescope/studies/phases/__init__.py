@@ -20,7 +20,6 @@ from edgescope.studies.phases import (
     claims_theory,
     claims_transitions,
 )
-from edgescope.studies.phases.figures import phase_figures
 from edgescope.studies.study import Study
 from edgescope.studies.tested_claim import Topic
 from edgescope.sweep import Task
@@ -67,4 +66,6 @@ class Phases(Study):
         return phase_tasks(preset, seed)
 
     def figures(self, runs: Runs) -> list[Figure]:
+        from edgescope.studies.phases.figures import phase_figures  # only here: charts take long to load
+
         return phase_figures(runs)

@@ -12,7 +12,6 @@ from edgescope.figures import Figure
 from edgescope.studies.study import Preset, Study
 from edgescope.studies.tested_claim import Topic
 from edgescope.studies.tradeoff.diagonal_claims import ONE_SAMPLE, SEVERAL_SAMPLES
-from edgescope.studies.tradeoff.figures import tradeoff_figures
 from edgescope.studies.tradeoff.network_claims import BELOW_AND_ABOVE, CONDITIONS
 from edgescope.studies.tradeoff.objection_claims import OSCILLATION, SCALE
 from edgescope.studies.tradeoff.test_loss_claims import TEST_LOSS
@@ -59,4 +58,6 @@ class Tradeoff(Study):
         return tradeoff_tasks(preset, seed)
 
     def figures(self, runs: Runs) -> list[Figure]:
+        from edgescope.studies.tradeoff.figures import tradeoff_figures  # only here: charts take long to load
+
         return tradeoff_figures(runs)
