@@ -72,7 +72,7 @@ def test_everything_of_a_run_is_on_its_device() -> None:
 
 @pytest.mark.parametrize("name", ["meta", "tpu", "cuda:x"])
 def test_what_is_no_device_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=f"device '{name}'; expected such as cpu, cuda"):
+    with pytest.raises(InputError, match=f"device '{name}'; expected a device such as cpu, cuda"):
         replace(SMALL, device=name)
 
 

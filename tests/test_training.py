@@ -239,7 +239,7 @@ def test_parts_that_do_not_fit_together_leave_no_folder_behind(
 
 def test_a_folder_that_is_taken_or_holds_another_run_is_refused(tmp_path: Path) -> None:
     train(small(steps=2), tmp_path)
-    with pytest.raises(RecordError, match="already holds"):
+    with pytest.raises(RecordError, match="already contains"):
         train(small(steps=2), tmp_path)
     with pytest.raises(InputError, match=r"has lr = 0\.1, not 0\.2"):
         train(small(steps=2, lr=0.2), tmp_path, resume=True)

@@ -394,5 +394,5 @@ def test_arguments_that_cannot_be_used(arguments: dict[str, Any], error: type[In
 
 def test_a_folder_that_is_taken_is_refused(tmp_path: Path) -> None:
     Monitor(objective_of(small()), out=tmp_path).close()
-    with pytest.raises(RecordError, match="already holds"):
+    with pytest.raises(RecordError, match="already contains"):
         Monitor(objective_of(small()), out=tmp_path)

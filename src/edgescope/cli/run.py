@@ -127,7 +127,7 @@ class Run(Command):
             if not self.resume:
                 raise RecordError(f"{out} is not empty", hint="--resume to continue there, or another --out")
             if describe(out) is None and not lost_description(out):
-                raise RecordError(f"{out} holds no study that could be resumed", hint="another --out")
+                raise RecordError(f"{out} contains no study that can be resumed", hint="another --out")
 
     def _again(self, out: Path, jobs: int) -> str:
         where = {"jobs": jobs} if self.cluster is None else {"cluster": self.cluster}

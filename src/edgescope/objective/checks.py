@@ -67,7 +67,7 @@ def check_device_name(owner: str, name: str) -> None:
     except RuntimeError:
         known = False
     if not known:
-        raise InputError(f"{owner} on the device {shown(name)}", expected="such as cpu, cuda or cuda:1")
+        raise InputError(f"{owner} on the device {shown(name)}", expected="a device such as cpu, cuda or cuda:1")
 
 
 def check_device(owner: str, device: str | None, *, here: bool = True) -> None:

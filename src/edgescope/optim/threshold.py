@@ -21,7 +21,7 @@ JOINT = (
 
 @dataclass(frozen=True)
 class Threshold:
-    """The value of the effective sharpness at which an optimizer with these hyper-parameters turns unstable.
+    """The value of the effective sharpness at which an optimizer with these hyper-parameters becomes unstable.
 
     Where ``geometry`` is None, ``value`` is compared with the largest eigenvalue of the *effective* Hessian, which is
     the Hessian (plus what coupled weight decay adds to it) in the optimizer's own ``metric`` (None: the plain Hessian).

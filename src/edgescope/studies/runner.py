@@ -91,7 +91,7 @@ def _run_owned(
     before = describe(folder)
     if before is not None and not resume:
         raise RecordError(
-            f"{folder} already holds a run of study '{before['study']}'",
+            f"{folder} already contains a run of study '{before['study']}'",
             hint="resume=True (--resume on the command line), or another folder",
         )
     if before is not None and {k: before.get(k) for k in description} != description:

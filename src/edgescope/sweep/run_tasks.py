@@ -81,7 +81,7 @@ def run_tasks(
         taken = [folder for folder in folders.values() if folder.exists() and any(folder.iterdir())]
         if taken and not resume:
             raise RecordError(
-                f"{out} already holds runs ({taken[0].name})",
+                f"{out} already contains runs ({taken[0].name})",
                 hint="resume=True (--resume on the command line), or another folder",
             )
         place = _place(tasks, out, jobs, modules, cluster)  # before anything is written: it may not be reached

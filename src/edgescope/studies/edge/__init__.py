@@ -26,7 +26,7 @@ class Edge(Study):
     abstract: ClassVar[str] = (
         "Full-batch training of a fully connected and a convolutional network on Fashion-MNIST images, half-squared "
         "loss. The largest eigenvalue of the Hessian (the sharpness) rises until it reaches the value at which the "
-        "optimizer turns unstable, and then stays there, while the loss goes on falling over long spans although "
+        "optimizer becomes unstable, and then stays there, while the loss goes on falling over long spans although "
         "single steps raise it. Each optimizer is compared with its own threshold, in its own metric; gradient flow, "
         "which has none, with all of them."
     )
