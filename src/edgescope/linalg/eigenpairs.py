@@ -145,8 +145,9 @@ def top_eigenpairs(
         budget=_PRODUCTS * max(2 * wanted + 20, 60) if max_products is None else max_products,
         progress=progress,
     )
-    search.initialise(seeds, _SEED_DROP)
-    result = search.run(audit=True)
+    with operator.held():
+        search.initialise(seeds, _SEED_DROP)
+        result = search.run(audit=True)
     cost, seconds = operator.spent - paid, time.perf_counter() - began
     return as_eigenpairs(result, space, metric, cost, seconds, "residual", capacity.note)
 

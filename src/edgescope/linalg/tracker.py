@@ -149,16 +149,8 @@ class EigenTracker:
             generator=torch.Generator().manual_seed(self._seed + self._updates),
             budget=budget,
         )
-        search.initialise(seeds, _DROP)
-        audit = self._updates % _AUDIT_EVERY == 0
-        next_close = self._next_is_close(self._basis)
-        search.guards = int((audit and seeds is not None and wanted < operator.size) or next_close)
-        result = search.run(audit=audit)
-        near = math.inf if self.threshold is None else _NEAR * self.threshold
-        while float(result.values[-1]) >= near and self.k < min(self._max_pairs, operator.size):
-            self.k += 1
-            search.count = self.k
-            result = search.run(audit=False)
+        with operator.held():
+            result = self._found(search, self._basis, seeds)
         note = self._capacity.note if self._capacity is not None else None
         cost, seconds = operator.spent - paid, time.perf_counter() - began
         pairs = as_eigenpairs(result, self._basis, self.metric, cost, seconds, "value", note)
@@ -169,6 +161,21 @@ class EigenTracker:
         if self.threshold is not None and self.k > self._min_pairs and float(pairs.values[-2]) < _FAR * self.threshold:
             self.k -= 1
         return pairs
+
+    def _found(self, search: Search, basis: Basis, seeds: Float[Tensor, "j P"] | None) -> SearchResult:
+        """The pairs from these seeds; one more where the lowest comes near the threshold."""
+        size = basis.operator.size
+        search.initialise(seeds, _DROP)
+        audit = self._updates % _AUDIT_EVERY == 0
+        more = check_request(self.k, self._which, size) < size
+        search.guards = int((audit and seeds is not None and more) or self._next_is_close(basis))
+        result = search.run(audit=audit)
+        near = math.inf if self.threshold is None else _NEAR * self.threshold
+        while float(result.values[-1]) >= near and self.k < min(self._max_pairs, size):
+            self.k += 1
+            search.count = self.k
+            result = search.run(audit=False)
+        return result
 
     def _assumed_relative_gap(self) -> float:
         """The gap to the nearest other value, as a fraction of the value, that the error estimate assumes."""
