@@ -43,3 +43,12 @@ def send(tensor: Tensor, like: Tensor) -> Tensor:
     if like.device.type in _LOCKS and ready.numel() * ready.itemsize <= _PINNED:
         ready = ready.pin_memory()
     return ready.to(like.device, non_blocking=True)
+
+
+def equal(pairs: Sequence[tuple[Tensor, Tensor]]) -> bool:
+    """Whether the tensors of every pair, all on one device, are equal: ``torch.equal`` of all of them, with one wait."""
+    if any(one.shape != other.shape for one, other in pairs):
+        return False
+    if all(one.device.type == "cpu" for one, _ in pairs):
+        return all(torch.equal(one, other) for one, other in pairs)
+    return bool(torch.stack([(one == other).all() for one, other in pairs]).all())

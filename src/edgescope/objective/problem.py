@@ -23,6 +23,7 @@ from edgescope.objective.layout import Layout, Tensors
 from edgescope.objective.selection import ParameterSelection
 from edgescope.objective.structure import Change, Structure, changes, owned_tensors, structure_of
 from edgescope.shards import whole
+from edgescope.transfers import equal
 
 A_LOSS = 1 / 3
 """What a loss counts, in gradients."""
@@ -143,9 +144,8 @@ class TrainingProblem:
         constants, parts = self._constants(), list(self.model.modules())
         last = self._point
         replaced = last is None or len(parts) != len(last.parts) or any(map(operator.is_not, parts, last.parts))
-        if last is not None and not replaced and torch.equal(last.flat, flat):
-            same = (name in constants and torch.equal(c, constants[name]) for name, c in last.constants.items())
-            if len(constants) == len(last.constants) and all(same):
+        if last is not None and not replaced and constants.keys() == last.constants.keys():
+            if equal([(last.flat, flat), *((c, constants[name]) for name, c in last.constants.items())]):
                 return last
         with torch.inference_mode(False):
             flat = flat.detach().clone()
