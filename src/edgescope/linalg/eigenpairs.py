@@ -130,22 +130,22 @@ def top_eigenpairs(
         seeds = seeds[: max_products if basis is None else min(basis, max_products or basis)]
     started = 0 if seeds is None else seeds.shape[0]
     width = max(block, started) + 1
-    if basis is None:
-        capacity = fitting_capacity(operator, best_capacity(wanted, block, started), wanted, block, width)
-    else:
-        capacity = Capacity(basis, basis)
-    space = Basis(operator, capacity.rows, width)
-    search = Search(
-        space,
-        which,
-        k,
-        residual_tol=tol,
-        generator=torch.Generator().manual_seed(seed),
-        block=block,
-        budget=_PRODUCTS * max(2 * wanted + 20, 60) if max_products is None else max_products,
-        progress=progress,
-    )
     with operator.held():
+        if basis is None:
+            capacity = fitting_capacity(operator, best_capacity(wanted, block, started), wanted, block, width)
+        else:
+            capacity = Capacity(basis, basis)
+        space = Basis(operator, capacity.rows, width)
+        search = Search(
+            space,
+            which,
+            k,
+            residual_tol=tol,
+            generator=torch.Generator().manual_seed(seed),
+            block=block,
+            budget=_PRODUCTS * max(2 * wanted + 20, 60) if max_products is None else max_products,
+            progress=progress,
+        )
         search.initialise(seeds, _SEED_DROP)
         result = search.run(audit=True)
     cost, seconds = operator.spent - paid, time.perf_counter() - began

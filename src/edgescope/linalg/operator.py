@@ -325,9 +325,10 @@ def products_with_units(operator: OperatorLike, block: int = 64) -> Float[Tensor
     size = operator.size
     require(2 * 8 * size**2, f"a dense matrix of size {size}", hint='method="slq" or a smaller model')
     matrix = torch.empty((size, size), dtype=torch.float64, device="cpu")
-    for start in range(0, size, block):
-        width = min(block, size - start)
-        unit = torch.zeros((size, width), dtype=operator.dtype, device=operator.device)
-        unit[torch.arange(start, start + width, device="cpu"), torch.arange(width, device="cpu")] = 1
-        matrix[start : start + width] = (operator @ unit).T
+    with operator.held():
+        for start in range(0, size, block):
+            width = min(block, size - start)
+            unit = torch.zeros((size, width), dtype=operator.dtype, device=operator.device)
+            unit[start : start + width].fill_diagonal_(1)
+            matrix[start : start + width] = (operator @ unit).T
     return matrix

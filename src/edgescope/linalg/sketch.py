@@ -76,7 +76,8 @@ def sketch(operator: Operator, *, num_matvecs: int, seed: int, block: int) -> Sk
     count = num_matvecs // _VECTORS_PER_PROBE
 
     def images(columns: Float[Tensor, "P j"]) -> Float[Tensor, "P j"]:
-        return torch.cat([operator @ part for part in columns.split(block, dim=1)], dim=1)
+        with operator.held():
+            return torch.cat([operator @ part for part in columns.split(block, dim=1)], dim=1)
 
     if operator.size <= num_matvecs:
         check_memory(2 * operator.size, operator)

@@ -136,20 +136,20 @@ class EigenTracker:
         seeds = self._seeds(operator, budget)
         started = 0 if seeds is None else seeds.shape[0]
         best, width = best_capacity(wanted, seeds=started), 1 + max(started, 1)
-        if self._basis is None or not self._basis.clear(operator, best, width):
-            self._basis = None  # before memory for another is looked for
-            self._capacity = fitting_capacity(operator, best, wanted, 1, width)
-            self._basis = Basis(operator, self._capacity.rows, width)
-        search = Search(
-            self._basis,
-            self._which,
-            self.k,
-            value_tol=self._value_tol,
-            assumed_relative_gap=self._assumed_relative_gap(),
-            generator=torch.Generator().manual_seed(self._seed + self._updates),
-            budget=budget,
-        )
         with operator.held():
+            if self._basis is None or not self._basis.clear(operator, best, width):
+                self._basis = None  # before memory for another is looked for
+                self._capacity = fitting_capacity(operator, best, wanted, 1, width)
+                self._basis = Basis(operator, self._capacity.rows, width)
+            search = Search(
+                self._basis,
+                self._which,
+                self.k,
+                value_tol=self._value_tol,
+                assumed_relative_gap=self._assumed_relative_gap(),
+                generator=torch.Generator().manual_seed(self._seed + self._updates),
+                budget=budget,
+            )
             result = self._found(search, self._basis, seeds)
         note = self._capacity.note if self._capacity is not None else None
         cost, seconds = operator.spent - paid, time.perf_counter() - began
