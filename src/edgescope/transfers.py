@@ -27,7 +27,7 @@ def to_host(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 def read(*tensors: Tensor) -> list[Tensor]:
     """Small tensors of one device as float64 on the CPU, by one copy; those that are there already are not copied."""
-    if all(tensor.device.type == "cpu" for tensor in tensors):
+    if tensors[0].is_cpu:
         return [tensor.double() for tensor in tensors]
     packed = torch.cat([tensor.detach().reshape(-1).double() for tensor in tensors]).cpu()
     pieces = packed.split([tensor.numel() for tensor in tensors])
@@ -39,6 +39,8 @@ def send(tensor: Tensor, like: Tensor) -> Tensor:
 
     Copies wait unless they come from page-locked memory; torch reuses that only once the copy is done.
     """
+    if like.is_cpu:
+        return tensor.to(like.dtype)
     ready = tensor.to(like.dtype)
     if like.device.type in _LOCKS and ready.numel() * ready.itemsize <= _PINNED:
         ready = ready.pin_memory()
@@ -47,8 +49,8 @@ def send(tensor: Tensor, like: Tensor) -> Tensor:
 
 def equal(pairs: Sequence[tuple[Tensor, Tensor]]) -> bool:
     """Whether the tensors of every pair, all on one device, are equal: ``torch.equal`` of all of them, with one wait."""
+    if all(one.is_cpu for one, _ in pairs):
+        return all(torch.equal(one, other) for one, other in pairs)
     if any(one.shape != other.shape for one, other in pairs):
         return False
-    if all(one.device.type == "cpu" for one, _ in pairs):
-        return all(torch.equal(one, other) for one, other in pairs)
     return bool(torch.stack([(one == other).all() for one, other in pairs]).all())

@@ -233,7 +233,7 @@ class Basis:
 
     def _unread(self, sweeps: int) -> int:
         """So many sweeps are made before the host looks: only one where looking is free."""
-        return 1 if self._store.device.type == "cpu" else sweeps
+        return 1 if self._store.is_cpu else sweeps
 
     def _project_out(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from edgescope.linalg.product_errors import ProductErrors
 from edgescope.memory import budget, require
 from edgescope.options import check_function, check_int, checked, integer, type_of
 from edgescope.short_errors import short_errors
+
+_YES: Final = torch.ones((), dtype=torch.bool, device="cpu")
 
 
 @short_errors
@@ -179,7 +181,7 @@ class Operator:
         is free, products are checked at once.
         """
         if self.device.type == "cpu":
-            return self @ block, torch.ones((), dtype=torch.bool, device="cpu")
+            return self @ block, _YES
         with self._deferred([]) as found:
             result = self @ block
             return result, torch.stack(found).all()

@@ -53,6 +53,7 @@ class Point:
     graphs: list[Any] | None = None
     output_graphs: list[Any] | None = None
     parts: list[nn.Module] = field(default_factory=list)
+    differentiable: bool = field(default=False, init=False)
 
 
 class TrainingProblem:
