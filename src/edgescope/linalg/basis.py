@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgescope.errors import InputError
 from edgescope.linalg.operator import Operator
 from edgescope.linalg.scaling import scales_of
 from edgescope.memory import require
@@ -117,7 +118,8 @@ class Basis:
         """Orthonormalise ``block`` against all rows and within itself, and put the result outside; its number of rows.
 
         Left out are directions of the normalised new parts whose singular value is at most ``drop``, or not resolved by
-        the precision; and, where there is no memory for all, those with the smallest singular values.
+        the precision; and, where there is no memory for all, those with the smallest singular values. Raises
+        :class:`InputError` for entries that are not finite.
         """
         top = self.size + self.outward
         slot = self._store[top : min(top + block.shape[0], self.total)]
@@ -125,6 +127,8 @@ class Basis:
         slot = slot if slot.shape[0] == block.shape[0] else torch.empty_like(block)
         torch.div(block, scales_of(block, dim=1), out=slot)
         _, gram, _ = self._project_out(slot, top, sweeps=self._unread(2))
+        if not bool(gram.isfinite().all()):
+            raise InputError("start vectors with entries that are NaN or infinite", expected="finite entries")
         coupling, _ = self._normalise(slot, gram, top, drop=drop)
         self._coupling[: self.size, self.outward : self.outward + coupling.shape[1]] = 0
         self.outward += coupling.shape[1]

@@ -177,9 +177,12 @@ def check_request(k: int, which: str, size: int | None = None) -> int:
 
 
 def seed_rows(
-    start: Eigenpairs | Tensor | np.ndarray, operator: Operator, metric: Metric | None
+    start: Eigenpairs | Tensor | np.ndarray, operator: Operator, metric: Metric | None, *, finite: bool = False
 ) -> Float[Tensor, "j P"]:
-    """Start vectors as unit rows, in the whitened coordinates where there is a metric."""
+    """Start vectors as unit rows, in the whitened coordinates where there is a metric.
+
+    ``finite``: whether their entries are is not looked at, as :meth:`Basis.append` does it.
+    """
     wanted = f"earlier Eigenpairs, or vectors of shape ({operator.size}, j)"
     vectors = (
         start.vectors if isinstance(start, Eigenpairs) else as_tensor("start vectors", start, wanted, "start=None")
@@ -189,7 +192,7 @@ def seed_rows(
         raise InputError(
             f"start vectors of shape {tuple(vectors.shape)}", expected=f"shape ({operator.size}, j)", hint="start=None"
         )
-    if not bool(torch.isfinite(vectors).all()):
+    if not finite and not bool(torch.isfinite(vectors).all()):
         raise InputError("start vectors with entries that are NaN or infinite", expected="finite entries")
     vectors = vectors.to(device=operator.device, dtype=operator.dtype)
     rows = (vectors if metric is None else metric.root(vectors)).T

@@ -194,7 +194,7 @@ class EigenTracker:
             )
         # A state that was kept on disk lies on the CPU, and what was found since then where the operator is.
         known = [rows.to(operator.device) for rows in self._history + self._guards]
-        return seed_rows(torch.cat(known).T, operator, self.metric)[:budget]
+        return seed_rows(torch.cat(known).T, operator, self.metric, finite=True)[:budget]
 
     def _next_is_close(self, basis: Basis) -> bool:
         """Whether the Ritz value next to the tracked ones is close to them."""
