@@ -48,7 +48,7 @@ def send(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def equal(pairs: Sequence[tuple[Tensor, Tensor]]) -> bool:
-    """Whether the tensors of every pair, all on one device, are equal: ``torch.equal`` of all of them, with one wait."""
+    """Whether the tensors of every pair, all on one device, are equal, as ``torch.equal`` tells it, with one wait."""
     if all(one.is_cpu for one, _ in pairs):
         return all(torch.equal(one, other) for one, other in pairs)
     if any(one.shape != other.shape for one, other in pairs):

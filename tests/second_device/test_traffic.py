@@ -30,7 +30,7 @@ the two that are made unseen, which hardly ever has to follow, would each be one
 UPDATE = 4
 """Waits of an update of a tracker beside one for each product: whether the parameters are new, what the start vectors
 have in common, what is left of that once they are orthonormal, and whether the first products at new parameters are
-finite. Their products, which are nearly dependent, too, are one block, with two waits. An update of 3 products has 7."""
+finite. Their products, nearly dependent, too, are one block with two waits. An update of 3 products has 7."""
 
 ASCENT = 0.65
 """Waits of a generalized sharpness in the maximum norm for each product; its blocks have 8 of them, and bounds 1."""

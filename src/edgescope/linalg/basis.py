@@ -140,8 +140,9 @@ class Basis:
         ``directions`` are orthonormal, in coordinates of the rows outside; by default all of these. The new parts of
         the products take their place outside, unless they are no more than rounding.
         """
-        turns = directions is not None and directions.shape[0] < self.outward
-        turned = [self._turn_outside(directions)] if turns else []
+        turned: list[Tensor] = []
+        if directions is not None and directions.shape[0] < self.outward:
+            turned = [self._turn_outside(directions)]
         count = self.outward if directions is None else directions.shape[0]
         old, new, top = self.size, self.size + count, self.size + self.outward
         left = self.outward - count
@@ -262,15 +263,13 @@ class Basis:
             coefficients[:, first:] = found
         rest: list[Tensor] = []
         for sweep in range(1, _SWEEPS + 1):
-            looked_at = sweep >= sweeps or not top
-            gram = before = inner(block, block) if looked_at else coefficients
-            if top:
-                found = inner(block, known)
-                block.addmm_(found.to(block), known, alpha=-1)
-                coefficients += found
-                gram = before - found @ found.T if looked_at else before
-            if not looked_at:
+            before = inner(block, block) if sweep >= sweeps or not top else None
+            found = inner(block, known)
+            block.addmm_(found.to(block), known, alpha=-1)
+            coefficients += found
+            if before is None:
                 continue
+            gram = before - found @ found.T
             read_now = read(coefficients, gram, before.diagonal(), *([] if rest else beside))
             sums, gram, lengths = read_now[:3]
             rest = rest or read_now[3:]

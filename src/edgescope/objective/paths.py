@@ -52,10 +52,11 @@ class Path(ABC):
         """
         result = self._products(problem, point, rows)
         problem.count_preparation(A_PRODUCT * len(rows))
-        if not point.differentiable and not math.isfinite(float(result.sum())):
-            point.graphs = None
-            refuse_not_finite(problem, point, rows)
-        point.differentiable = True
+        if not point.differentiable:
+            point.differentiable = math.isfinite(float(result.sum()))
+            if not point.differentiable:
+                point.graphs = None
+                refuse_not_finite(problem, point, rows)
         return result
 
     @abstractmethod

@@ -146,7 +146,8 @@ class TrainingProblem:
         last = self._point
         replaced = last is None or len(parts) != len(last.parts) or any(map(operator.is_not, parts, last.parts))
         if last is not None and not replaced and constants.keys() == last.constants.keys():
-            if equal([(last.flat, flat), *((c, constants[name]) for name, c in last.constants.items())]):
+            pairs = [(last.flat, flat), *((c, constants[name]) for name, c in last.constants.items())]
+            if equal(pairs):
                 return last
         with torch.inference_mode(False):
             flat = flat.detach().clone()
