@@ -26,11 +26,11 @@ from edgescope.objective.checks import (
     usable_device,
 )
 from edgescope.objective.curvature import Curvature
+from edgescope.objective.holdable_point import HoldablePoint
 from edgescope.objective.layout import Layout
 from edgescope.objective.modes import THAWED, Flags, Mode, UsedMode
 from edgescope.objective.modules import measuring, own_precision, refuse_parameters, unwrapped
 from edgescope.objective.parallel import gather, refuse_parallel, reshard
-from edgescope.objective.place import Place
 from edgescope.objective.plan import PathName, Plan, Planner
 from edgescope.objective.problem import LossFunction, Point, TrainingProblem
 from edgescope.objective.problem_checks import ProblemChecks, warn_of_processes
@@ -297,7 +297,7 @@ class Objective:
         if kind not in ("hessian", "gauss-newton"):
             raise InputError(f"kind '{kind}'", expected="'hessian' or 'gauss-newton'")
         given = None if w is None else self._checked(w).clone()
-        place = Place(lambda: self._at(given))
+        place = HoldablePoint(lambda: self._at(given))
         return Operator(
             self.size,
             lambda block: self._product(block, place.point, kind, finite=True),

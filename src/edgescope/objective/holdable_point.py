@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from edgescope.objective.problem import Point
 
 
-class Place:
+class HoldablePoint:
     """The point that ``find`` returns, such as that of the live parameters, which takes a comparison with the last one.
 
     Only inside :meth:`held` is a reference to the point kept, since its graphs may take much memory.
