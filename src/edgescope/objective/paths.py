@@ -50,12 +50,13 @@ class Path(ABC):
         Raises :class:`NotDifferentiableError`, which names the operation, where the Hessian does not exist at the point
         or is not finite. Products with vectors so long that they overflow are infinite.
         """
-        known = point.graphs is not None  # a product was finite here before, and the model is not set for evaluation
         result = self._products(problem, point, rows)
         problem.count_preparation(A_PRODUCT * len(rows))
-        if not known and not math.isfinite(float(result.sum())):
-            point.graphs = None
-            refuse_not_finite(problem, point, rows)
+        if not point.differentiable:
+            point.differentiable = math.isfinite(float(result.sum()))
+            if not point.differentiable:
+                point.graphs = None
+                refuse_not_finite(problem, point, rows)
         return result
 
     @abstractmethod
