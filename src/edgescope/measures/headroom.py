@@ -49,7 +49,7 @@ class HeadroomMeasure(Measure):
     """
 
     on: Literal["all", "objective", "batch"] = "all"
-    shares: By = ""
+    shares: By = "none"
     population: float | None = None
     _before: dict[str, float] = field(default_factory=dict, init=False, repr=False)
     _uphill: dict[str, int] = field(default_factory=dict, init=False, repr=False)
@@ -72,7 +72,7 @@ class HeadroomMeasure(Measure):
         return frozenset[StepPart]({"parameters"}) if self.on == "batch" else super().of_the_step()
 
     def expected_cost(self, size: ProblemSize) -> Cost:
-        return Cost() if self.on == "batch" else Cost(losses=2, gradients=1, products=int(bool(self.shares)))
+        return Cost() if self.on == "batch" else Cost(losses=2, gradients=1, products=int(self.shares != "none"))
 
     def read(self, moment: Moment) -> Reading:
         last = moment.last
@@ -86,7 +86,7 @@ class HeadroomMeasure(Measure):
             found = self._of(name, objective, moment, step, taken=not note)
             _add(name, found, rates, values, errors)
             notes.append(self._words(name, found))
-        if self.shares:
+        if self.shares != "none":
             shares, why = _shares(moment.objective, last.start, step, self.shares)
             values |= shares
             notes.append(why)

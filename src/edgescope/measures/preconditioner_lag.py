@@ -15,6 +15,7 @@ from edgescope.measures.blocks import By, blocks_of
 from edgescope.measures.last_step import StepPart
 from edgescope.measures.reading import Reading
 from edgescope.optim.rule import UpdateRule
+from edgescope.options import check_fields
 
 MOMENTS: Final = ("exp_avg_sq", "square_avg")
 """Under which names optimizers keep the running means of squared gradients: Adam and its kind, RMSprop."""
@@ -34,7 +35,7 @@ class PreconditionerLag(Measure):
     of the plain second moments. Cost: a copy of training's gradient.
     """
 
-    by: By = ""
+    by: By = "none"
 
     name: ClassVar[str] = "preconditioner_lag"
     title: ClassVar[str] = "Squared gradient over second moments"
@@ -43,6 +44,9 @@ class PreconditionerLag(Measure):
     needs: ClassVar[Needs] = "nothing"
     needs_run: ClassVar[str] = "it needs the gradient of an optimizer step"
     needs_rule: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_fields(self, f"measure '{self.name}'")
 
     def of_the_step(self) -> frozenset[StepPart]:
         return frozenset[StepPart]({"parameters", "training"})

@@ -33,7 +33,7 @@ class UpdateNorm(Measure):
     Every step enters the median, also those without a reading. Cost: a copy of the parameters and a norm at each step.
     """
 
-    by: By = ""
+    by: By = "none"
     window: int = 100
     _last: Tensor | None = field(default=None, init=False, repr=False)
     _norms: dict[str, list[float]] = field(default_factory=dict, init=False, repr=False)
