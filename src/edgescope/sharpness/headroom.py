@@ -114,8 +114,8 @@ def headroom(
     There is no value, and the note says why, where the step goes uphill (its slope at ``w`` is not negative), and where
     rounding of the loss could move s* by more than ``tol`` of it: near a stationary point, however long the step.
 
-    Cost: one gradient and 2 to 4 losses beside the one at ``w``, less whatever of ``loss_w``, ``gradient_w`` and
-    ``loss_next``, at ``w + step``, is given. Raises :class:`InputError` for vectors that do not fit, a step of length
+    Cost: one gradient, which leaves the loss at ``w`` known, and 2 to 4 losses, less whatever of ``loss_w``,
+    ``gradient_w`` and ``loss_next``, at ``w + step``, is given. Raises :class:`InputError` for vectors that do not fit, a step of length
     zero, and a loss, gradient or step at ``w`` that is not finite. Sources: Kalra et al. 2026, arXiv 2601.16979
     (critical learning rate by line search); Lee and Lee, "The road taken" (``used``).
     """
@@ -136,6 +136,7 @@ def headroom(
         raise InputError("a step or a point that is not finite (NaN or infinity)")
     if length == 0:
         raise InputError("the headroom of a step of length zero", expected="a step that moves")
+    spent = objective.spent if isinstance(objective, Objective) else None
     cost = Cost(losses=int(loss_w is None), gradients=int(gradient_w is None))
     gradient = (objective.gradient(w) if gradient_w is None else gradient_w).double()
     before = _number(objective.loss(w) if loss_w is None else loss_w)
@@ -161,7 +162,10 @@ def headroom(
     used, used_error = _used(before, found.losses.get(1.0, math.nan), -slope, w.dtype)
     losses = tuple(sorted({0.0: before, **found.losses}.items()))
     evaluated = len(found.losses) - int(loss_next is not None and 1.0 in found.losses)
-    result = replace(none, used=used, used_error=used_error, losses=losses, cost=cost + Cost(losses=evaluated))
+    cost += Cost(losses=evaluated)
+    if isinstance(objective, Objective) and spent is not None:
+        cost = objective.spent - spent  # which counts no loss that came with a gradient
+    result = replace(none, used=used, used_error=used_error, losses=losses, cost=cost)
     if math.isinf(found.high):
         if noise + moved > tol * -slope * found.low:
             return replace(result, note=_too_coarse("the change of the loss along the step", w.dtype))

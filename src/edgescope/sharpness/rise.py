@@ -146,4 +146,4 @@ def _root(a: float, at_a: float, b: float, at_b: float) -> float:
     if at_a == at_b:
         return math.inf
     root = a - at_a * (b - a) / (at_b - at_a)
-    return root if root > min(a, b) else math.inf
+    return root if root >= min(a, b) else math.inf
