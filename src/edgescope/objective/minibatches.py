@@ -57,6 +57,24 @@ def in_precision(objective: Objective, dtype: torch.dtype) -> Objective:
 
 
 @short_errors
+def on_batch(objective: Objective, data: Any) -> Objective:
+    """The same loss on other ``data``: one batch, or a list of those whose gradients were added up for one step.
+
+    It shares the live model, loss function, mode, precision and l2 term, and weighs batches as ``objective`` does. With
+    data that are sharded over processes, each gives its own, and all make the same calls. Copies the data, and
+    evaluates nothing. Raises :class:`InputError` for data that are no batch.
+    """
+    fresh = _on(objective, data, objective.dtype)
+    batches = fresh._problem.batches
+    fresh._problem.total = float(objective._summed(torch.tensor(batches.samples, dtype=torch.float64, device="cpu")))
+    fresh._samples = int(objective._summed(torch.tensor(batches.rows, device="cpu")))
+    cut = objective._problem.batches.cut
+    if cut is not None and not fresh.couples_samples:
+        batches.cut_to(cut)
+    return fresh
+
+
+@short_errors
 def in_mode(objective: Objective, mode: Mode) -> Objective:
     """The same objective with the model in another ``mode``, as :class:`Objective` has them.
 

@@ -20,13 +20,13 @@ TOGETHER = 2**23  # bytes of gradients that are worked out side by side: 2^27 to
 OfOne = Callable[..., Tensor | list[Tensor]]
 
 
-def sample_losses(objective: Objective) -> Float[Tensor, " n"]:
-    """The loss of each sample at the model's own parameters, float64, without the l2 term.
+def sample_losses(objective: Objective, w: Float[Tensor, " P"] | None = None) -> Float[Tensor, " n"]:
+    """The loss of each sample at ``w`` (the model's own parameters by default), float64, without the l2 term.
 
     Cost: one loss. Raises :class:`NotKnownError` where the loss is not a mean over samples (batch statistics, samples
     of unequal weight), and for data that are sharded over processes.
     """
-    problem, point = separable(objective), objective._at(None)
+    problem, point = separable(objective), objective._at(w)
     found: list[Tensor] = []
     with objective._curvature.ready(point, derivatives=False), torch.no_grad():
         for chunk in problem.chunks():
