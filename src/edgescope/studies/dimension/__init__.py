@@ -21,7 +21,7 @@ from edgescope.sweep import Task
 
 @dataclass(frozen=True)
 class Dimension(Study):
-    """Sharpness dimension against the generalization gap, over learning rates and batch sizes, beside its rivals.
+    """Sharpness dimension and other predictors of the generalization gap, over learning rates and batch sizes.
 
     ``images`` and ``text`` are the data: another image set ("dimension:images=mnist:FOLDER"), another text file
     ("dimension:text=text:FILE").

@@ -21,7 +21,7 @@ from edgescope.sweep import Task
 
 @dataclass(frozen=True)
 class Geometries(Study):
-    """Descent in seven geometries on three kinds of network, each against its own sharpness, between two bounds."""
+    """Steepest descent in seven geometries on three kinds of networks, with bounds of the sharpness in each geometry."""
 
     name: ClassVar[str] = "geometries"
     title: ClassVar[str] = "Descent in any norm runs at its own edge of stability"

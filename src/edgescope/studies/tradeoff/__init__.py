@@ -20,7 +20,8 @@ from edgescope.sweep import Task
 
 @dataclass(frozen=True)
 class Tradeoff(Study):
-    """Gradient flow and full-batch descent at rates over two decades, from one initialisation to one training loss."""
+    """Gradient flow, and gradient descent at learning rates over two decades, from one initialisation to one training
+    loss."""
 
     name: ClassVar[str] = "tradeoff"
     title: ClassVar[str] = "The norm-sharpness trade-off across learning rates"
