@@ -53,6 +53,8 @@ bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
 	$(LOCKED) -r benchmarks/requirements.lock
 	$(BIN)/python benchmarks/curvature.py
 	$(BIN)/python benchmarks/first_figure.py
+	$(BIN)/python benchmarks/monitoring.py
+	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/stacked_training.py
 	$(BIN)/python benchmarks/generalized_sharpness.py
 	$(BIN)/python benchmarks/tradeoff.py

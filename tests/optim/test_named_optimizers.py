@@ -33,6 +33,11 @@ from edgescope.optim import OPTIMIZERS, GradientFlow, rule_for
             {"betas": (0.5, 0.9), "weight_decay": 0.0, "decoupled_weight_decay": False},
         ),
         ("adamw", torch.optim.AdamW, {"weight_decay": 0.01, "decoupled_weight_decay": True}),
+        ("nadam:momentum_decay=0.01", torch.optim.NAdam, {"momentum_decay": 0.01, "betas": (0.9, 0.999)}),
+        ("radam:betas=0.8x0.99", torch.optim.RAdam, {"betas": (0.8, 0.99), "decoupled_weight_decay": False}),
+        ("adamax", torch.optim.Adamax, {"eps": 1e-8}),
+        ("adagrad:lr_decay=0.1", torch.optim.Adagrad, {"lr_decay": 0.1, "eps": 1e-10}),
+        ("adafactor:d=2", torch.optim.Adafactor, {"d": 2.0, "beta2_decay": -0.8}),
         (
             "muon:momentum=0.5,adjust_lr_fn=match_rms_adamw",
             torch.optim.Muon,

@@ -17,7 +17,7 @@ from edgescope.optim.hyperparameters import RANGES
 from edgescope.optim.langevin import Langevin
 from edgescope.optim.sam import SAM
 from edgescope.optim.steepest_descent import SteepestDescent
-from edgescope.options import Check, check_fields, check_float, integer, text
+from edgescope.options import Check, check_fields, check_float, integer, real, text
 from edgescope.registry import Registry
 
 
@@ -111,6 +111,68 @@ class AdamW(Adam):
 
 
 @dataclass(frozen=True)
+class NAdam(NamedOptimizer):
+    """Adam with Nesterov momentum, whose factor grows over the first steps."""
+
+    kind: ClassVar[type[torch.optim.Optimizer]] = torch.optim.NAdam
+    betas: tuple[float, ...] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum_decay: float = 4e-3
+    decoupled_weight_decay: bool = False
+
+    def __post_init__(self) -> None:
+        self._check(momentum_decay=real(least=0))
+
+
+@dataclass(frozen=True)
+class RAdam(NamedOptimizer):
+    """Adam whose first steps are rectified: shorter while the second moments are uncertain."""
+
+    kind: ClassVar[type[torch.optim.Optimizer]] = torch.optim.RAdam
+    betas: tuple[float, ...] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    decoupled_weight_decay: bool = False
+
+
+@dataclass(frozen=True)
+class Adamax(NamedOptimizer):
+    """Adam with the largest past gradient of each entry in place of the second moment."""
+
+    kind: ClassVar[type[torch.optim.Optimizer]] = torch.optim.Adamax
+    betas: tuple[float, ...] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Adagrad(NamedOptimizer):
+    """Gradient descent divided by the root of the sum of all squared gradients."""
+
+    kind: ClassVar[type[torch.optim.Optimizer]] = torch.optim.Adagrad
+    lr_decay: float = 0.0
+    eps: float = 1e-10
+    weight_decay: float = 0.0
+    initial_accumulator_value: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._check(lr_decay=real(least=0), initial_accumulator_value=real(least=0))
+
+
+@dataclass(frozen=True)
+class Adafactor(NamedOptimizer):
+    """Adam without momentum, whose second moments are kept for rows and columns of matrices."""
+
+    kind: ClassVar[type[torch.optim.Optimizer]] = torch.optim.Adafactor
+    d: float = 1.0
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._check(d=real(least=1))
+
+
+@dataclass(frozen=True)
 class Muon(NamedOptimizer):
     """Muon; matrices only, so the model may have no biases or other parameters that are not matrices."""
 
@@ -200,6 +262,11 @@ OPTIMIZERS.add("sgd", SGD)
 OPTIMIZERS.add("rmsprop", RMSprop)
 OPTIMIZERS.add("adam", Adam)
 OPTIMIZERS.add("adamw", AdamW)
+OPTIMIZERS.add("nadam", NAdam)
+OPTIMIZERS.add("radam", RAdam)
+OPTIMIZERS.add("adamax", Adamax)
+OPTIMIZERS.add("adagrad", Adagrad)
+OPTIMIZERS.add("adafactor", Adafactor)
 OPTIMIZERS.add("muon", Muon)
 OPTIMIZERS.add("steepest", Steepest)
 OPTIMIZERS.add("langevin", NamedLangevin)
