@@ -21,23 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scaling_page import MEASURES, write_page
 from torch import nn
 
 HERE = Path(__file__).parent
 FIGURES = HERE / "scaling.json"
 INPUTS, CLASSES = 196, 10
 CHUNK = 1000
-MEASURES = {
-    "gradient": "loss and gradient",
-    "directional_smoothness": "directional smoothness",
-    "product": "one Hessian product",
-    "sharpness": "sharpness",
-    "six": "six eigenpairs",
-    "hessian_trace": "Hessian trace, 30 products",
-    "spectrum": "spectrum, 2 probes of 20 steps",
-    "generalized_sharpness:geometry=linf": "generalized sharpness, infinity norm",
-    "exact": "complete spectrum",
-}
 PARAMETERS = [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000]
 LARGEST = {"exact": 3_000, "generalized_sharpness:geometry=linf": 10_000_000, "six": 30_000_000}
 SAMPLES = [100, 1_000, 10_000, 60_000]
@@ -232,8 +222,6 @@ def main() -> None:
     if given.ranks:
         one_rank(*given.ranks)
         return
-    from scaling_page import write_page
-
     if given.page:
         write_page(json.loads(FIGURES.read_text(encoding="utf-8")))
         return

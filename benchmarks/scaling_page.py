@@ -9,7 +9,18 @@ from typing import Any
 import altair as alt
 import numpy as np
 import polars as pl
-from scaling import MEASURES
+
+MEASURES = {
+    "gradient": "loss and gradient",
+    "directional_smoothness": "directional smoothness",
+    "product": "one Hessian product",
+    "sharpness": "sharpness",
+    "six": "six eigenpairs",
+    "hessian_trace": "Hessian trace, 30 products",
+    "spectrum": "spectrum, 2 probes of 20 steps",
+    "generalized_sharpness:geometry=linf": "generalized sharpness, infinity norm",
+    "exact": "complete spectrum",
+}
 
 PAGE = Path(__file__).parent.parent / "docs" / "scaling.md"
 IMAGES = PAGE.parent / "images"

@@ -104,9 +104,7 @@ class HeadroomMeasure(Measure):
             found |= moment.evaluations | ({} if own is None else {OWN: own})
         return found
 
-    def _of(
-        self, name: str, objective: Objective, moment: Moment, step: Float[Tensor, " P"], taken: bool
-    ) -> Headroom:
+    def _of(self, name: str, objective: Objective, moment: Moment, step: Float[Tensor, " P"], taken: bool) -> Headroom:
         """Of one loss; ``taken`` says that the step ends at the present parameters."""
         assert moment.last is not None and moment.last.start is not None
         before, spent = moment.previous if objective is moment.objective else None, objective.spent
@@ -152,7 +150,11 @@ def _step(moment: Moment, last: LastStep) -> tuple[Float[Tensor, " P"], tuple[fl
     if target is None or not bool(target[0].any()):
         raise NotKnownError("the parameters did not move in the last step")
     rates = ", ".join(f"{rate:g}" for rate in target[1])
-    return target[0], target[1], f"of the step at the rate that the schedule starts from, {rates}, since that taken is 0"
+    return (
+        target[0],
+        target[1],
+        f"of the step at the rate that the schedule starts from, {rates}, since that taken is 0",
+    )
 
 
 def _add(

@@ -21,7 +21,7 @@ from edgescope.sweep import Task
 
 @dataclass(frozen=True)
 class Geometries(Study):
-    """Steepest descent in seven geometries on three kinds of networks, with bounds of the sharpness in each geometry."""
+    """Steepest descent in seven geometries on three kinds of networks, with bounds of their sharpness."""
 
     name: ClassVar[str] = "geometries"
     title: ClassVar[str] = "Descent in any norm runs at its own edge of stability"

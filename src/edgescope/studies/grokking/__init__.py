@@ -18,7 +18,7 @@ from edgescope.sweep import TrainTask
 
 @dataclass(frozen=True)
 class GrokkingStudy(Study):
-    """Modular addition by a small network: accuracies, sharpness dimension and other measures before and after it groks."""
+    """Modular addition by a small network: accuracies, sharpness dimension and other measures over time."""
 
     name: ClassVar[str] = "grokking"
     title: ClassVar[str] = "Grokking modular addition, and what moves before"

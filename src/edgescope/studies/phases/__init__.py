@@ -27,7 +27,7 @@ from edgescope.sweep import Task
 
 @dataclass(frozen=True)
 class Phases(Study):
-    """First-order transitions in weight decay, hysteresis, barriers, escape, and the grokking that follows from them."""
+    """First-order transitions in weight decay, hysteresis, barriers, escape, and grokking that follows from them."""
 
     name: ClassVar[str] = "phases"
     title: ClassVar[str] = "First-order transitions in weight decay, and whether escape from them is grokking"

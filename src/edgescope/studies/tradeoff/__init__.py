@@ -11,10 +11,10 @@ from edgescope.experiments.tradeoff.runs import tradeoff_tasks
 from edgescope.figures import Figure
 from edgescope.studies.study import Preset, Study
 from edgescope.studies.tested_claim import Topic
+from edgescope.studies.tradeoff.claims_of_test_loss import TEST_LOSS
 from edgescope.studies.tradeoff.diagonal_claims import ONE_SAMPLE, SEVERAL_SAMPLES
 from edgescope.studies.tradeoff.network_claims import BELOW_AND_ABOVE, CONDITIONS
 from edgescope.studies.tradeoff.objection_claims import OSCILLATION, SCALE
-from edgescope.studies.tradeoff.test_loss_claims import TEST_LOSS
 from edgescope.sweep import Task
 
 

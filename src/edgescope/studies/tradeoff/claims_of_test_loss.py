@@ -5,8 +5,8 @@ from __future__ import annotations
 from edgescope.claims import Measured, Open
 from edgescope.experiments.selection import Item
 from edgescope.experiments.tradeoff.curves import Curve, networks
+from edgescope.experiments.tradeoff.minimum_of_test_loss import Valley
 from edgescope.experiments.tradeoff.over_rates import FEW
-from edgescope.experiments.tradeoff.test_loss_valley import Valley
 from edgescope.statistics.estimate import Estimate
 from edgescope.statistics.means import sample_mean
 from edgescope.studies.stated_claim import stated_claim
