@@ -70,7 +70,7 @@ def by_parameters(rows: Rows) -> list[str]:
     ]
     for what, title in MEASURES.items():
         found = of(rows, what)
-        if len(found) < 2:
+        if len(found) < 2 or what == "exact":
             continue
         cells = [""] * len(sizes)
         for row in found:
@@ -83,7 +83,12 @@ def by_parameters(rows: Rows) -> list[str]:
         note = f" (to {size_of(found[-1]['parameters'])})" if found[-1]["parameters"] < 5e7 else ""
         last = number(found[-1]["floats"])
         lines.append(f"| {title}{note} | {' | '.join(cells)} | P^{time:.2f} | {last} | P^{held:.2f} |")
-    return lines
+    whole = of(rows, "exact")
+    if len(whole) < 2:
+        return lines
+    cells = ", ".join(f"{number(row['gradients'])} gradients for {row['parameters']:,} parameters" for row in whole)
+    growth = exponent([row["parameters"] for row in whole], [row["seconds"] for row in whole])
+    return [*lines, "", f"The complete spectrum takes {cells}; its time grows as P^{growth:.2f}."]
 
 
 def by_samples(rows: Rows) -> list[str]:
@@ -123,7 +128,7 @@ def by_records(rows: Rows) -> list[str]:
     lines = ["| rows | µs a row written | opening, s | reading the table, s | MB |", "|---|---|---|---|---|"]
     lines += [
         f"| {row['rows']:,} | {1e6 * row['append']:.0f} | {row['open']:.2g} | {row['table']:.2g} "
-        f"| {row['bytes'] / 1e6:.2g} |"
+        f"| {number(row['bytes'] / 1e6)} |"
         for row in rows
     ]
     growth = {
@@ -189,20 +194,21 @@ def draw(rows: Rows) -> None:
             {
                 "parameters": row["parameters"],
                 "measure": short[row["what"]],
-                "cost in gradients": row["gradients"],
-                "memory above training's, GB": max(row["floats"], 0.01) * 4 * row["parameters"] / 1e9,
+                "time": row["gradients"],
+                "memory": max(row["floats"], 0.01) * 4 * row["parameters"] / 1e9,
             }
             for row in rows
             if row["what"] in short
         ]
     )
-    axis = alt.Axis(format="~s")
-    for name, column in (("time", "cost in gradients"), ("memory", "memory above training's, GB")):
-        x = alt.X("parameters", scale=alt.Scale(type="log"), axis=axis, title="parameters")
-        y = alt.Y(column, scale=alt.Scale(type="log"), title=column)
-        color = alt.Color("measure", sort=list(short.values()), title=None, scale=alt.Scale(scheme="tableau10"))
-        chart = alt.Chart(table, width=520, height=300).mark_line(point=True).encode(x, y, color)
-        chart.save(IMAGES / f"scaling-{name}.png", scale_factor=2)
+    titles = {"time": "cost in gradients", "memory": "memory above that of training (GB)"}
+    for name, title in titles.items():
+        x = alt.X("parameters", scale=alt.Scale(type="log"), axis=alt.Axis(format="~s", tickCount=5))
+        y = alt.Y(name, scale=alt.Scale(type="log"), title=title, axis=alt.Axis(format="~g", tickCount=5))
+        color = alt.Color("measure", sort=list(short.values()), title=None, scale=alt.Scale(scheme="dark2"))
+        shape = alt.Shape("measure", sort=list(short.values()), title=None)
+        chart = alt.Chart(table, width=520, height=300).mark_line(point={"size": 50}).encode(x, y, color, shape)
+        chart.configure(font="sans-serif").save(IMAGES / f"scaling-{name}.png", scale_factor=2)
 
 
 def write_page(found: dict[str, Any]) -> None:
