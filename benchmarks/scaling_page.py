@@ -203,11 +203,21 @@ def draw(rows: Rows) -> None:
     )
     titles = {"time": "cost in gradients", "memory": "memory above that of training (GB)"}
     for name, title in titles.items():
-        x = alt.X("parameters", scale=alt.Scale(type="log"), axis=alt.Axis(format="~s", tickCount=5))
-        y = alt.Y(name, scale=alt.Scale(type="log"), title=title, axis=alt.Axis(format="~g", tickCount=5))
+        x = alt.X(
+            "parameters",
+            scale=alt.Scale(type="log"),
+            axis=alt.Axis(format="~s", values=[10.0**e for e in range(4, 10)]),
+        )
+        y = alt.Y(
+            name,
+            scale=alt.Scale(type="log"),
+            title=title,
+            axis=alt.Axis(format="~g", values=[10.0**e for e in range(-5, 6)]),
+        )
         color = alt.Color("measure", sort=list(short.values()), title=None, scale=alt.Scale(scheme="dark2"))
-        shape = alt.Shape("measure", sort=list(short.values()), title=None)
-        chart = alt.Chart(table, width=520, height=300).mark_line(point={"size": 50}).encode(x, y, color, shape)
+        shape = alt.Shape("measure", sort=list(short.values()), legend=None)
+        base = alt.Chart(table, width=520, height=300).encode(x, y, color)
+        chart = base.mark_line() + base.mark_point(filled=True, size=60, opacity=1).encode(shape)
         chart.configure(font="sans-serif").save(IMAGES / f"scaling-{name}.png", scale_factor=2)
 
 
