@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,7 @@ from edgescope.errors import EdgescopeError, NotDifferentiableError
 from edgescope.objective.differences import Verdict, judge
 from edgescope.objective.faults import fault_at
 from edgescope.objective.few_samples import point_at, reduced
-from edgescope.objective.gauss_newton import GaussNewtonGraph
+from edgescope.objective.gauss_newton import GaussNewtonGraph, criterion_at, outputs_of
 from edgescope.objective.problem import A_LOSS, A_PRODUCT, Point, Problem
 from edgescope.objective.second_order import BESIDE, look_at, suspects_of
 
@@ -57,15 +57,17 @@ def _gauss_newton_verdict(problem: Problem, point: Point, supervised: Any) -> Ve
 
     def outputs(flat: Float[Tensor, " P"], tensors: Any = None) -> Tensor:
         tensors = layout.split(flat) if tensors is None else tensors
-        return problem.call(tensors, point.constants, chunk.batch, supervised.outputs)
+        return problem.call(tensors, point.constants, chunk.batch, outputs_of(supervised))
 
     def criterion(z: Tensor) -> Tensor:
-        return cast(Tensor, supervised.criterion_of(z, chunk.batch))
+        return criterion_at(supervised, z, chunk.batch, at)
 
     def slope(z: Tensor) -> Tensor:
         leaf = z.detach().requires_grad_()
         return torch.autograd.grad(criterion(leaf), leaf, materialize_grads=True)[0].reshape(-1)
 
+    with torch.no_grad():
+        at = outputs(point.flat, point.tensors)
     graph = GaussNewtonGraph(outputs(point.flat, point.tensors), criterion, point.tensors)
     problem.count_preparation(1 - A_LOSS + A_PRODUCT)
     direction = torch.nn.functional.normalize(problem.masked(torch.randn_like(point.flat)), dim=0)
