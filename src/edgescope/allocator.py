@@ -1,4 +1,4 @@
-"""Keeping freed memory in the process: fewer page faults where the same large temporaries come and go at every step."""
+"""Freed memory: kept in the process, for fewer page faults where the same temporaries come and go, or given back."""
 
 from __future__ import annotations
 
@@ -27,3 +27,17 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     return all([mallopt(M_MMAP_THRESHOLD, KEPT_BYTES), mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)])
+
+
+def return_freed_memory() -> bool:
+    """Ask glibc to give freed blocks back to the system now. Returns whether it did; False with any other C library.
+
+    Small blocks (those of a transformer's layers, below 32 MiB) are kept for reuse, so that the process holds as much
+    as it ever used: after a check in double precision 7 to 10 vectors of the size of a model. No setting is changed.
+    """
+    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+        return False
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (OSError, AttributeError):
+        return False

@@ -17,15 +17,16 @@ from edgescope.objective.problem import A_LOSS, A_PRODUCT, Point, Problem
 from edgescope.objective.second_order import BESIDE, look_at, suspects_of
 
 
-def refuse_wrong_gauss_newton(problem: Problem, point: Point, supervised: Any) -> bool:
+def refuse_wrong_gauss_newton(problem: Problem, point: Point, supervised: Any, wide: bool = True) -> bool:
     """Refuse a Gauss-Newton product J^T B J v that is not made of the changes of outputs and of the criterion's slope.
 
     J v is compared with central differences of the outputs, B with those of the slope, and J^T with J, along a random
-    direction, in float64 on a few samples; where they stay open (kinks) the same is done beside the point. Returns
+    direction, in float64 on a few samples (in the precision of the problem where there is no memory for that: not
+    ``wide``); where they stay open (kinks) the same is done beside the point. Returns
     whether that could be done, which it cannot where something is not finite. Cost: some eight losses and two gradients
     of 32 samples.
     """
-    for dtype in (torch.float64, problem.dtype):
+    for dtype in (torch.float64, problem.dtype) if wide else (problem.dtype,):
         try:
             small, place = reduced(problem, point, dtype)
             verdict = _gauss_newton_verdict(small, place, supervised)

@@ -309,7 +309,7 @@ class Objective:
             device=self.device,
             shapes=self.shapes,
             mode=self.mode,
-            room=lambda least: self._curvature.room(self._at(place), least, self.group),
+            room=lambda least: self._curvature.room(self._at(place), least, self.group, kind == "hessian"),
             meter=self.meter,
             errors=self.product_errors if kind == "hessian" else None,
         )
