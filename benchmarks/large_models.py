@@ -47,7 +47,6 @@ TASKS = {
     "gpt-0.9GiB": Task("gpt", 1, 1e-3, 900),
     "gpt2-16GiB": Task("gpt2", 1, 0.1, 16 * 1024),
     "gpt2-10GiB": Task("gpt2", 1, 0.1, 10 * 1024),
-    "gpt2-8GiB": Task("gpt2", 1, 0.1, 8 * 1024),
 }
 
 

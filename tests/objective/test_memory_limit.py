@@ -58,4 +58,4 @@ def test_the_peak_of_resident_memory_stays_within_the_limit(floats: float, k: in
 def test_less_than_the_least_is_refused_with_both_figures() -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         measured(12, 1)
-    assert re.search(r"MemoryBudgetError: .* needs an estimated [\d.]+ MiB, and [\d.]+ MiB may be used", caught.value.stderr)
+    assert re.search(r"MemoryBudgetError: a set of 7 vectors .* needs an estimated [\d.]+ MiB, and [\d.]+ \w+ may be used", caught.value.stderr)

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from edgescope.allocator import return_freed_memory
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost
 from edgescope.errors import InputError
@@ -156,6 +157,8 @@ def top_eigenpairs(
     search.initialise(seeds, _SEED_DROP)
     result = search.run(audit=True)
     cost, seconds = operator.spent - paid, time.perf_counter() - began
+    if space.size:
+        return_freed_memory(space.rows[0])  # what products have freed, before there are vectors of the result
     return as_eigenpairs(result, space, metric, cost, seconds, "residual", capacity.note)
 
 

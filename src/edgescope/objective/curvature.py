@@ -17,7 +17,6 @@ from edgescope.errors import EdgescopeError
 from edgescope.objective.central_differences import Differences, refuse_kinks
 from edgescope.objective.gauss_newton import gauss_newton_products
 from edgescope.objective.gauss_newton_check import refuse_wrong_gauss_newton
-from edgescope.objective.graph_memory import LARGE
 from edgescope.objective.modes import Flags
 from edgescope.objective.modules import measuring, thread_count
 from edgescope.objective.paths import Path
@@ -66,8 +65,7 @@ class Curvature:
             if hessian:
                 with self.problem.preparing():
                     self._verify(point)
-            if point.flat.nbytes > LARGE and point.flat.device.type == "cpu":
-                return_freed_memory()
+            return_freed_memory(point.flat)
             room = self.planner.room(point, least)
         if group is None:
             return room

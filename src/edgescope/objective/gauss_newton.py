@@ -83,6 +83,7 @@ def gauss_newton_products(
     for graph in _graphs(problem, point, supervised, keep):
         for row, total in zip(rows, result, strict=True):
             total += problem.layout.join(graph.product(problem.layout.split(row)))
+        del graph  # before that of the next chunk is built
     if not known and not math.isfinite(float(result.sum())):
         point.output_graphs = None
         refuse_not_finite(problem, point, rows)
@@ -105,6 +106,8 @@ def _graphs(problem: Problem, point: Point, supervised: Any, keep: bool) -> Iter
         graph = GaussNewtonGraph(outputs, criterion, point.tensors)
         if keep:
             kept.append(graph)
-        yield graph
+        held = [graph]
+        del graph, outputs, at, criterion
+        yield held.pop()
     if keep:
         point.output_graphs = kept

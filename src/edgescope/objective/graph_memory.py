@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
+from edgescope.allocator import LARGE
 from edgescope.memory import budget, readable, require
 from edgescope.objective.batches import Batch, leading_size, piece_of, tensors_of
 from edgescope.objective.few_samples import few_rows
@@ -23,9 +24,6 @@ from edgescope.objective.watching import Watching
 VECTORS = 8
 """Vectors of the size of the model that a product takes: the parameters, twice, the gradient, twice, the product,
 twice, and what is made of them; 6.5 at their peak in a transformer."""
-
-LARGE = 2**22
-"""Bytes of a vector above which memory that the allocator does not reuse at once counts."""
 
 GAPS = 0.08
 """The share of a limit that gaps between blocks may take."""
@@ -100,7 +98,7 @@ def estimate_graph_memory(
 
 def unused(limit: int, point: Point) -> int:
     """The bytes of a limit that are left to the allocator: gaps between blocks on the CPU, 1% to 6% of the peak."""
-    large = point.flat.nbytes > LARGE and point.flat.device.type == "cpu"
+    large = point.flat.nbytes >= LARGE and point.flat.device.type == "cpu"
     return int(GAPS * limit) if large else 0
 
 

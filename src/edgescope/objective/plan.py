@@ -279,11 +279,11 @@ class Planner:
         return max(allowed - needed, 0)
 
     def _cut_further(self, point: Point, lacking: int) -> bool:
-        """Cut batches so that the graph of one takes so much less; whether that is possible."""
+        """Cut batches so that the graph of one takes so much less, or as little as can be; whether they can be cut."""
         memory, batches = self.prepare(point), self.problem.batches
         samples = min(batches.largest, batches.cut or batches.largest)
-        fewer = samples - math.ceil(lacking * samples / max(2 * memory.largest_chunk, 1))
-        if self._whole_batches or batches.uncut or fewer < 1:
+        fewer = max(1, samples - math.ceil(lacking * samples / max(2 * memory.largest_chunk, 1)))
+        if self._whole_batches or batches.uncut or fewer == samples:
             return False
         try:
             self.problem.cut(fewer, point, f"batches must be cut to {fewer} samples to leave memory for vectors")
