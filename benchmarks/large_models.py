@@ -128,8 +128,8 @@ def table(names: list[str], quick: bool) -> list[str]:
         r = json.loads(done.stdout.splitlines()[-1])
         limit = "" if task.limit is None else f"{task.limit / 1024:.1f}"
         lines.append(
-            f"| {task.model}, {r['parameters']:,} parameters | {task.k}, {task.tol:g} | {limit} | {r['peak'] / 2**30:.2f}"
-            f" | {r['floats']:.1f} | {r['products']} | {r['seconds'] / 60:.1f} | {r['residual']:.1e} | {r['path']}"
+            f"| {task.model}, {r['parameters']:,} parameters | {task.k}, {task.tol:g} | {limit}"
+            f" | {r['peak'] / 2**30:.2f} | {r['floats']:.1f} | {r['products']} | {r['seconds'] / 60:.1f} | {r['residual']:.1e} | {r['path']}"
             f" | {r['note'] or ''} |"
         )
         print(lines[-1], flush=True)

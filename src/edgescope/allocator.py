@@ -6,8 +6,6 @@ import ctypes
 import platform
 from typing import Final
 
-from torch import Tensor
-
 KEPT_BYTES: Final = 2**30
 LARGE: Final = 2**22
 """Bytes of a vector above which what the allocator does not reuse at once counts."""
@@ -33,17 +31,15 @@ def keep_freed_memory() -> bool:
     return all([mallopt(M_MMAP_THRESHOLD, KEPT_BYTES), mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)])
 
 
-def return_freed_memory(vector: Tensor) -> bool:
-    """Ask glibc to give freed blocks back to the system now, if there are vectors like this one, and large, among them.
+def return_freed_memory(size: int) -> bool:
+    """Ask glibc to give freed blocks back to the system now, if vectors of this ``size`` in bytes are among them.
 
-    Returns whether it did; False with any other C library, on other devices, and for vectors of less than 4 MiB.
+    Returns whether it did; False with any other C library, and for vectors of less than 4 MiB.
 
     Small blocks (those of a transformer's layers, below 32 MiB) are kept for reuse, so that the process holds as much
     as it ever used: after a check in double precision 7 to 10 vectors of the size of a model. No setting is changed.
     """
-    if vector.device.type != "cpu" or vector.nbytes < LARGE:
-        return False
-    if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
+    if size < LARGE or platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False
     try:
         return bool(ctypes.CDLL(None).malloc_trim(0))

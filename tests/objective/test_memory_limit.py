@@ -31,7 +31,8 @@ limit = int(float(sys.argv[1]) * 4 * size)
 open("/proc/self/clear_refs", "w").write("5")  # forget the peak so far
 before = resident("VmRSS")
 pairs = leading(problem, limit)
-print((resident("VmHWM") - before) / limit, size, bool(pairs.converged.all()), pairs.values[0].item(), pairs.note, sep="|")
+ratio, value = (resident("VmHWM") - before) / limit, pairs.values[0].item()
+print(ratio, size, bool(pairs.converged.all()), value, pairs.note, sep="|")
 """
 
 
@@ -58,4 +59,5 @@ def test_the_peak_of_resident_memory_stays_within_the_limit(floats: float, k: in
 def test_less_than_the_least_is_refused_with_both_figures() -> None:
     with pytest.raises(subprocess.CalledProcessError) as caught:
         measured(12, 1)
-    assert re.search(r"MemoryBudgetError: a set of 7 vectors .* needs an estimated [\d.]+ MiB, and [\d.]+ \w+ may be used", caught.value.stderr)
+    said = r"MemoryBudgetError: a set of 7 vectors .* needs an estimated [\d.]+ MiB, and [\d.]+ \w+ may be used"
+    assert re.search(said, caught.value.stderr)

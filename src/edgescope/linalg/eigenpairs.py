@@ -157,8 +157,8 @@ def top_eigenpairs(
     search.initialise(seeds, _SEED_DROP)
     result = search.run(audit=True)
     cost, seconds = operator.spent - paid, time.perf_counter() - began
-    if space.size:
-        return_freed_memory(space.rows[0])  # what products have freed, before there are vectors of the result
+    if operator.device.type == "cpu":  # what products have freed, before there are vectors of the result
+        return_freed_memory(operator.size * operator.dtype.itemsize)
     return as_eigenpairs(result, space, metric, cost, seconds, "residual", capacity.note)
 
 

@@ -25,6 +25,7 @@ from edgescope.objective.problem import Point, Problem
 from edgescope.objective.remembered import Findings, findings
 from edgescope.objective.second_order import named_fault, refuse_wrong_hessian
 
+
 class Curvature:
     """What is computed at a point of a problem, and how; ``verified``: second derivatives need not be checked.
 
@@ -65,7 +66,8 @@ class Curvature:
             if hessian:
                 with self.problem.preparing():
                     self._verify(point)
-            return_freed_memory(point.flat)
+            if point.flat.device.type == "cpu":
+                return_freed_memory(point.flat.nbytes)
             room = self.planner.room(point, least)
         if group is None:
             return room

@@ -20,7 +20,6 @@ from edgescope.objective.paths import DoubleBackward, GradientGraph, Path
 from edgescope.objective.problem import A_LOSS, Point, Problem
 from edgescope.objective.watching import Watching
 
-
 VECTORS = 8
 """Vectors of the size of the model that a product takes: the parameters, twice, the gradient, twice, the product,
 twice, and what is made of them; 6.5 at their peak in a transformer."""
