@@ -129,7 +129,8 @@ def table(names: list[str], quick: bool) -> list[str]:
         limit = "" if task.limit is None else f"{task.limit / 1024:.1f}"
         lines.append(
             f"| {task.model}, {r['parameters']:,} parameters | {task.k}, {task.tol:g} | {limit}"
-            f" | {r['peak'] / 2**30:.2f} | {r['floats']:.1f} | {r['products']} | {r['seconds'] / 60:.1f} | {r['residual']:.1e} | {r['path']}"
+            f" | {r['peak'] / 2**30:.2f} | {r['floats']:.1f}"
+            f" | {r['products']} | {r['seconds'] / 60:.1f} | {r['residual']:.1e} | {r['path']}"
             f" | {r['note'] or ''} |"
         )
         print(lines[-1], flush=True)

@@ -58,7 +58,8 @@ def linear_cross_entropy(
     valid = labels != ignore_index
     bias = weight.new_zeros(len(weight)) if bias is None else bias
     step = max(1, LOGITS // len(weight)) if chunk is None else chunk
-    losses = _TokenLosses.apply(flat, weight, bias, torch.where(valid, labels, 0), valid.to(flat.dtype), step)
+    labels, counts = torch.where(valid, labels, 0), valid.to(flat.dtype)
+    losses: Tensor = _TokenLosses.apply(flat, weight, bias, labels, counts, step)  # type: ignore[no-untyped-call]
     if reduction == "none":
         return losses.view(targets.shape)
     if reduction == "sum":
@@ -143,7 +144,8 @@ class _TokenLosses(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, labels, counts = ctx.saved_tensors
-        found = _TokenGradients.apply(slope * counts, hidden, weight, bias, labels, ctx.chunk)
+        given = slope * counts, hidden, weight, bias, labels, ctx.chunk
+        found = _TokenGradients.apply(*given)  # type: ignore[no-untyped-call]
         return (*found, None, None, None)
 
     @staticmethod

@@ -309,7 +309,7 @@ def _as_identity(layer: nn.Linear) -> Iterator[list[Tensor]]:
         seen.append(hidden)
         return hidden
 
-    layer.forward = forward  # type: ignore[method-assign]
+    layer.forward = forward  # type: ignore[method-assign, assignment]
     try:
         yield seen
     finally:
