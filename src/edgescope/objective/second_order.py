@@ -50,8 +50,8 @@ def refuse_wrong_hessian(problem: Problem, point: Point, wide: bool = True) -> b
     memory for float64 (not ``wide``), they are compared in the precision of the problem first, where that settles it
     for each tensor to a hundredth; in little memory that precision also decides what it does not settle. A network may
     lie exactly on a kink (a ReLU whose inputs are all zero, under a bias of zero), where the gradient jumps and the two
-    differ for no fault of any operation: then the comparison beside the point decides. Where the loss itself jumps there
-    is no derivative.
+    differ for no fault of any operation: then the comparison beside the point decides. Where the loss itself jumps
+    there is no derivative.
 
     Returns whether that could be done, which it cannot where gradient or Hessian are not finite. Cost: some five
     gradients of at most 32 samples (:func:`few_rows`), and up to 30 before something is refused.
