@@ -28,6 +28,8 @@ from edgescope.training.stack import Member, Stack
 
 
 class Recurrent(nn.Module):
+    """An LSTM with a linear head."""
+
     def __init__(self) -> None:
         super().__init__()
         self.inner, self.head = nn.LSTM(6, 10, batch_first=True), nn.Linear(10, 4)
@@ -37,6 +39,8 @@ class Recurrent(nn.Module):
 
 
 class Attention(nn.Module):
+    """A transformer block with a linear head."""
+
     def __init__(self) -> None:
         super().__init__()
         self.inner = nn.TransformerEncoderLayer(16, 4, 32, dropout=0.1, batch_first=True)

@@ -22,6 +22,7 @@ from edgescope.progress import Progress
 from edgescope.store import Record
 from edgescope.studies import Study, run_study
 from edgescope.sweep import Tagged, Task, TrainTask, run, tasks_on
+from edgescope.sweep.processes import Processes, use_accelerator
 from edgescope.training import Parts, RunConfig, train
 
 SMALL = RunConfig(
@@ -71,7 +72,7 @@ def test_everything_of_a_run_is_on_its_device() -> None:
 
 @pytest.mark.parametrize("name", ["meta", "tpu", "cuda:x"])
 def test_what_is_no_device_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=f"device '{name}'; expected such as cpu, cuda"):
+    with pytest.raises(InputError, match=f"device '{name}'; expected a device such as cpu, cuda"):
         replace(SMALL, device=name)
 
 
@@ -82,6 +83,28 @@ def test_a_device_that_is_not_here_is_refused_before_anything_is_written(tmp_pat
     with pytest.raises(InputError, match=f"device '{ABSENT}' cannot be used here"):
         run_study(Two(), tmp_path / "b", device=ABSENT)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("cards", "expected"), [(0, []), (1, []), (2, [0, 1, 0]), (3, [0, 1, 2])])
+def test_workers_take_the_cards_in_turn(cards: int, expected: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: cards > 0)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: cards)
+    monkeypatch.setattr(torch.accelerator, "set_device_index", taken.append)
+    for number in range(3):
+        use_accelerator(number)
+    assert taken == expected
+
+
+def test_the_number_of_a_dead_worker_is_given_again() -> None:
+    with Processes(3, ()) as processes:
+        workers = [processes._worker() for _ in range(3)]
+        assert list(processes._cards.values()) == [0, 1, 2]
+        del processes._cards[workers[1]]
+        again = processes._worker()
+        assert processes._cards[again] == 1
+        for worker in (*workers, again):
+            worker.shutdown()
 
 
 def stopped_at_2(share: float, words: str = "", left: float | None = None, /) -> None:

@@ -1,4 +1,4 @@
-"""The layout of the package: imports run downward through the layers that docs/design.md lists, and in no circle.
+"""The layout of the package: imports run downward as docs/design.md lists its layers; length of files, class names.
 
 Every import counts, those inside functions and under ``TYPE_CHECKING`` too: what a file knows of is what it names.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import graphlib
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,10 @@ ROOT_NAMES = {"__version__"}
 """What a file may import from the package itself, which stands above all layers."""
 USES_ROOT = {"edgescope.short_errors"}
 """It asks where the package is installed."""
+SAME_NAMES = {"EdgescopeCallback": {"edgescope.monitor.lightning", "edgescope.monitor.transformers"}}
+"""Classes of one name, by their modules. A user meets one of these two, which do the same for one framework each; and
+Lightning keeps the state of a callback in its checkpoints under the name of the class, so that another name would lose
+the monitors of runs under way."""
 
 
 def name_of(path: Path, package: Path = PACKAGE) -> str:
@@ -66,12 +71,22 @@ def upward(imports: dict[str, set[str]], layers: list[str]) -> list[str]:
     ]
 
 
+def shared_names(texts: dict[str, str]) -> dict[str, set[str]]:
+    """Names of classes that several modules define, also inside of functions and classes, with these modules."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for module, text in texts.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef):
+                found[node.name].append(module)
+    return {name: set(modules) for name, modules in found.items() if len(modules) > 1}
+
+
 LAYERS = read_layers((ROOT / "docs" / "design.md").read_text(encoding="utf-8"))
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TEXTS = {module: path.read_text(encoding="utf-8") for module, path in MODULES.items()}
 IMPORTS = {
-    module: set(imports_of(path.read_text(encoding="utf-8"), module, set(MODULES)))
-    - ({"edgescope"} if module in USES_ROOT else set())
-    for module, path in MODULES.items()
+    module: set(imports_of(text, module, set(MODULES))) - ({"edgescope"} if module in USES_ROOT else set())
+    for module, text in TEXTS.items()
 }
 
 
@@ -105,13 +120,22 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 def test_no_file_is_longer_than_400_lines() -> None:
-    lengths = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
-    assert {module: length for module, length in lengths.items() if length > LONGEST} == {}
+    files = [path for folder in (PACKAGE, ROOT / "tests") for path in folder.rglob("*.py")]
+    lengths = {str(path): len(path.read_text(encoding="utf-8").splitlines()) for path in files}
+    assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
+
+
+def test_no_two_classes_have_one_name() -> None:
+    assert shared_names(TEXTS) == SAME_NAMES
+
+
+def test_two_classes_of_one_name_are_found() -> None:
+    texts = {"edgescope.a": "class One: pass\nclass Two: pass", "edgescope.b": "def f():\n    class Two: pass"}
+    assert shared_names(texts) == {"Two": {"edgescope.a", "edgescope.b"}}
 
 
 def test_every_package_and_module_says_what_it_is() -> None:
-    texts = {module: path.read_text(encoding="utf-8") for module, path in MODULES.items()}
-    assert [module for module, text in texts.items() if not ast.get_docstring(ast.parse(text))] == []
+    assert [module for module, text in TEXTS.items() if not ast.get_docstring(ast.parse(text))] == []
 
 
 def test_every_folder_of_modules_is_a_package() -> None:

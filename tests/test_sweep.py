@@ -119,7 +119,7 @@ def test_resume_skips_what_ended_and_continues_the_rest(tmp_path: Path, monkeypa
     monkeypatch.setattr(pieces, "POLL_SECONDS", 0.0)
     tasks = [Work("a"), Work("b", 1, "raise"), Work("c", 1, "diverge")]
     first = run_tasks(tasks, tmp_path)
-    with pytest.raises(RecordError, match=r"already holds runs.*--resume"):
+    with pytest.raises(RecordError, match=r"already contains runs.*--resume"):
         run_tasks(tasks, tmp_path)
     (tmp_path / "runs" / "b" / "well").touch()
     (tmp_path / "runs" / "b" / "state").write_text("3")  # its last checkpoint, a little before where it failed

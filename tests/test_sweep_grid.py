@@ -13,7 +13,7 @@ from edgescope.errors import InputError
 from edgescope.store import Record, latest_checkpoint
 from edgescope.sweep import grid, rates, run
 from edgescope.sweep.runs import _bundled as bundled
-from edgescope.training import RunConfig, batched_training, train
+from edgescope.training import RunConfig, train
 from edgescope.training.batched_training import grouped, kind_of, speedup, train_batched
 
 BASE = RunConfig(
@@ -78,11 +78,10 @@ def test_runs_together_are_the_runs_one_by_one(case: str, tmp_path: Path) -> Non
     assert {outcome.status for outcome in again.values()} == {"skipped"}
 
 
-def test_a_kill_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_costs_nothing(tmp_path: Path) -> None:
     runs = grid(base(stop_loss=0.3, steps=30), lr=[0.02, 0.05], seed=[1])
     folders = {kind: {name: tmp_path / kind / name for name in runs} for kind in ("whole", "killed")}
     train_batched(runs, folders["whole"], tmp_path / "whole")
-    monkeypatch.setattr(batched_training, "SAVE_SECONDS", 0.0)
     for fatal in (3, 11, 20):
 
         def progress(share: float, words: str, fatal: int = fatal) -> None:
@@ -90,8 +89,8 @@ def test_a_kill_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            train_batched(runs, folders["killed"], tmp_path / "killed", progress)
-    train_batched(runs, folders["killed"], tmp_path / "killed")
+            train_batched(runs, folders["killed"], tmp_path / "killed", progress, save_seconds=0)
+    train_batched(runs, folders["killed"], tmp_path / "killed", save_seconds=0)
     for name in runs:
         same(folders["whole"][name], folders["killed"][name])
 

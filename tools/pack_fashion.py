@@ -22,14 +22,12 @@ from edgescope.data.fashion_5k import PACKED
 from edgescope.data.mnist import FashionMNIST
 from edgescope.errors import InputError
 
-TRAIN_A_CLASS, TEST_A_CLASS = 500, 100
 
-
-def pack(folder: Path, out: Path) -> None:
+def pack(folder: Path, out: Path, train_a_class: int = 500, test_a_class: int = 100) -> None:
     """Write the packed file; raises InputError if FOLDER lacks a file or a class lacks images."""
     raw = FashionMNIST(folder=str(folder)).images()
-    train = _first_of_each_class(raw.train_labels, TRAIN_A_CLASS)
-    test = _first_of_each_class(raw.test_labels, TEST_A_CLASS)
+    train = _first_of_each_class(raw.train_labels, train_a_class)
+    test = _first_of_each_class(raw.test_labels, test_a_class)
     arrays = {
         "train_images": raw.train[train, 0],
         "train_labels": raw.train_labels[train],

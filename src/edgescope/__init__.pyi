@@ -105,8 +105,10 @@ from .objective import Objective as Objective
 from .objective import forget_choices as forget_choices
 from .optim import OPTIMIZERS as OPTIMIZERS
 from .optim import rule_for as rule_for
+from .sharpness import batch_sharpness as batch_sharpness
 from .sharpness import directional_smoothness as directional_smoothness
 from .sharpness import generalized_sharpness as generalized_sharpness
+from .sharpness import headroom as headroom
 from .store import Record as Record
 from .training import SETUPS as SETUPS
 from .training import RunConfig as RunConfig

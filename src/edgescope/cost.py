@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -42,6 +43,14 @@ class Cost:
     def in_gradients(self, product_cost: float = 2.0, loss_cost: float = 1 / 3) -> float:
         """The cost in gradient evaluations, given the cost of one product and of one loss in that unit."""
         return self.losses * loss_cost + self.gradients + self.products * product_cost + self.preparation
+
+
+def in_passes(cost: Cost, share: float) -> Cost:
+    """A cost in passes over a ``share`` of the data, converted to passes over all data and rounded up."""
+    losses, gradients, products = (
+        math.ceil(share * count - 1e-9) for count in (cost.losses, cost.gradients, cost.products)
+    )
+    return Cost(losses, gradients, products, share * cost.preparation)
 
 
 class Meter:

@@ -92,7 +92,7 @@ class Loss(ABC):
 
 @dataclass(frozen=True)
 class HalfMSE(Loss):
-    """Half the squared distance to the one-hot targets: :func:`half_mse`."""
+    """Half the squared distance to the one-hot targets, summed over classes."""
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, ""]:
         return half_mse(outputs, targets)
@@ -100,7 +100,7 @@ class HalfMSE(Loss):
 
 @dataclass(frozen=True)
 class CrossEntropy(Loss):
-    """Cross-entropy of logits, in nats: :func:`cross_entropy`."""
+    """Cross-entropy of logits, in nats."""
 
     smoothing: float = 0.0
 
@@ -113,7 +113,7 @@ class CrossEntropy(Loss):
 
 @dataclass(frozen=True)
 class SquaredError(Loss):
-    """The squared distance to the targets **without** the factor 1/2: twice :func:`half_mse`, as Wen et al. (2023)."""
+    """The squared distance to the targets, without the factor 1/2 of ``mse``, as in Wen et al. (2023)."""
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, ""]:
         return 2 * half_mse(outputs, targets)

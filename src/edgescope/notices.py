@@ -21,7 +21,7 @@ KINDS: Final = {
     "processes": "several processes train, and this one measures its own data alone",
     "optimizer": "the optimizer is unknown, was replaced, or does not step",
     "threshold": "no stability threshold is known, or the one that is known needs care",
-    "model": "parameters were replaced, added, removed, frozen, thawed, moved or cast, or do not move",
+    "model": "parameters were replaced, added, removed, frozen, unfrozen, moved or cast, or do not change",
     "update": "the steps taken are not those of the optimizer's rule on the gradient of the objective",
     "measure": "a measure failed",
     "budget": "what a reading is expected to take, and when the budget allows one",

@@ -61,7 +61,7 @@ def test_a_folder_of_something_else_is_not_taken_for_one(run: Run, users_study: 
     (here / "s" / "runs").mkdir(parents=True)
     (here / "s" / "sweep.json").write_text("{}")
     line = run("run", "small", "--module", users_study, "--jobs", 1, "--out", "s", "--resume").refusal()
-    assert "s holds no study that could be resumed" in line
+    assert "s contains no study that can be resumed" in line
     assert not (here / "s" / "study.json").exists()
     (here / "s" / "sweep.json").rename(here / "s" / "study.json")
     assert "s does not hold a sweep with these options" in run(*SWEEP, "--resume").refusal()

@@ -80,10 +80,10 @@ def test_a_header_that_promises_much_is_refused(tmp_path: Path, size: int) -> No
     path = tmp_path / "weights.safetensors"
     header = f'{{"a":{{"dtype":"F32","shape":[{size}],"data_offsets":[0,{4 * size}]}}}}'.encode()
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(16))
-    with pytest.raises(InputError, match="is not a whole safetensors file"):
+    with pytest.raises(InputError, match="is not a complete safetensors file"):
         read_weights(path)
     path.write_bytes(size.to_bytes(8, "little") + header + bytes(16))
-    with pytest.raises(InputError, match="is not a whole safetensors file"):
+    with pytest.raises(InputError, match="is not a complete safetensors file"):
         read_weights(path)
 
 

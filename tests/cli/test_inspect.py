@@ -129,6 +129,15 @@ def test_figures_are_those_of_the_dense_hessian(ask: Any, here: Path, seed: int,
     assert (found["parameters"], found["samples"], found["dtype"], found["mode"]) == (26, 30, dtype, "eval")
 
 
+def test_the_device_is_where_it_is_measured_and_must_be_here(ask: Any, here: Path) -> None:
+    torch.save(network().state_dict(), here / "a.pt")
+    assert answer(ask("a.pt", "--device", "cpu", "--json"))["loss"] == answer(ask("a.pt", "--json"))["loss"]
+    assert "device 'cuda:99' cannot be used here" in ask("a.pt", "--device", "cuda:99").refusal()
+    assert "expected a device such as cpu, cuda or cuda:1" in ask("a.pt", "--device", "gpu").refusal()
+    refused = ask("a.pt", "--device", "meta", objective="users_net:objective").refusal()
+    assert "on the device 'meta'" in refused
+
+
 def test_all_eigenvalues_of_a_small_model(ask: Any, here: Path) -> None:
     model = network()
     torch.save(model.state_dict(), here / "a.pt")
@@ -291,13 +300,13 @@ def test_files_that_are_no_checkpoint(ask: Any, here: Path) -> None:
     torch.save({"epoch": 3, "notes": "none"}, here / "none.pt")
     torch.save({k: v * float("nan") for k, v in network().state_dict().items()}, here / "nan.pt")
     assert "not a readable checkpoint" in ask("cut-a.pt").refusal()
-    assert "not a whole safetensors file" in ask("cut-a.safetensors").refusal()
+    assert "not a complete safetensors file" in ask("cut-a.safetensors").refusal()
     assert "not a readable checkpoint" in ask("text.pt").refusal()
     assert "not a readable checkpoint" in ask("empty.pt").refusal()
-    assert "holds no weights (its keys: epoch, notes)" in ask("none.pt").refusal()
+    assert "contains no weights (its keys: epoch, notes)" in ask("none.pt").refusal()
     assert "NaN or infinite: 0.weight" in ask("nan.pt").refusal()
     assert "cannot read the checkpoint missing.pt" in ask("missing.pt").refusal()
-    assert "holds no checkpoint" in ask(".").refusal()
+    assert "contains no checkpoint" in ask(".").refusal()
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_a_report_of_more_runs_than_files_and_colours(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "runs" / "report.html").read_text()
-    assert f"Pictures show {MOST_RUNS} of 90 runs" in page
+    assert f"Figures show {MOST_RUNS} of 90 runs" in page
     still = page.split("<script")[0]
     picture = still[still.index("<svg") : still.rindex("</svg>")]
     drawn = {name for name in names if f">{name}<" in picture}
@@ -122,4 +122,4 @@ def test_of_many_spectra_some_are_drawn(tmp_path: Path) -> None:
         assert (moments[0], moments[-1]) == ("step 0", "step 99")
         assert spectra(record)[0]["moment"].n_unique() == 100
         (figure,) = (figure for figure in run_figures({"long": record}) if figure.name == "spectrum-1")
-        assert "24 of 100 moments are drawn" in figure.caption
+        assert "24 of 100 steps are shown" in figure.caption

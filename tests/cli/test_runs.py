@@ -35,7 +35,7 @@ def test_a_run_is_trained_and_exported(run: Run, here: Path) -> None:
     assert f"{loss:.5g} at step 10" in said.out
     assert f"record: {folder.relative_to(here)}" in said.out
 
-    assert "already holds a record" in run("train", *SMALL, "--lr", 0.1, "--steps", 10).refusal()
+    assert "already contains a record" in run("train", *SMALL, "--lr", 0.1, "--steps", 10).refusal()
 
     assert run("export", folder, "--to", "csv", "--out", "a.csv").out == "a.csv\n"
     assert pl.read_csv("a.csv").height == rows
@@ -112,13 +112,13 @@ def test_folders_that_cannot_be_used(run: Run, here: Path) -> None:
     assert "file/a" in run("train", *SMALL, "--lr", 0.1, "--steps", 2, "--out", "file/a").refusal()
     assert "file is a file" in run("run", "edge", "--out", "file").refusal()
     assert "--resume" in run("run", "edge", "--out", "full").refusal()
-    assert "no study that could be resumed" in run("run", "edge", "--out", "full", "--resume").refusal()
+    assert "no study that can be resumed" in run("run", "edge", "--out", "full", "--resume").refusal()
     assert (here / "full" / "notes.txt").read_text() == "mine"
     assert "no folder missing" in run("report", "missing").refusal()
-    assert "holds no record" in run("report", "empty").refusal()
+    assert "contains no record" in run("report", "empty").refusal()
     assert "record.sqlite" in run("report", "broken").refusal()
     assert "record.sqlite" in run("export", "broken", "--to", "csv").refusal()
-    assert "holds no record" in run("export", "empty", "--to", "csv").refusal()
+    assert "contains no record" in run("export", "empty", "--to", "csv").refusal()
     assert "try 'edge'" in run("run", "egde").refusal()
     assert "jobs=0" in run("run", "edge", "--jobs", 0, "--out", "new").refusal()
 

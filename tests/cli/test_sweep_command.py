@@ -81,7 +81,7 @@ def test_a_users_model_is_swept_and_resumed(run: Run, own: str, here: Path) -> N
     command = ("sweep", f"{own}:make_run", "--lr", "0.001,0.3,300", *QUICK, "--out", "s")
     said = run(*command)
     assert said.code == 0, said
-    found = re.search(r"critical rate (\S+) = 2 / (\S+), the largest sharpness of gradient flow", said.out)
+    found = re.search(r"critical learning rate (\S+) = 2 / (\S+), the largest sharpness of gradient flow", said.out)
     assert found, said.out
     with Record.open(here / "s/runs/flow") as record:
         top = float(max(record.series("sharpness", "1")[1]))
@@ -91,13 +91,13 @@ def test_a_users_model_is_swept_and_resumed(run: Run, own: str, here: Path) -> N
     assert rows["0.001"].rstrip().endswith("flow-aligned *")  # too slow for 150 steps
     assert rows["0.3"].rstrip().endswith("flow-aligned" if 2 / top > 0.3 else "edge of stability")
     assert rows["300"].rstrip().endswith("diverged")
-    assert "* 1 of 3 rates did not come down to the threshold" in said.out
+    assert "* 1 of 3 runs did not reach the stop loss" in said.out
     with Record.open(here / "s/runs/lr0.3") as record:
         test_loss = record.series("loss", "test")[1][-1]
         assert record.series("loss", "train")[1][-1] <= 0.42
         assert record.config["function"] == f"{own}:make_run"
     assert f"best test loss {test_loss:.4g}"[:19] in said.out
-    assert "at rate 0.3" in said.out
+    assert "at learning rate 0.3" in said.out
     assert max(map(len, said.out.splitlines()[:8])) <= 80
     page = (here / "s/report.html").read_text()
     assert "The norm–sharpness trade-off across learning rates" in page
@@ -181,7 +181,7 @@ def test_an_unreachable_scheduler_is_one_line_and_leaves_nothing(
 def test_rates_that_all_diverge_are_a_result_with_its_picture(run: Run, own: str, here: Path) -> None:
     said = run("sweep", f"{own}:make_run", "--lr", "300,600", *QUICK, "--out", "s")
     assert said.code == 0, said
-    assert "best test loss: none, since every rate diverged" in said.out
+    assert "best test loss: none, since every run diverged" in said.out
     assert (here / "s/figures/tradeoff.svg").stat().st_size > 0
 
 
@@ -205,5 +205,5 @@ def test_a_rate_with_nearly_the_best_test_loss_may_be_larger() -> None:
     columns = {"lr": [0.1, 0.2, 0.4], "regime": ["flow-aligned"] * 3}
     columns |= {"steps": [90, 45, 20], "test_loss": [1.0, 1.009, 1.02]}
     found = _as_good(pl.DataFrame(columns), {"lr": 0.1, "steps": 90, "test_loss": 1.0})
-    assert found == " The largest rate within 1% of it is 0.2 (flow-aligned; 45 steps in place of 90)."
+    assert found == " The largest learning rate within 1% of it is 0.2 (flow-aligned; 45 steps in place of 90)."
     assert _as_good(pl.DataFrame(columns), {"lr": 0.2, "steps": 45, "test_loss": 1.0}) == ""

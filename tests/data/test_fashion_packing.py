@@ -24,18 +24,15 @@ def script() -> ModuleType:
     return module
 
 
-@pytest.fixture
-def small(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr(script, "TRAIN_A_CLASS", 2)
-    monkeypatch.setattr(script, "TEST_A_CLASS", 1)
-    return script
+def pack_few(script: ModuleType, folder: Path, out: Path) -> None:
+    script.pack(folder, out, train_a_class=2, test_a_class=1)
 
 
 def test_the_packed_file_holds_the_first_of_each_class(
-    small: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arrays = write_idx(tmp_path)
-    small.pack(tmp_path, tmp_path / "packed.npz")
+    pack_few(script, tmp_path, tmp_path / "packed.npz")
     monkeypatch.setattr(fashion_5k, "PACKED", tmp_path / "packed.npz")
     raw = fashion_5k.Fashion5k().images()
     for part, images, labels, count in (
@@ -52,10 +49,10 @@ def test_the_packed_file_holds_the_first_of_each_class(
         np.testing.assert_array_equal(images[:, 0], arrays[f"{part}-images-idx3-ubyte"][kept])
 
 
-def test_the_same_files_give_the_same_bytes(small: ModuleType, tmp_path: Path) -> None:
+def test_the_same_files_give_the_same_bytes(script: ModuleType, tmp_path: Path) -> None:
     write_idx(tmp_path)
-    small.pack(tmp_path, tmp_path / "one.npz")
-    small.pack(tmp_path, tmp_path / "two.npz")
+    pack_few(script, tmp_path, tmp_path / "one.npz")
+    pack_few(script, tmp_path, tmp_path / "two.npz")
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
     with zipfile.ZipFile(tmp_path / "one.npz") as archive:
         assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}

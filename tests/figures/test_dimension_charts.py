@@ -12,7 +12,7 @@ import pytest
 
 from edgescope.errors import InputError
 from edgescope.figures import Figure, correlation_dots, scatter_panels, spectral_ridge, stacked_panels
-from edgescope.figures.lines import Chart
+from edgescope.figures.chart import Chart
 
 
 def spectra(moments: int = 3) -> pl.DataFrame:

@@ -19,6 +19,10 @@ MEASURES = (
     "directional_smoothness",
     "step_ratio",
     "gradient_noise",
+    "headroom:shares=layers",
+    "preconditioner_lag",
+    "update_norm",
+    "batch_sharpness:batch=4,count=3",
     "training_loss@1",
     "spectrum@end",
 )

@@ -83,7 +83,7 @@ class Everything:
                 self.optimizer.step()
                 scheduler.step()
                 if monitor is not None:
-                    monitor.step()
+                    monitor.step(batch)
                 self.draws += [torch.rand(1), torch.tensor(np.random.rand())]  # noqa: NPY002
         self.monitor = monitor
 
@@ -94,9 +94,9 @@ def test_training_with_a_monitor_gives_the_same_weights_bit_for_bit(mode: str) -
     assert watched.monitor is not None
     assert watched.monitor.steps == 8
     table = watched.monitor.table()
-    # Eight steps are no trajectory, a network with batch normalisation has no path norm, and with batch statistics a
-    # sample has no gradient of its own.
-    without = ["persistent_homology", "path_norm"] + ["gradient_noise"] * (mode != "eval")
+    # Eight steps are no trajectory, a network with batch normalisation has no path norm, SGD has no second moments, and
+    # with batch statistics a sample has no gradient of its own.
+    without = ["persistent_homology", "path_norm", "preconditioner_lag"] + ["gradient_noise"] * (mode != "eval")
     missing = table.filter(table["value"].is_null(), table["step"] > 4)  # some compare with readings before
     assert set(missing["measure"]) == set(without), "everything else was really measured"
     for (name, a), b in zip(plain.model.state_dict().items(), watched.model.state_dict().values(), strict=True):
@@ -394,5 +394,5 @@ def test_arguments_that_cannot_be_used(arguments: dict[str, Any], error: type[In
 
 def test_a_folder_that_is_taken_is_refused(tmp_path: Path) -> None:
     Monitor(objective_of(small()), out=tmp_path).close()
-    with pytest.raises(RecordError, match="already holds"):
+    with pytest.raises(RecordError, match="already contains"):
         Monitor(objective_of(small()), out=tmp_path)

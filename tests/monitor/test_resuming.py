@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 import copy
-import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from monitor_runs import backward, data, noticed, objective_of, small
 from polars.testing import assert_frame_equal
+from resumed_sessions import ALL, MAKE, through_a_file, train
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adam
 
 from edgescope.errors import InputError, RecordError
-from edgescope.measures import MEASURES, Measure, Reading
 from edgescope.monitor import Monitor
 from edgescope.store import Record
-
-ALL = [
-    "loss",
-    "gradient_norm",
-    "sharpness:k=2",
-    "effective_sharpness",
-    "threshold",
-    "ratio",
-    "step_ratio",
-    "time",
-    "norms",
-]
-MAKE: dict[str, Callable[[nn.Module], Optimizer]] = {
-    "sgd": lambda model: SGD(model.parameters(), lr=0.1),
-    "momentum": lambda model: SGD(model.parameters(), lr=0.1, momentum=0.9),
-    "adam": lambda model: Adam(model.parameters(), lr=0.02),
-}
-
-
-def train(monitor: Monitor, model: nn.Module, optimizer: Optimizer, steps: int) -> None:
-    for _ in range(steps):
-        model.zero_grad()
-        backward(model)
-        optimizer.step()
-        monitor.step()
-
-
-def through_a_file(thing: Any) -> Any:
-    content = io.BytesIO()
-    torch.save(thing, content)
-    content.seek(0)
-    return torch.load(content, weights_only=True)
 
 
 def steps_in(folder: Path, measure: str = "loss", part: str = "train") -> list[int]:
@@ -312,93 +277,3 @@ def test_going_back_within_a_run(tmp_path: Path) -> None:
     session(tmp_path / "b", 5, every=1, measures=["loss", "norms"])
     with Record.open(tmp_path / "a") as went_back, Record.open(tmp_path / "b") as straight:
         assert went_back.fingerprint() == straight.fingerprint()
-
-
-def test_a_state_that_was_just_loaded_is_given_back(tmp_path: Path) -> None:
-    model = small()
-    optimizer = Adam(model.parameters(), lr=0.01)
-    monitor = Monitor(objective_of(model), optimizer, every=1, measures=[*ALL, "rds_sharpness"])
-    with noticed():
-        train(monitor, model, optimizer, 4)
-    state = monitor.state_dict()
-    monitor.close()
-    again = Monitor(objective_of(model), optimizer, every=1, measures=[*ALL, "rds_sharpness"])
-    again.load_state_dict(through_a_file(state))
-    assert_equal(again.state_dict(), state)
-    assert_equal(monitor.state_dict(), state)  # also after it was closed
-
-
-def assert_equal(found: Any, expected: Any, where: str = "state") -> None:
-    if isinstance(expected, dict):
-        assert set(found) == set(expected), where
-        for key in expected:
-            assert_equal(found[key], expected[key], f"{where}.{key}")
-    elif isinstance(expected, list | tuple):
-        assert len(found) == len(expected), where
-        for i, (one, other) in enumerate(zip(found, expected, strict=True)):
-            assert_equal(one, other, f"{where}.{i}")
-    elif isinstance(expected, torch.Tensor):
-        torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
-    else:
-        assert found == expected or (found != found and expected != expected), where
-
-
-@pytest.mark.parametrize("name", sorted(MEASURES))
-def test_the_state_of_every_measure_loads_as_weights_only(name: str) -> None:
-    model = small()
-    optimizer = Adam(model.parameters(), lr=0.01)
-    monitor = Monitor(
-        objective_of(model), optimizer, every=1, measures=[name], evaluations={"test": objective_of(model)}
-    )
-    with noticed():
-        train(monitor, model, optimizer, 3)
-        state = monitor.state_dict()
-        loaded = through_a_file(state)
-        assert_equal(loaded, state)
-        again = Monitor(objective_of(model), optimizer, every=1, measures=[name])
-        again.load_state_dict(loaded)
-        assert_equal(again.state_dict(), state)
-
-
-class Odd(Measure):
-    """A measure of a user with a state of all kinds."""
-
-    name, title, unit, source, needs = "odd", "", "", "", "nothing"
-    kept: Any = None
-
-    def read(self, moment: Any) -> Any:
-        return Reading("odd", {"": 1.0})
-
-    def state(self) -> dict[str, Any]:
-        return {"kept": self.kept}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.kept = state["kept"]
-
-
-def test_arrays_and_numbers_of_numpy_travel_and_other_objects_are_named() -> None:
-    odd, again = Odd(), Odd()
-    odd.kept = {"a": np.arange(3.0), 4: (np.float64(0.5), np.int64(2)), "bytes": b"x"}
-    monitor = Monitor(objective_of(small()), measures=[odd])
-    other = Monitor(objective_of(small()), measures=[again])
-    other.load_state_dict(through_a_file(monitor.state_dict()))
-    assert again.kept["a"].tolist() == [0.0, 1.0, 2.0]
-    assert isinstance(again.kept["a"], np.ndarray)
-    assert again.kept[4] == (0.5, 2)
-    odd.kept = {"deep": [object()]}
-    with pytest.raises(InputError, match=r"'odd', 'kept', 'deep', item 0 is a object") as caught:
-        monitor.state_dict()
-    assert "\n" not in str(caught.value)
-
-
-def test_a_state_that_does_not_fit_is_refused() -> None:
-    monitor = Monitor(objective_of(small()), measures=["loss"])
-    state = monitor.state_dict()
-    other = Monitor(objective_of(small()), measures=["loss", "norms"])
-    with pytest.raises(InputError, match="a state with the measures loss; expected one with loss, norms"):
-        other.load_state_dict(state)
-    wide = nn.Sequential(nn.Linear(5, 9), nn.Tanh(), nn.Linear(9, 3))
-    with pytest.raises(InputError, match="a state of 39 parameters; expected one of 84"):
-        Monitor(objective_of(wide), measures=["loss"]).load_state_dict(state)
-    with pytest.raises(InputError, match=r"expected what monitor.state_dict\(\) gave"):
-        monitor.load_state_dict({"steps": 3})

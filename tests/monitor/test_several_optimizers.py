@@ -214,7 +214,7 @@ def test_an_optimizer_of_other_parameters_takes_nothing_from_the_rule_of_those_m
 def test_one_that_nobody_described_leaves_the_parts_of_the_others() -> None:
     model = small().double()
     optimizers = SGD(parts_of(model)[0], lr=0.3), torch.optim.Rprop(parts_of(model)[1])
-    with pytest.warns(EdgescopeWarning, match="Rprop: no update rule is known") as told:
+    with pytest.warns(EdgescopeWarning, match="the threshold of Rprop is not known") as told:
         monitor = watched(model, optimizers)
     assert len(told) == 1
     train(model, optimizers, monitor)

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-from monitor_loops import LOOPS, Nested, plainly
+from loops_of_one_optimizer import Nested
+from monitor_loops import LOOPS
 from monitor_runs import CALLS, CHEAP, LOSS, STEPS, Run, backward, data, noticed, objective_of, small
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
+from training_loops import plainly
 
 from edgescope.measures import Moment, Reading
 from edgescope.measures.loss import LossMeasure

@@ -78,13 +78,13 @@ def test_only_what_was_left_open_is_timed(monkeypatch: pytest.MonkeyPatch) -> No
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     used = set()
-    gradient = plan.Problem.gradient
+    gradient = plan.TrainingProblem.gradient
 
     def watched(self: Any, point: Any) -> Any:
         used.add(torch.get_num_threads())
         return gradient(self, point)
 
-    monkeypatch.setattr(plan.Problem, "gradient", watched)
+    monkeypatch.setattr(plan.TrainingProblem, "gradient", watched)
     try:
         assert objective(threads=1).plan().threads == 1
         assert used == {1}
@@ -105,13 +105,13 @@ def test_only_what_was_left_open_is_timed(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_faster_number_of_threads_is_taken(slow: int, winner: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(timings.time, "perf_counter", lambda: clock[0])
-    gradient = plan.Problem.gradient
+    gradient = plan.TrainingProblem.gradient
 
     def timed(self: Any, point: Any) -> Any:
         clock[0] += 0.5 if torch.get_num_threads() == slow else 0.1
         return gradient(self, point)
 
-    monkeypatch.setattr(plan.Problem, "gradient", timed)
+    monkeypatch.setattr(plan.TrainingProblem, "gradient", timed)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -184,7 +184,7 @@ def test_a_slow_objective_is_timed_few_times(monkeypatch: pytest.MonkeyPatch) ->
     clock = [0.0]
     monkeypatch.setattr(timings.time, "perf_counter", lambda: clock[0])
     counts = {"gradient": 0, "product": 0}
-    gradient, products = plan.Problem.gradient, DoubleBackward.products
+    gradient, products = plan.TrainingProblem.gradient, DoubleBackward.products
 
     def slow_gradient(self: Any, point: Any) -> Any:
         clock[0] += 1.0
@@ -196,7 +196,7 @@ def test_a_slow_objective_is_timed_few_times(monkeypatch: pytest.MonkeyPatch) ->
         counts["product"] += len(rows)
         return products(self, problem, point, rows)
 
-    monkeypatch.setattr(plan.Problem, "gradient", slow_gradient)
+    monkeypatch.setattr(plan.TrainingProblem, "gradient", slow_gradient)
     monkeypatch.setattr(DoubleBackward, "products", slow_products)
     assert objective(threads=1).plan(16).product_cost == pytest.approx(1.5)
     assert counts == {"gradient": 1, "product": 2}

@@ -194,7 +194,8 @@ class Unheard(torch.optim.Optimizer):
             lambda t: SGD(t, lr=0.1, momentum=0.5, dampening=1.0),
             "optimizer 2 of 2, SGD: no threshold is known where da",
         ),
-        (lambda t: SGD(t, maximize=True), "optimizer 2 of 2, SGD: the update rule of SGD with maximize=True"),
+        (lambda t: Adam(t, differentiable=True), "optimizer 2 of 2, Adam: the update rule of Adam with differentiable"),
+        (torch.optim.Rprop, "optimizer 2 of 2, Rprop: the threshold of Rprop is not known"),
     ],
 )
 def test_an_optimizer_without_an_eigenvalue_is_named_and_the_others_serve(second: Any, names: str) -> None:

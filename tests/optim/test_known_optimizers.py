@@ -12,7 +12,7 @@ from torch import Tensor
 from edgescope.errors import InputError, NotKnownError
 from edgescope.optim import SAM, JointRule, add_rule, rule_for, unwrapped
 from edgescope.optim.adam import AdamRule
-from edgescope.optim.known import RULES
+from edgescope.optim.known import BY_NAME, RULES
 from edgescope.optim.sgd import SGDRule
 
 
@@ -113,8 +113,7 @@ def test_an_optimizer_around_another_is_not_taken_for_it() -> None:
     p = one()
     sam = SAM([p], torch.optim.SGD, lr=0.1)
     assert unwrapped(sam) is sam
-    with pytest.raises(NotKnownError, match="optimizer SAM"):
-        rule_for(sam, [p])
+    assert rule_for(sam, [p]).gradients == 2
     for made in (Lookahead(torch.optim.SGD([p], lr=0.1)), WRAPPERS[0](Lookahead(torch.optim.SGD([p], lr=0.1)))):
         with pytest.raises(NotKnownError, match="Lookahead, which has SGD inside and may step differently"):
             rule_for(made, [p])
@@ -165,10 +164,12 @@ def test_what_is_distributed_is_refused_by_name() -> None:
 
 @pytest.fixture
 def rules() -> Iterator[None]:
-    kept = dict(RULES)
+    kept, by_name = dict(RULES), dict(BY_NAME)
     yield
     RULES.clear()
     RULES.update(kept)
+    BY_NAME.clear()
+    BY_NAME.update(by_name)
 
 
 class MyAdam(torch.optim.Adam):
@@ -210,13 +211,35 @@ def test_a_rule_by_decorator() -> None:
 
 
 @pytest.mark.usefixtures("rules")
+def test_a_rule_by_the_name_of_a_class() -> None:
+    class Elsewhere(torch.optim.SGD):
+        pass
+
+    Elsewhere.__module__ = "package.deep.inside"
+
+    class OfPackage(SGDRule):
+        kinds, names = (), ("package.Elsewhere",)
+
+    class OfAnybody(SGDRule):
+        kinds, names = (), ("Elsewhere",)
+
+    p = one()
+    add_rule(OfAnybody)
+    assert type(rule_for(Elsewhere([p], lr=0.5), [p])) is OfAnybody
+    add_rule(OfPackage)
+    assert type(rule_for(Elsewhere([p], lr=0.5), [p])) is OfPackage
+    Elsewhere.__module__ = "another.package"
+    assert type(rule_for(Elsewhere([p], lr=0.5), [p])) is OfAnybody
+
+
+@pytest.mark.usefixtures("rules")
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
         ((MyAdam, None), "MyAdam is not an update rule; expected a subclass of UpdateRule; try same_as="),
         ((type("Nameless", (AdamRule,), {"kinds": ()}), None), "the update rule Nameless names no optimizer"),
-        ((MyAdam, Unrelated), "same_as=Unrelated; expected one of Adam"),
-        ((MyAdam, "adam"), "same_as=a str; expected one of Adam"),
+        ((MyAdam, Unrelated), "same_as=Unrelated; expected one of ASGD"),
+        ((MyAdam, "adam"), "same_as=a str; expected one of ASGD"),
         ((Unrelated, torch.optim.Adam), "Unrelated is not a subclass of Adam"),
         (("MyAdam", torch.optim.Adam), "a str is not a subclass of Adam"),
     ],

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import edgescope as es
 from edgescope.data import DATA
 from edgescope.errors import InputError
 from edgescope.losses import LOSSES
 from edgescope.models import MODELS
-from edgescope.optim import OPTIMIZERS, SAM
+from edgescope.optim import OPTIMIZERS, SAM, rule_for
 from edgescope.store import Record, latest_checkpoint, unpack_state
 from edgescope.training import RunConfig, train
 from edgescope.training.gradients import EpochOrder
@@ -76,7 +77,7 @@ def test_a_run_takes_its_steps(tmp_path: Path, batch: int | None) -> None:
         torch.testing.assert_close(state[name], p, rtol=1e-10, atol=1e-12)
     with Record.open(tmp_path / "run") as record:
         notes = record.table().filter(record.table()["measure"] == "threshold")["note"].to_list()
-    assert any("no update rule is known for the optimizer SAM" in note for note in notes)
+    assert set(notes) == {"2/η, of H + (ρ/‖g‖)H²"}
 
 
 @pytest.mark.parametrize(
@@ -94,3 +95,34 @@ def test_bad_options_are_one_line(spec: str, fault: str) -> None:
     with pytest.raises(InputError, match=fault) as caught:
         OPTIMIZERS.build(spec).build([torch.ones(2, requires_grad=True)], lr=0.1)
     assert "\n" not in str(caught.value)
+
+
+def test_a_monitor_takes_the_sharpness_of_the_perturbed_hessian() -> None:
+    """Against dense matrices: effective sharpness, ratio, and the eigenvalue of H at which the ratio is 1."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).double()
+    x, y = torch.randn(20, 3).double(), torch.randn(20, 1).double()
+    loss_fn = torch.nn.functional.mse_loss
+    objective = es.Objective(model, es.supervised(loss_fn), (x, y))
+    optimizer = SAM(model.parameters(), torch.optim.SGD, lr=0.1, momentum=0.5, rho=0.2)
+    monitor = es.Monitor(objective, optimizer, every=1, measures=["effective_sharpness", "threshold", "ratio"])
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        return loss
+
+    for _ in range(3):
+        optimizer.step(closure)
+        monitor.step()
+    H, g = objective.hvp(torch.eye(objective.size).double()), objective.gradient()
+    largest = float(torch.linalg.eigvalsh(H + 0.2 / g.norm() * H @ H)[-1])
+    assert monitor.value("effective_sharpness") == pytest.approx(largest, rel=1e-4)
+    assert monitor.value("threshold") == pytest.approx(30)
+    assert monitor.value("ratio") == pytest.approx(largest / 30, rel=1e-4)
+    h = float(torch.linalg.eigvalsh(H)[-1])
+    at = rule_for(optimizer, objective.tensors).threshold().at(g)
+    assert (h < at) is (largest < 30)
+    assert at * (1 + 0.2 * at / float(g.norm())) == pytest.approx(30)
+    monitor.close()

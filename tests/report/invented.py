@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from edgescope import __version__
 from edgescope.claims import Case, Claim, Finding, Region, Row, judge
 from edgescope.figures import Figure, interval_dots, loss_curves, ratio_curves, stacked_panels
 from edgescope.report import write_report
@@ -167,7 +168,7 @@ def write_invented(folder: Path, findings: list[Finding] | None = None, **change
             for m in METHODS
         ],
         "cost": {"gradients": 2005, "seconds": 80.0},
-        "versions": {"edgescope": "0.1.0", "commit": "abc123"},
+        "versions": {"edgescope": __version__, "commit": "abc123"},
         "command": "edgescope run edge --seed 0",
         "notes": [{"about": "diverged", "text": "the loss is infinite", "steps": "12", "runs": "Adam"}],
         "topics": {"Gradient descent": ids[:12], "Adaptive optimizers": ids[12:26], "Geometry": ids[26:40]},

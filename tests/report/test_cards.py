@@ -72,6 +72,6 @@ def test_a_claim_without_cases_or_without_a_region_has_no_forest_plot() -> None:
 def test_what_is_not_drawn_is_said() -> None:
     many = [JudgedCase(f"{n}", 1.0, NAN, NAN, "open") for n in range(60)]
     (card,) = make_cards([finding(*many)], {})
-    assert card.note.startswith("40 of 60 cases are drawn")
+    assert card.note.startswith("40 of 60 cases are shown")
     (card,) = make_cards([finding(*many[:40])], {})
     assert card.note == ""

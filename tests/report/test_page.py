@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from edgescope import __version__
 from edgescope.claims import Finding, JudgedCase, Region, Row
 from edgescope.errors import InputError, RecordError
 from edgescope.figures import Figure, ratio_curves
@@ -99,7 +100,7 @@ def write(folder: Path, **changes: Any) -> tuple[Page, str]:
         "figures": [figure("ratio"), figure("other")],
         "runs": RUNS,
         "cost": {"gradients": 781, "seconds": 80.0},
-        "versions": {"edgescope": "0.1.0", "commit": "abc123"},
+        "versions": {"edgescope": __version__, "commit": "abc123"},
         "command": "edgescope run edge --seed 0",
     }
     path = write_report(folder, **values | changes)

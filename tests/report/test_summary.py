@@ -69,16 +69,15 @@ def test_open_claims_that_need_the_same_stand_together() -> None:
         finding("E", "open"),
     )
     assert (
-        told[1]
-        == "Open: “A” and “C” (to settle: three more seeds); “B” (to settle: about 400 more steps); and two others."
+        told[1] == "Open: “A” and “C” (needed: three more seeds); “B” (needed: about 400 more steps); and two others."
     )
-    assert sentences(finding("D", "open"))[1] == "Open: “D” (what would settle it is not known)."
+    assert sentences(finding("D", "open"))[1] == "Open: “D” (what would decide it is not known)."
 
 
 def test_needs_that_differ_in_a_number_are_one() -> None:
     needs = "about 9 more readings (GD-1); about 1,020 more readings (GD-2 and 2 others); more readings (CNN); a seed"
     told = sentences(finding("A", "open", needs=needs))
-    assert told[1] == "Open: “A” (to settle: up to about 1,020 more readings; a seed)."
+    assert told[1] == "Open: “A” (needed: up to about 1,020 more readings; a seed)."
 
 
 def test_named_claims_link_to_their_cards_and_are_text() -> None:

@@ -79,7 +79,7 @@ def test_the_four_verdicts_have_their_count_and_cases_their_intervals() -> None:
 
 
 def test_an_open_claim_says_what_would_settle_it() -> None:
-    assert "to settle: three more seeds" in judged("open", "oo", needs="three more seeds")
+    assert "needed: three more seeds" in judged("open", "oo", needs="three more seeds")
     assert "three more seeds" not in judged("holds", "hh", needs="three more seeds")
 
 

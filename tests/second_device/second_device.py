@@ -95,10 +95,13 @@ def _count(kind: str, *, wait: bool) -> None:
 
 
 def _place() -> str:
-    """The innermost function of the library under way; backward passes run in a thread that has none."""
+    """The innermost function of the library under way, but for those that only copy; backward passes run in a thread
+    that has none.
+    """
     frame = sys._getframe(2)
     while frame is not None:
-        if "/edgescope/" in frame.f_code.co_filename:
+        file = frame.f_code.co_filename
+        if "/edgescope/" in file and not file.endswith("/transfers.py"):
             return f"{frame.f_code.co_filename.split('/edgescope/')[-1]}:{frame.f_lineno} {frame.f_code.co_name}"
         frame = frame.f_back  # type: ignore[assignment]
     return "elsewhere"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from second_device_problem import CROSS_ENTROPY, assert_same, data, network
 from torch import Tensor
 
 import edgescope as es
+from edgescope.cli import main
 from edgescope.optim import rule_for, update_jacobian
 from edgescope.store import Record, latest_checkpoint, pack_state, rng_state, save_checkpoint, set_rng_state
 from edgescope.store import unpack_state as unpacked
@@ -57,6 +59,37 @@ pytestmark = pytest.mark.filterwarnings("ignore::edgescope.errors.EdgescopeWarni
 def device() -> Iterator[torch.device]:
     with second_device() as device:
         yield device
+
+
+@pytest.mark.parametrize("optimizer", [(), ("--optimizer", "adam", "--lr", "0.01")], ids=["alone", "optimizer"])
+def test_a_checkpoint_is_inspected_on_the_device_as_on_the_cpu(
+    device: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, optimizer: tuple[str, ...]
+) -> None:
+    (tmp_path / "inspected_here.py").write_text(
+        "from second_device_problem import CROSS_ENTROPY, data, network\n"
+        "def parts():\n    return network(), CROSS_ENTROPY, data()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    model = network()
+    adam = torch.optim.Adam(model.parameters(), lr=0.01)
+    CROSS_ENTROPY(model, data()).backward()
+    adam.step()
+    torch.save({"model": model.state_dict(), "optimizer": adam.state_dict()}, tmp_path / "a.pt")
+
+    def found(*more: str) -> dict[str, Any]:
+        command = ["inspect", str(tmp_path / "a.pt"), "--objective", "inspected_here:parts", "--json", "--k", "2"]
+        assert main([*command, *optimizer, *more]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    here, there = found("--device", "cpu"), found("--device", str(device))
+    for name in ("loss", "gradient_norm"):
+        assert there[name] == pytest.approx(here[name], rel=1e-5)
+    for end in ("largest", "smallest"):
+        for one, other in zip(there[end], here[end], strict=True):
+            assert one["value"] == pytest.approx(other["value"], rel=1e-3, abs=1e-3 * here["largest"][0]["value"])
+    assert (here["stability"] and here["stability"]["verdict"]) == (
+        there["stability"] and there["stability"]["verdict"]
+    )
 
 
 class Loop:

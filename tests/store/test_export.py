@@ -79,7 +79,7 @@ def test_tensorboard_missing_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
 def test_bad_input(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match=r"'excel'.*parquet, csv, tensorboard"):
         export(tmp_path, "excel")
-    with pytest.raises(RecordError, match="holds no record"):
+    with pytest.raises(RecordError, match="contains no record"):
         export(tmp_path)
     write(tmp_path / "run")
     with pytest.raises(RecordError, match="cannot read or write"):

@@ -265,7 +265,7 @@ def test_a_record_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
     with Record.create(tmp_path, config={"n": 1}) as record:
         record.append(3, [loss(3)])
         save_checkpoint(tmp_path, 3, {}, {})
-        with pytest.raises(RecordError, match=r"already holds a record.*--resume"):
+        with pytest.raises(RecordError, match=r"already contains a record.*--resume"):
             Record.create(tmp_path)
     with Record.create(tmp_path, config={"n": 2}, overwrite=True) as record:
         assert record.config == {"n": 2}
@@ -275,7 +275,7 @@ def test_a_record_is_not_overwritten_unless_asked(tmp_path: Path) -> None:
 
 def test_stale_checkpoints_are_not_taken_for_those_of_a_new_run(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 3, {}, {})
-    with pytest.raises(RecordError, match="already holds checkpoints"):
+    with pytest.raises(RecordError, match="already contains checkpoints"):
         Record.create(tmp_path)
 
 

@@ -34,10 +34,10 @@ def written(tmp_path: Path) -> Path:
 
 
 def test_missing(tmp_path: Path) -> None:
-    assert "holds no record" in fault(Record.open, tmp_path)
-    assert "holds no record" in fault(Record.open, tmp_path / "nowhere")
+    assert "contains no record" in fault(Record.open, tmp_path)
+    assert "contains no record" in fault(Record.open, tmp_path / "nowhere")
     (tmp_path / "record.sqlite").mkdir()
-    assert "holds no record" in fault(Record.open, tmp_path)
+    assert "contains no record" in fault(Record.open, tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"%PDF-1.7" + bytes(5000), b"SQLite format 3\0" + b"\xff" * 4080])

@@ -85,7 +85,7 @@ def test_a_run_that_is_continued_is_running_again(tmp_path: Path) -> None:
     with Record.resume(tmp_path, extend=True) as record:
         assert record.status == "running"
         assert record.events().height == 3
-    with pytest.raises(RecordError, match="holds no record"):
+    with pytest.raises(RecordError, match="contains no record"):
         Record.resume(tmp_path / "nowhere")
 
 

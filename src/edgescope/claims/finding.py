@@ -160,7 +160,7 @@ def read_findings(path: Path | str) -> list[Finding]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not JSON ({error})", expected="a findings.json") from error
     if not isinstance(entries, list):
-        raise InputError(f"{path} holds no list", expected="a list of findings")
+        raise InputError(f"{path} contains no list", expected="a list of findings")
     return [Finding.from_json(entry) for entry in entries]
 
 

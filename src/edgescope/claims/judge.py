@@ -108,7 +108,7 @@ def _why(found: Finding, pooled: Estimate | None) -> str:
     """The count in words; the factor that tells cases that hold from those that fail; why others are open."""
     count = found.count
     if not count.all:
-        return "No run that this claim speaks of has left a record."
+        return "No run to which this claim applies has a record."
     if pooled is not None and not math.isnan(pooled.value):
         interval = f", 95% interval {pooled.low:.4g} to {pooled.high:.4g}" if pooled.known else ", without an interval"
         return f"Mean over {_cases(count.all)}: {pooled.value:.4g}{interval}."
@@ -155,7 +155,7 @@ def separating_factor(cases: Sequence[JudgedCase]) -> str:
 def _needs(claim: Claim, found: Finding, pooled: Estimate | None) -> str:
     """What would decide an open claim, from what would decide its open cases."""
     if not found.cases:
-        return "the runs that it speaks of"
+        return "the runs to which it applies"
     if pooled is not None:
         return _more_samples(claim.region, pooled) or "an interval for each case, or more cases"
     groups: dict[str, list[str]] = {}

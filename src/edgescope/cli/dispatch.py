@@ -29,7 +29,7 @@ HELP: Final = """\
 usage: edgescope COMMAND [ARGUMENTS]
        edgescope COMMAND --help
 
-Measure and explain neural-network training at the edge of stability.
+Measure neural-network training at the edge of stability.
 
 commands:
 {commands}

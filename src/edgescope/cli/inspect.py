@@ -58,6 +58,8 @@ class Inspect(Command):
     the Objective that MODULE:FUNCTION returns"""
     dtype: Annotated[Literal["float32", "float64"] | None, NoDefault] = None
     """precision of the measurement; by default that of the model"""
+    device: Annotated[str | None, NoDefault] = None
+    """where to measure: cpu, cuda, cuda:1; by default where MODULE:FUNCTION puts the model"""
     seed: int = 0
     """random seed of start vectors and probes"""
     json: Annotated[bool, NoDefault] = False
@@ -73,6 +75,7 @@ class Inspect(Command):
         from edgescope.cli.stability import candidate, stability
         from edgescope.cli.user_objective import loaded_objective
         from edgescope.cli.weights import read_weights
+        from edgescope.objective.checks import check_device
         from edgescope.objective.modes import RUNNING, running_statistics
         from edgescope.optim import OPTIMIZERS
 
@@ -82,10 +85,11 @@ class Inspect(Command):
             OPTIMIZERS.build(self.optimizer)
         if self.lr is not None:
             check_float("inspect", "--lr", self.lr, above=0)
+        check_device("inspect", self.device)
         keep_freed_memory()
         weights = read_weights(self.checkpoint)
         dtype = getattr(torch, self.dtype) if self.dtype else None
-        objective = loaded_objective(self.objective, weights, dtype, self.mode)
+        objective = loaded_objective(self.objective, weights, dtype, self.mode, self.device)
         statistics = running_statistics(objective.model) if objective.mode == "eval" and self.optimizer else []
         if statistics:
             objective.notices.give("mode", f"'{statistics[0]}' {RUNNING}", cause="statistics")

@@ -39,7 +39,7 @@ class List(Command):
         Positional[
             Literal["all", "studies", "setups", "data", "models", "optimizers", "geometries", "losses", "measures"]
         ],
-        arg(metavar="KIND"),
+        arg(metavar="[KIND]"),
     ] = "all"
     """what to list: studies, setups, data, models, optimizers, geometries, losses or measures"""
     module: Modules = ()

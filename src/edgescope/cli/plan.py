@@ -102,12 +102,12 @@ def _totals(plan: StudyPlan, jobs: int) -> list[str]:
     largest = max((task.bytes or 0 for task in plan.tasks), default=0)
     if largest:
         lines.append(
-            f"Largest task: {readable(largest)} of data, parameters and gradient, beside what the layers and the "
-            f"measures hold; free on {plan.device}: {readable(available(plan.device))}."
+            f"Largest task: {readable(largest)} for data, parameters and gradient, plus the memory of activations and "
+            f"measures; free on {plan.device}: {readable(available(plan.device))}."
         )
     if known:
         lines.append(
-            "Steps are those that a run takes at most. Gradients are over all training data, and include what the "
-            "measures are expected to ask for; the times follow from one timed gradient of each kind, and are rough."
+            "Steps are the maximum of a run. Gradients are over all training data and include the expected ones of the "
+            "measures. Times are extrapolated from one timed gradient of each kind, and are rough."
         )
     return lines

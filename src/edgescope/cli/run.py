@@ -45,7 +45,8 @@ class Run(Command):
     seed: int = 0
     """random seed"""
     device: Annotated[str | None, NoDefault] = None
-    """where to train and to measure: cpu, cuda, cuda:1; by default the CPU. Simulations compute on the CPU"""
+    """where to train and to measure: cpu, cuda, cuda:1; by default the CPU. With cuda and several jobs, runs
+    are spread over all cards. Simulations compute on the CPU"""
     dry_run: Annotated[bool, NoDefault] = False
     """print the runs with their steps, gradients, memory and estimated time; nothing is run, written or downloaded"""
     json: Annotated[bool, NoDefault] = False
@@ -126,7 +127,7 @@ class Run(Command):
             if not self.resume:
                 raise RecordError(f"{out} is not empty", hint="--resume to continue there, or another --out")
             if describe(out) is None and not lost_description(out):
-                raise RecordError(f"{out} holds no study that could be resumed", hint="another --out")
+                raise RecordError(f"{out} contains no study that can be resumed", hint="another --out")
 
     def _again(self, out: Path, jobs: int) -> str:
         where = {"jobs": jobs} if self.cluster is None else {"cluster": self.cluster}

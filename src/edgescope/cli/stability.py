@@ -104,8 +104,8 @@ def _metric(rule: UpdateRule, saved: dict[str, Any] | None) -> Metric | None:
     except NotKnownError:
         if saved is None:
             raise NotKnownError(
-                f"the checkpoint holds no optimizer state, so the preconditioner of {type(rule.optimizer).__name__} is"
-                " not known",
+                f"the checkpoint contains no optimizer state, so the preconditioner of {type(rule.optimizer).__name__}"
+                " is not known",
                 hint="a checkpoint with the optimizer's state_dict under 'optimizer'",
             ) from None
     _restore(rule, saved)

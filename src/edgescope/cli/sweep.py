@@ -81,7 +81,8 @@ class Sweep(Command):
     path: Annotated[str | None, NoDefault] = None
     """method for Hessian products; by default the fastest, found by timing"""
     device: Annotated[str | None, NoDefault] = None
-    """where to train and to measure: cpu, cuda, cuda:1; by default the CPU, or where FUNCTION puts the model"""
+    """where to train and to measure: cpu, cuda, cuda:1; by default the CPU, or where FUNCTION puts the
+    model. With cuda and several jobs, runs are spread over all cards"""
     jobs: Annotated[int | None, NoDefault] = None
     """number of runs at the same time; by default the number of cores"""
     cluster: Annotated[str | None, NoDefault] = None

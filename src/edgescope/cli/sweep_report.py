@@ -46,11 +46,11 @@ def report_sweep(folder: Path, out: Path | None = None) -> Path:
         ended = {name: r for name, r in records.items() if r.status in ("finished", "diverged")}
         descents = {name: record for name, record in ended.items() if name != FLOW}
         if not descents:
-            raise RecordError(f"no rate of the sweep in {folder} has come to its end", hint="--resume to continue it")
+            raise RecordError(f"no run of the sweep in {folder} has ended", hint="--resume to continue it")
         flow, why = _flow(ended.get(FLOW))
         table = tradeoff_table(map(End.of, descents.values()), None if flow is None else flow.critical_lr)
         missed = table.filter(~pl.col("reached") & ~pl.col("diverged")).height
-        cut_off = [f"* {missed} of {table.height} rates did not come down to the threshold in their number of steps."]
+        cut_off = [f"* {missed} of {table.height} runs did not reach the stop loss within their number of steps."]
         found, doubts = _findings(table, flow, why), _doubts(ended, flow)
         words = [*(cut_off if missed else []), *_task(descents), *found, *doubts, *_together(ended)]
         console = Terminal()
@@ -108,10 +108,10 @@ def _pictures(table: pl.DataFrame, flow: FlowEnd | None) -> list[Figure]:
         Figure(
             "tradeoff",
             "Sharpness, norms and test loss over the learning rate",
-            "Where each run ended, at the same training loss unless marked. Dashed: 2/η, where gradient descent turns "
-            "unstable; dotted: the largest sharpness of gradient flow, which meets 2/η at the critical rate. Shaded: "
-            "flow-aligned below the critical rate; above it the edge of stability, as far as runs ended with a "
-            "sharpness of 2/η to 10% or more. Ringed: the lowest test loss.",
+            "The end of each run, at the same training loss unless marked. Dashed: 2/η, above which gradient descent "
+            "is unstable; dotted: the largest sharpness of gradient flow, equal to 2/η at the critical learning rate. "
+            "Shaded: flow-aligned below the critical learning rate; above it the edge of stability, for runs whose "
+            "final sharpness is at least 0.9 times 2/η. Circled: the lowest test loss.",
             tradeoff_panels(table, critical_lr=None if flow is None else flow.critical_lr),
         )
     ]
@@ -139,20 +139,21 @@ def _together(records: dict[str, Record]) -> list[str]:
 
 def _findings(table: pl.DataFrame, flow: FlowEnd | None, why: str) -> list[str]:
     if flow is None:
-        lines = [f"critical rate: not known ({why})."]
+        lines = [f"critical learning rate: not known ({why})."]
     else:
         lines = [
-            f"critical rate {flow.critical_lr:.4g} = 2 / {flow.sharpness:.4g}, the largest sharpness of gradient flow "
+            f"critical learning rate {flow.critical_lr:.4g} = 2 / {flow.sharpness:.4g}, the largest sharpness of "
+            "gradient flow "
             f"(at the start it was {flow.initial:.4g}, at the end {flow.end.sharpness:.4g})."
         ]
     held = table.filter(~pl.col("diverged")).drop_nulls("test_loss")
     candidates = held.filter("reached") if held["reached"].any() else held
     if candidates.is_empty():
-        nothing = "every rate diverged" if table["diverged"].all() else "there are no test data"
+        nothing = "every run diverged" if table["diverged"].all() else "there are no test data"
         return [*lines, f"best test loss: none, since {nothing}."]
     best = candidates.sort("test_loss").row(0, named=True)
-    times = "" if flow is None else f", {best['lr'] / flow.critical_lr:.3g} times the critical rate"
-    where = f"at rate {best['lr']:g}{times} ({best['regime']})"
+    times = "" if flow is None else f", {best['lr'] / flow.critical_lr:.3g} times the critical learning rate"
+    where = f"at learning rate {best['lr']:g}{times} ({best['regime']})"
     return [*lines, f"best test loss {number(best['test_loss'])} {where}.{_as_good(candidates, best)}"]
 
 
@@ -162,7 +163,7 @@ def _as_good(candidates: pl.DataFrame, best: dict[str, Any]) -> str:
     if best["test_loss"] <= 0 or nearly["lr"] <= best["lr"]:
         return ""
     steps = f"{nearly['steps']} steps in place of {best['steps']}"
-    return f" The largest rate within 1% of it is {nearly['lr']:g} ({nearly['regime']}; {steps})."
+    return f" The largest learning rate within 1% of it is {nearly['lr']:g} ({nearly['regime']}; {steps})."
 
 
 def _doubts(records: dict[str, Record], flow: FlowEnd | None) -> list[str]:
@@ -170,19 +171,19 @@ def _doubts(records: dict[str, Record], flow: FlowEnd | None) -> list[str]:
     lines = []
     if flow is not None and not flow.end.reached:
         lines.append(
-            f"gradient flow did not reach the threshold in {flow.end.steps} steps: its sharpness may grow further, and "
-            "the critical rate be lower; try more --steps."
+            f"gradient flow did not reach the stop loss in {flow.end.steps} steps: its sharpness may still grow, and "
+            "the critical learning rate may be lower; try more --steps."
         )
     if flow is not None and flow.sharpness <= 1.05 * flow.initial:
         lines.append(
-            "gradient flow was never sharper than at its start: without progressive sharpening, rates above the "
-            "critical one may leave the first steep place and follow the flow from there."
+            "the sharpness of gradient flow never exceeded its initial value: without progressive sharpening, runs "
+            "above the critical learning rate may leave the initial region and then follow gradient flow."
         )
     starts = {name: float(values[0]) for name, r in records.items() if (values := r.series("loss", "train")[1]).size}
     low, high = min(starts.values()), max(starts.values())
     if high - low > SAME_START * abs(high):
         lines.append(
-            f"the runs did not start from the same parameters: the losses at the start are {low:.6g} to {high:.6g}; "
-            "the function has to make the same model at every call (torch's generator is seeded before it)."
+            f"the runs did not start from the same parameters: the initial losses are {low:.6g} to {high:.6g}; "
+            "the function must return the same model at every call (torch's generator is seeded before)."
         )
     return lines

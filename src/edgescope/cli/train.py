@@ -86,7 +86,7 @@ def flags(config: RunConfig, usual: RunConfig) -> list[str]:
     for option in dataclasses.fields(config):
         value = getattr(config, option.name)
         if value != getattr(usual, option.name):
-            values = value if isinstance(value, tuple) else (value,)
+            values = value if isinstance(value, tuple | list) else (value,)
             words += [f"--{option.name.replace('_', '-')}", *map(str, values)]
     return words
 

@@ -38,7 +38,7 @@ class Verify(Command):
 
         found = list(verify(self.dir))
         if not found:
-            raise RecordError(f"{self.dir} holds no record and no checkpoint", expected="the folder of a run")
+            raise RecordError(f"{self.dir} contains no record and no checkpoint", expected="the folder of a run")
         damaged = [one for one in found if one.verdict == "damaged"]
         if self.json:
             files = [asdict(one) | {"path": str(one.path)} for one in found]

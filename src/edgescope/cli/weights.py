@@ -43,7 +43,7 @@ def read_weights(path: Path) -> Weights:
     if path.is_dir():
         newest = latest_checkpoint(path)
         if newest is None:
-            raise InputError(f"{path} holds no checkpoint", expected="a checkpoint file, or the folder of a run")
+            raise InputError(f"{path} contains no checkpoint", expected="a checkpoint file, or the folder of a run")
         return _own(newest)
     if path.exists() and not path.is_file():  # a pipe would be waited for, a device never ends
         raise InputError(f"{path} is not a regular file", expected="a checkpoint file, or the folder of a run")
@@ -80,7 +80,7 @@ def put_weights(weights: Weights, model: nn.Module) -> None:
         )
     spoilt = [name for name, t in given.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if spoilt:
-        raise InputError(f"{weights.path} holds weights that are NaN or infinite: {_few(spoilt)}")
+        raise InputError(f"{weights.path} contains weights that are NaN or infinite: {_few(spoilt)}")
     with torch.no_grad():
         for name, tensor in given.items():
             if isinstance(wanted[name], Tensor):
@@ -94,7 +94,7 @@ def _safetensors(path: Path) -> Weights:
                 return _own(load_checkpoint(path))
             return Weights(path, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118 (no mapping)
     except SafetensorError as error:
-        raise InputError(f"{path} is not a whole safetensors file ({_line(error)})") from error
+        raise InputError(f"{path} is not a complete safetensors file ({_line(error)})") from error
 
 
 def _own(checkpoint: Checkpoint) -> Weights:
@@ -114,11 +114,11 @@ def _torch(path: Path) -> Weights:
     except Exception as error:  # torch, zipfile and pickle each raise their own for a damaged file
         if refused := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise InputError(
-                f"{path} was refused: it holds a pickled Python object ({refused[1]}), which runs code when it is read",
+                f"{path} was refused: it contains a pickled Python object ({refused[1]}), which runs code when read",
                 expected="tensors only",
                 hint="torch.save(model.state_dict(), ...) or safetensors",
             ) from error
-        reason = "nothing that torch.save wrote" if isinstance(error, pickle.UnpicklingError) else _line(error)
+        reason = "not written by torch.save" if isinstance(error, pickle.UnpicklingError) else _line(error)
         raise InputError(
             f"{path} is not a readable checkpoint ({reason})", expected="a safetensors or torch.save file"
         ) from error
@@ -128,7 +128,8 @@ def _torch(path: Path) -> Weights:
     if not _is_state(state):
         keys = f" (its keys: {_few([str(key) for key in content])})" if isinstance(content, Mapping) else ""
         raise InputError(
-            f"{path} holds no weights{keys}", expected=f"a state_dict, by itself or under one of {', '.join(WEIGHTS)}"
+            f"{path} contains no weights{keys}",
+            expected=f"a state_dict, by itself or under one of {', '.join(WEIGHTS)}",
         )
     optimizer = next((content[key] for key in OPTIMIZER if key in content), None)
     if isinstance(optimizer, list | tuple):

@@ -38,7 +38,7 @@ Batch = tuple[UInt8[np.ndarray, "n 3 32 32"], Integer[np.ndarray, " n"]]
 
 @dataclass(frozen=True)
 class CIFAR10(ImageSource, FromFolder):
-    """CIFAR-10: 50,000 training and 10,000 test colour images of ten kinds of things, 32 x 32."""
+    """CIFAR-10: 50,000 training and 10,000 test colour images in ten classes, 32 x 32."""
 
     name: ClassVar[str] = "cifar10"
     source: ClassVar[str] = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009)"

@@ -13,7 +13,7 @@ from edgescope.extras import load
 
 @dataclass(frozen=True)
 class Digits(ImageSource):
-    """Handwritten digits, 8 x 8: 1,797 images, of which every fifth of each class is kept for testing.
+    """Handwritten digits, 8 x 8: 1,797 images, of which every fifth of each class is a test image.
 
     Every fifth, not the last fifth, because the images of one writer follow each other.
     """

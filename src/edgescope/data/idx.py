@@ -56,7 +56,9 @@ def read_idx(path: Path, dimensions: int) -> UInt8[np.ndarray, " ..."]:
         shape = struct.unpack(f">{dimensions}I", start[4:])
         count, sizes = math.prod(shape), " x ".join(map(str, shape))
         if not count:
-            raise InputError(f"'{path}' holds no data, its header says ({sizes})", expected="sizes of at least 1")
+            raise InputError(
+                f"'{path}' contains no data according to its header ({sizes})", expected="sizes of at least 1"
+            )
         room = file.most - header
         if count <= room:
             require(count, f"'{path}' of {sizes} bytes", hint="a smaller file")

@@ -262,6 +262,7 @@ class _RuleAt:
 
     def __init__(self, rule: UpdateRule, state: dict[str, Tensor]) -> None:
         self.tensors, self.update, self.layout = rule.tensors, rule.update, rule.layout
+        self.gradients = rule.gradients
         self._state = state
 
     def state(self) -> dict[str, Tensor]:

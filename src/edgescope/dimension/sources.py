@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
@@ -10,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgescope.cost import Cost
+from edgescope.cost import Cost, in_passes
 from edgescope.errors import InputError
 from edgescope.linalg import HasOperator, Operator, OperatorLike, Spectrum, as_operator
 from edgescope.objective import Objective, in_precision, mini_batches
@@ -58,14 +57,6 @@ def _spent(member: Source) -> Cost:
     if isinstance(member, Spectrum):
         return Cost()
     return member.spent if isinstance(member, Objective) else Cost(products=member.products)
-
-
-def in_passes(cost: Cost, share: float) -> Cost:
-    """A cost in passes over a ``share`` of the data, converted to passes over all data and rounded up."""
-    losses, gradients, products = (
-        math.ceil(share * count - 1e-9) for count in (cost.losses, cost.gradients, cost.products)
-    )
-    return Cost(losses, gradients, products, share * cost.preparation)
 
 
 def sources(

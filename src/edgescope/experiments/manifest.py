@@ -17,7 +17,7 @@ MANIFEST: Final = "manifest.json"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ManifestEntry:
     """A run that a task leaves a record of: its name, its folder below ``runs``, and its tags."""
 
     name: str
@@ -29,15 +29,15 @@ class Entry:
 class SeveralRuns(Protocol):
     """A task that carries out several runs at once, each with a record in a folder below the task's own."""
 
-    def entries(self) -> list[Entry]: ...
+    def entries(self) -> list[ManifestEntry]: ...
 
 
-def entries_of(task: Task) -> list[Entry]:
+def entries_of(task: Task) -> list[ManifestEntry]:
     """The runs that a task leaves records of: one in its own folder, unless it says otherwise."""
-    return task.entries() if isinstance(task, SeveralRuns) else [Entry(task.name, task.name, dict(task.tags))]
+    return task.entries() if isinstance(task, SeveralRuns) else [ManifestEntry(task.name, task.name, dict(task.tags))]
 
 
-def write_manifest(folder: Path, entries: Iterable[Entry]) -> None:
+def write_manifest(folder: Path, entries: Iterable[ManifestEntry]) -> None:
     """Keep the runs of a study; those of an earlier call that are no longer among its tasks stay listed."""
     known = {entry.name: entry for entry in read_manifest(folder) or ()}
     known |= {entry.name: entry for entry in entries}
@@ -45,7 +45,7 @@ def write_manifest(folder: Path, entries: Iterable[Entry]) -> None:
     write_file(folder / MANIFEST, json.dumps({"runs": listed}, indent=1, ensure_ascii=False))
 
 
-def read_manifest(folder: Path) -> list[Entry] | None:
+def read_manifest(folder: Path) -> list[ManifestEntry] | None:
     """The runs that a study's folder holds; None where it has no manifest.
 
     Raises :class:`RecordError` for one that is damaged, or that names a folder outside of ``runs``.
@@ -60,7 +60,7 @@ def read_manifest(folder: Path) -> list[Entry] | None:
     return [_entry(values, path) for values in listed]
 
 
-def _entry(values: Any, path: Path) -> Entry:
+def _entry(values: Any, path: Path) -> ManifestEntry:
     known: dict[str, Any] = values if isinstance(values, dict) else {}
     name, folder, tags = known.get("name"), known.get("folder"), known.get("tags")
     if (
@@ -75,4 +75,4 @@ def _entry(values: Any, path: Path) -> Entry:
     inside = PurePosixPath(folder)
     if inside.is_absolute() or ".." in inside.parts:
         raise RecordError(f"{path} names the folder {folder!r}", expected="a folder below runs")
-    return Entry(name, folder, tags)
+    return ManifestEntry(name, folder, tags)

@@ -22,7 +22,7 @@ class Item(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Selection(Generic[T]):
+class CaseSelection(Generic[T]):
     """A function from the runs of a study to the items that become cases."""
 
     choose: Callable[[Runs], Sequence[Item[T]]]
@@ -30,16 +30,16 @@ class Selection(Generic[T]):
     def __call__(self, runs: Runs) -> Sequence[Item[T]]:
         return self.choose(runs)
 
-    def map(self, function: Callable[[T], U | None]) -> Selection[U]:
+    def map(self, function: Callable[[T], U | None]) -> CaseSelection[U]:
         """The same items, each as ``function`` sees it; those for which it returns None are left out."""
 
         def choose(runs: Runs) -> list[Item[U]]:
             seen = [(item, function(item.value)) for item in self.choose(runs)]
             return [Item(item.name, value, item.factors) for item, value in seen if value is not None]
 
-        return Selection(choose)
+        return CaseSelection(choose)
 
-    def expand(self, function: Callable[[T], Sequence[Item[U]]]) -> Selection[U]:
+    def expand(self, function: Callable[[T], Sequence[Item[U]]]) -> CaseSelection[U]:
         """Several items in place of each, with the factors of both."""
 
         def choose(runs: Runs) -> list[Item[U]]:
@@ -49,15 +49,15 @@ class Selection(Generic[T]):
                 for inner in function(item.value)
             ]
 
-        return Selection(choose)
+        return CaseSelection(choose)
 
 
-def tagged(**tags: str | Sequence[str]) -> Selection[StudyRun]:
+def tagged(**tags: str | Sequence[str]) -> CaseSelection[StudyRun]:
     """The runs with these tags, one case each; several values of a tag stand for any of them."""
-    return Selection(lambda runs: [Item(run.name, run, run.tags) for run in _with(runs, tags)])
+    return CaseSelection(lambda runs: [Item(run.name, run, run.tags) for run in _with(runs, tags)])
 
 
-def grouped(by: str, **tags: str | Sequence[str]) -> Selection[list[StudyRun]]:
+def grouped(by: str, **tags: str | Sequence[str]) -> CaseSelection[list[StudyRun]]:
     """The runs with these tags, those with the same value of tag ``by`` together as one case, named by that value.
 
     The factors of a case are the tags that all of its runs share.
@@ -70,17 +70,17 @@ def grouped(by: str, **tags: str | Sequence[str]) -> Selection[list[StudyRun]]:
                 groups.setdefault(run.tags[by], []).append(run)
         return [Item(name, group, _shared(group)) for name, group in groups.items()]
 
-    return Selection(choose)
+    return CaseSelection(choose)
 
 
-def whole(name: str, **tags: str | Sequence[str]) -> Selection[list[StudyRun]]:
+def whole(name: str, **tags: str | Sequence[str]) -> CaseSelection[list[StudyRun]]:
     """All runs with these tags as one case; none where no such run left a record."""
 
     def choose(runs: Runs) -> list[Item[list[StudyRun]]]:
         found = _with(runs, tags)
         return [Item(name, found, _shared(found))] if found else []
 
-    return Selection(choose)
+    return CaseSelection(choose)
 
 
 def run_tagged(runs: Runs, **tags: str | Sequence[str]) -> StudyRun | None:

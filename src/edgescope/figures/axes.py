@@ -63,9 +63,7 @@ def _even_ticks(low: float, high: float) -> list[float]:
     return [round(n * step, 15) for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
-def log_axis(
-    title: str, values: Sequence[float], channel: type[alt.Y] | type[alt.X] = alt.Y
-) -> tuple[alt.Scale, alt.Axis]:
+def log_axis(title: str, values: Sequence[float]) -> tuple[alt.Scale, alt.Axis]:
     """Scale and axis for the positive ``values`` on a logarithmic scale, with a little air at both ends."""
     low, high = min(values), max(values)
     low, high = (low / 1.1, high * 1.1) if high > low else (low / 2, high * 2)

@@ -10,7 +10,8 @@ import polars as pl
 
 from edgescope.figures import look
 from edgescope.figures.axes import X, linear_axis, log_axis, short
-from edgescope.figures.lines import Chart, Lines, inline, run_scales
+from edgescope.figures.chart import Chart
+from edgescope.figures.lines import Lines, inline, run_scales
 from edgescope.figures.thin import check_table, thin_to_extremes
 
 

@@ -6,17 +6,19 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import altair as alt
-import vl_convert
-
 from edgescope.atomic import write_file
 from edgescope.errors import InputError
-from edgescope.figures import look
-from edgescope.figures.lines import Chart
+from edgescope.figures.chart import Chart
 from edgescope.printable import printable
 
 PNG_SCALE = 2
-VEGA_LITE = ".".join(alt.SCHEMA_VERSION.split(".")[:2])
+
+
+def vega_lite() -> str:
+    """The version of Vega-Lite that Altair writes, as vl-convert names it."""
+    import altair as alt
+
+    return ".".join(alt.SCHEMA_VERSION.split(".")[:2])
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Figure:
 
         Returns the three paths by format. Raises :class:`RecordError` where the folder cannot be written.
         """
+        import vl_convert
+
         svg = self._drawn(self.chart.properties(title=self.title), background="white")
         images: dict[str, str | bytes] = {
             "svg": svg,
@@ -56,7 +60,12 @@ class Figure:
         return {kind: write_file(Path(folder) / f"{self.name}.{kind}", image) for kind, image in images.items()}
 
     def _drawn(self, chart: Chart, background: str) -> str:
+        # Imported here: who lists or runs studies need not wait for them.
+        import vl_convert
+
+        from edgescope.figures import look
+
         # Altair has checked every part when it was made; checking the whole again would cost more than drawing it.
         specification = chart.configure(**look.CONFIG, background=background).to_dict(validate=False)
         # Names from records may hold characters that no XML can: with them the pictures could not be made.
-        return printable(vl_convert.vegalite_to_svg(specification, vl_version=VEGA_LITE), keep="\n\t")
+        return printable(vl_convert.vegalite_to_svg(specification, vl_version=vega_lite()), keep="\n\t")

@@ -8,7 +8,8 @@ import polars as pl
 from edgescope.errors import InputError
 from edgescope.figures import look
 from edgescope.figures.axes import linear_axis, log_axis
-from edgescope.figures.lines import Chart, inline, run_scales
+from edgescope.figures.chart import Chart
+from edgescope.figures.lines import inline, run_scales
 from edgescope.figures.thin import check_table
 
 WIDTH, HEIGHT = 420, 300
@@ -26,7 +27,7 @@ def flatness_against_error(table: pl.DataFrame, *, x_title: str = "trace", expec
     if shown.is_empty():
         raise InputError(f"the table for {what} has no finite pair")
     networks, methods = (shown[c].unique(maintain_order=True).to_list() for c in ("network", "method"))
-    x_scale, x_axis = log_axis(x_title, [*shown["sharpness"], *([] if expected is None else [expected])], channel=alt.X)
+    x_scale, x_axis = log_axis(x_title, [*shown["sharpness"], *([] if expected is None else [expected])])
     errors: list[float] = shown["error"].to_list()
     y_scale, y_axis = linear_axis("test error", errors)
     if min(errors) > max(errors) / 2:  # close to each other, so that an axis from zero would hide the differences

@@ -12,7 +12,8 @@ import polars as pl
 from edgescope.errors import InputError
 from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, log_ticks, short
-from edgescope.figures.lines import CROSS, Chart, inline
+from edgescope.figures.chart import Chart
+from edgescope.figures.lines import CROSS, inline
 from edgescope.figures.thin import check_table
 
 ROW = 21

@@ -8,7 +8,8 @@ import polars as pl
 from edgescope.errors import InputError
 from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, x_axis
-from edgescope.figures.lines import Chart, inline
+from edgescope.figures.chart import Chart
+from edgescope.figures.lines import inline
 from edgescope.figures.thin import check_table
 
 COLUMNS = 120

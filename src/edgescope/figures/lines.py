@@ -13,13 +13,11 @@ import polars as pl
 from edgescope.errors import InputError
 from edgescope.figures import look
 from edgescope.figures.axes import x_axis
+from edgescope.figures.chart import Chart
 from edgescope.figures.thin import not_finite_at_last, thin_with_gaps
 
 SHAPES_A_LINE = 7
 """Enough to tell lines apart without hiding them."""
-
-Chart = Any
-"""An Altair chart of any kind; what ``alt.layer`` and ``alt.concat`` return differs between its versions."""
 
 CROSS = "M-1,-1L1,1M1,-1L-1,1"
 

@@ -10,7 +10,7 @@ from typing import Any
 import vl_convert
 
 from edgescope.figures import look
-from edgescope.figures.figure import VEGA_LITE, Figure
+from edgescope.figures.figure import Figure, vega_lite
 from edgescope.printable import printable
 
 Spec = dict[str, Any]
@@ -46,7 +46,7 @@ def live_specification(figure: Figure) -> Spec:
 
 
 def _compiled(spec: Spec) -> Spec:
-    vega = vl_convert.vegalite_to_vega(spec, vl_version=VEGA_LITE, show_warnings=False)
+    vega = vl_convert.vegalite_to_vega(spec, vl_version=vega_lite(), show_warnings=False)
     vega.pop("description", None)
     _finish(vega)
     shown: Spec = _printable(vega)

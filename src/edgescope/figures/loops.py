@@ -10,7 +10,8 @@ import polars as pl
 from edgescope.errors import InputError
 from edgescope.figures import look
 from edgescope.figures.axes import PLAIN
-from edgescope.figures.lines import Chart, inline, run_scales
+from edgescope.figures.chart import Chart
+from edgescope.figures.lines import inline, run_scales
 from edgescope.figures.thin import check_table
 
 WIDTH, HEIGHT = 190, 130

@@ -9,7 +9,8 @@ import altair as alt
 import polars as pl
 
 from edgescope.figures import look
-from edgescope.figures.lines import Chart, inline
+from edgescope.figures.chart import Chart
+from edgescope.figures.lines import inline
 
 MOST_LETTERS = 12
 """Marks that have letters; more would run into each other and are ticks alone."""

@@ -6,7 +6,8 @@ import altair as alt
 import polars as pl
 
 from edgescope.figures import look
-from edgescope.figures.lines import Chart, inline
+from edgescope.figures.chart import Chart
+from edgescope.figures.lines import inline
 from edgescope.figures.thin import check_table
 
 CELL = 9.5

@@ -9,7 +9,8 @@ import polars as pl
 
 from edgescope.figures import look
 from edgescope.figures.axes import PLAIN
-from edgescope.figures.lines import Chart, Lines, inline
+from edgescope.figures.chart import Chart
+from edgescope.figures.lines import Lines, inline
 from edgescope.figures.thin import check_table
 
 HEIGHT = 92

@@ -10,7 +10,8 @@ import polars as pl
 from edgescope.errors import InputError
 from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, log_axis
-from edgescope.figures.lines import Chart, inline, run_scales
+from edgescope.figures.chart import Chart
+from edgescope.figures.lines import inline, run_scales
 from edgescope.figures.thin import check_table
 
 HEIGHT = 120
@@ -31,7 +32,7 @@ def rate_panels(table: pl.DataFrame, *, expected: Mapping[str, pl.DataFrame] | N
         raise InputError(f"the table for {what} has no finite value, or a ratio that is not positive")
     runs = table["run"].unique(maintain_order=True).to_list()
     names = table["panel"].unique(maintain_order=True).to_list()
-    x_scale, x_axis = log_axis("learning rate over the critical rate, η/η_c", [*table["ratio"], 1.0], alt.X)
+    x_scale, x_axis = log_axis("learning rate over the critical rate, η/η_c", [*table["ratio"], 1.0])
     panels = []
     for number, name in enumerate(names):
         last = number == len(names) - 1

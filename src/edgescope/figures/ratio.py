@@ -10,7 +10,8 @@ import polars as pl
 
 from edgescope.figures import look
 from edgescope.figures.axes import X, linear_axis, log_axis
-from edgescope.figures.lines import Chart, Lines, inline
+from edgescope.figures.chart import Chart
+from edgescope.figures.lines import Lines, inline
 from edgescope.figures.thin import check_table
 
 NEAR = 0.1

@@ -9,7 +9,8 @@ import polars as pl
 from edgescope.errors import InputError
 from edgescope.figures import look
 from edgescope.figures.axes import PLAIN
-from edgescope.figures.lines import Chart, inline
+from edgescope.figures.chart import Chart
+from edgescope.figures.lines import inline
 from edgescope.figures.spectrum import FLOOR, GRID_POINTS, smooth_density
 from edgescope.figures.thin import check_table
 

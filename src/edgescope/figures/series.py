@@ -10,7 +10,8 @@ import polars as pl
 
 from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, linear_axis, log_axis
-from edgescope.figures.lines import Chart, Lines
+from edgescope.figures.chart import Chart
+from edgescope.figures.lines import Lines
 from edgescope.figures.marks import Mark, marked
 from edgescope.figures.thin import check_table
 

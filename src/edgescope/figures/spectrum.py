@@ -12,7 +12,8 @@ from jaxtyping import Float
 from edgescope.errors import InputError
 from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, linear_axis, log_axis, short
-from edgescope.figures.lines import Chart, inline, run_scales
+from edgescope.figures.chart import Chart
+from edgescope.figures.lines import inline, run_scales
 from edgescope.figures.thin import check_table
 
 GRID_POINTS = 400

@@ -11,7 +11,8 @@ import polars as pl
 from edgescope.errors import InputError
 from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, log_axis, log_ticks, short
-from edgescope.figures.lines import CROSS, Chart, inline, run_scales
+from edgescope.figures.chart import Chart
+from edgescope.figures.lines import CROSS, inline, run_scales
 from edgescope.figures.thin import check_table
 
 HEIGHT = 118
@@ -89,7 +90,7 @@ def _values(rows: pl.DataFrame, name: str) -> list[float]:
 
 def _panel(rows: pl.DataFrame, name: str, critical_lr: float | None, *, first: bool, last: bool) -> Chart:
     rates = [*rows["lr"], *([critical_lr] if critical_lr else [])]
-    x_scale, _ = log_axis("learning rate η", rates, alt.X)
+    x_scale, _ = log_axis("learning rate η", rates)
     ticks = log_ticks(*x_scale["domain"])
     x_axis = alt.Axis(values=ticks, labelExpr=PLAIN, title="learning rate η" if last else None, labels=last)
     x = alt.X("lr", type="quantitative", scale=x_scale, axis=x_axis)

@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgescope.errors import InputError
 from edgescope.linalg.operator import Operator
 from edgescope.linalg.scaling import scales_of
 from edgescope.memory import require
+from edgescope.transfers import read, send
 
 _CHUNK = 16384  # columns rotated at a time, so that no second (m, P) array is needed
 _SEGMENT = 2048  # terms summed in the operator's precision; the sums of the segments are added in float64
@@ -116,14 +118,17 @@ class Basis:
         """Orthonormalise ``block`` against all rows and within itself, and put the result outside; its number of rows.
 
         Left out are directions of the normalised new parts whose singular value is at most ``drop``, or not resolved by
-        the precision; and, where there is no memory for all, those with the smallest singular values.
+        the precision; and, where there is no memory for all, those with the smallest singular values. Raises
+        :class:`InputError` for entries that are not finite.
         """
         top = self.size + self.outward
         slot = self._store[top : min(top + block.shape[0], self.total)]
         # A block may have more rows than the space has dimensions, such as a long history of a small operator.
         slot = slot if slot.shape[0] == block.shape[0] else torch.empty_like(block)
         torch.div(block, scales_of(block, dim=1), out=slot)
-        _, gram = self._project_out(slot, top)
+        _, gram, _ = self._project_out(slot, top, sweeps=self._unread(2))
+        if not bool(gram.isfinite().all()):
+            raise InputError("start vectors with entries that are NaN or infinite", expected="finite entries")
         coupling, _ = self._normalise(slot, gram, top, drop=drop)
         self._coupling[: self.size, self.outward : self.outward + coupling.shape[1]] = 0
         self.outward += coupling.shape[1]
@@ -135,21 +140,28 @@ class Basis:
         ``directions`` are orthonormal, in coordinates of the rows outside; by default all of these. The new parts of
         the products take their place outside, unless they are no more than rounding.
         """
+        turned: list[Tensor] = []
         if directions is not None and directions.shape[0] < self.outward:
-            self._turn_outside(directions)
+            turned = [self._turn_outside(directions)]
         count = self.outward if directions is None else directions.shape[0]
         old, new, top = self.size, self.size + count, self.size + self.outward
         left = self.outward - count
         slot = self._store[top : top + count]
-        slot.copy_((self.operator @ self._store[old:new].T).T)
+        products, finite = self.operator.unchecked(self._store[old:new].T)
+        slot.copy_(products.T)
+        del products  # as large as the block
         scales = scales_of(slot, dim=1)
         slot.div_(scales)
-        scales = scales.double().cpu()
         # By symmetry a product couples to the rows whose own products lead to the row that was multiplied.
         known = self._coupling[:old, :count].abs().sum(1).nonzero()
         first = int(known[0]) if known.numel() else old
-        coefficients, gram = self._project_out(slot, top, first)
+        sweeps = self._unread(1 if 0 < first < top else 2)
+        coefficients, gram, beside = self._project_out(slot, top, first, sweeps, (finite, scales, *turned))
+        finite, scales, *turned = beside
+        self.operator.refuse_unless(bool(finite), self._store[old:new])
         coefficients *= scales
+        for subtracted in turned:
+            self._within[:old, :old] += self._coupling[:old, :count] @ subtracted
         self._within[:old, old:new] = self._coupling[:old, :count]
         self._coupling[:old, :left] = self._coupling[:old, count : self.outward].clone()
         self._take_in(old, new, left, coefficients)
@@ -174,7 +186,7 @@ class Basis:
 
     def combine(self, coordinates: Float[Tensor, "m j"]) -> Float[Tensor, "j P"]:
         """The vectors with these coordinates, as rows."""
-        return coordinates.T.to(self._store) @ self.rows
+        return send(coordinates.T, self._store) @ self.rows
 
     def residuals(
         self, values: Float[Tensor, " j"], coordinates: Float[Tensor, "m j"]
@@ -201,10 +213,11 @@ class Basis:
         needed = coupling if directions is None else torch.cat([directions, coupling])
         turn = torch.linalg.qr(needed.T).Q if needed.shape[0] < before else None
         outward = before if turn is None else turn.shape[1]
-        rotation = coordinates.T.to(self._store)
+        rotation = send(coordinates.T, self._store)
+        outer = None if turn is None else send(turn.T, self._store)
         for start in range(0, self._store.shape[1], _CHUNK):
             part = self._store[: size + before, start : start + _CHUNK]
-            outside = part[size:].clone() if turn is None else turn.T.to(part) @ part[size:]
+            outside = part[size:].clone() if outer is None else outer @ part[size:]
             part[:kept] = rotation @ part[:size]
             part[kept : kept + outward] = outside
         self.size, self.outward = kept, outward
@@ -223,34 +236,46 @@ class Basis:
         self._projection[old:new, :old] = columns[:old].T
         self._projection[old:new, old:new] = (columns[old:] + columns[old:].T) / 2
 
+    def _unread(self, sweeps: int) -> int:
+        """So many sweeps are made before the host looks: only one where looking is free."""
+        return 1 if self._store.is_cpu else sweeps
+
     def _project_out(
-        self, block: Float[Tensor, "b P"], top: int, first: int = 0
-    ) -> tuple[Float[Tensor, "b top"], Float[Tensor, "b b"]]:
-        """Orthogonalise the rows of ``block`` against the first ``top`` rows, in place; what was subtracted, and the
-        inner products of what is left.
+        self,
+        block: Float[Tensor, "b P"],
+        top: int,
+        first: int = 0,
+        sweeps: int = 1,
+        beside: tuple[Tensor, ...] = (),
+    ) -> tuple[Float[Tensor, "b top"], Float[Tensor, "b b"], list[Tensor]]:
+        """Orthogonalise the rows of ``block`` against the first ``top`` rows, in place; what was subtracted, the inner
+        products of what is left, and the tensors ``beside`` these, all as float64 on the CPU.
 
         Rows from ``first`` on are subtracted in a sweep of their own, since the others were expected to be orthogonal
-        already. A sweep against all rows follows, and further ones while these shorten a row noticeably ("twice is
-        enough": Parlett 1980, section 6.9).
+        already. ``sweeps`` against all rows follow, and further ones while these shorten a row noticeably ("twice is
+        enough": Parlett 1980, section 6.9). The host waits once, unless there are further ones.
         """
         known = self._store[:top]
-        coefficients = torch.zeros((block.shape[0], top), dtype=torch.float64, device="cpu")
+        coefficients = torch.zeros((block.shape[0], top), dtype=torch.float64, device=block.device)
         if 0 < first < top:
             found = inner(block, known[first:])
             block.addmm_(found.to(block), known[first:], alpha=-1)
             coefficients[:, first:] = found
-        gram = torch.zeros((block.shape[0],) * 2, dtype=torch.float64, device="cpu")
-        for _ in range(_SWEEPS):
-            gram = inner(block, block)
-            if not top:
-                break
+        rest: list[Tensor] = []
+        for sweep in range(1, _SWEEPS + 1):
+            before = inner(block, block) if sweep >= sweeps or not top else None
             found = inner(block, known)
             block.addmm_(found.to(block), known, alpha=-1)
             coefficients += found
-            before, gram = gram, gram - found @ found.T
-            if bool((gram.diagonal() >= _SHORTENED * before.diagonal()).all()):
+            if before is None:
+                continue
+            gram = before - found @ found.T
+            read_now = read(coefficients, gram, before.diagonal(), *([] if rest else beside))
+            sums, gram, lengths = read_now[:3]
+            rest = rest or read_now[3:]
+            if not top or bool((gram.diagonal() >= _SHORTENED * lengths).all()):
                 break
-        return coefficients, gram
+        return sums, gram, rest
 
     def _normalise(
         self,
@@ -279,33 +304,34 @@ class Basis:
             kept[: max(block.shape[0] - limit, 0)] = False  # ascending: the weakest come first
             roots, turn = squares[kept].sqrt(), turn[:, kept]
             mixing = turn / roots * inverse[:, None]
-            fresh = (
-                mixing.T.to(block) @ block if block.shape[0] > 1 or not bool(kept.all()) else block.mul_(float(mixing))
-            )
+            alone = block.shape[0] == 1 and bool(kept.all())
+            fresh = block.mul_(float(mixing)) if alone else send(mixing.T, block) @ block
             block = self._store[top : top + fresh.shape[0]]
             if block.data_ptr() != fresh.data_ptr():
                 block.copy_(fresh)
             coupling = coupling @ (lengths[:, None] * turn * roots)
             if again or bool((squares[kept] > _SHORTENED).all()):
                 break
-            found, gram = self._project_out(block, top)  # what was nearly dependent has had its rounding magnified
+            found, gram, _ = self._project_out(block, top)  # what was nearly dependent has had its rounding magnified
             correction += coupling @ found
         return coupling, correction
 
-    def _turn_outside(self, directions: Float[Tensor, "b f"]) -> None:
-        """Rotate the rows outside so that these directions come first, and orthogonalise those once more."""
+    def _turn_outside(self, directions: Float[Tensor, "b f"]) -> Float[Tensor, "b m"]:
+        """Rotate the rows outside so that these directions come first, and orthogonalise those once more.
+
+        What that subtracts, in float64 and yet to be read by the host, adds to the products within the basis.
+        """
         count = directions.shape[0]
         square = torch.cat([directions, torch.eye(self.outward, dtype=torch.float64, device="cpu")])
         turn = torch.linalg.qr(square.T).Q
-        rotation, outside = turn.T.to(self._store), self.outside
+        rotation, outside = send(turn.T, self._store), self.outside
         for start in range(0, outside.shape[1], _CHUNK):
             part = outside[:, start : start + _CHUNK]
             part.copy_(rotation @ part)
         self._coupling[: self.size, : self.outward] = self.coupling @ turn
-        if self.size:
-            found = inner(outside[:count], self.rows)
-            outside[:count].addmm_(found.to(outside), self.rows, alpha=-1)
-            self._within[: self.size, : self.size] += self.coupling[:, :count] @ found
+        found = inner(outside[:count], self.rows)
+        outside[:count].addmm_(found.to(outside), self.rows, alpha=-1)
+        return found
 
 
 def rows_needed(operator: Operator, capacity: int, width: int) -> int:
@@ -331,7 +357,7 @@ def _matrix(size: int) -> Float[Tensor, "m m"]:
 
 
 def inner(few: Float[Tensor, "j P"], many: Float[Tensor, "m P"]) -> Float[Tensor, "j m"]:
-    """Inner products of rows, in float64 on the CPU.
+    """Inner products of rows, in float64.
 
     Sums over segments are added in float64: an ordinary float32 product over 10^6 terms had an error of 5e-4. The
     squares of the entries must neither overflow nor underflow in the rows' precision: see
@@ -343,4 +369,4 @@ def inner(few: Float[Tensor, "j P"], many: Float[Tensor, "m P"]) -> Float[Tensor
     left = few[:, :whole].unflatten(1, (-1, segment)).transpose(0, 1)
     right = many[:, :whole].unflatten(1, (-1, segment)).permute(1, 2, 0)
     total = torch.bmm(left, right).sum(0, dtype=torch.float64)
-    return (total + (few[:, whole:] @ many[:, whole:].T)).cpu()
+    return total + few[:, whole:] @ many[:, whole:].T

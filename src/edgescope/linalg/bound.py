@@ -14,6 +14,7 @@ from edgescope.linalg.eigenpairs import check_size, whitened
 from edgescope.linalg.metric import Metric, check_metric
 from edgescope.linalg.operator import OperatorLike, as_operator
 from edgescope.options import checked, integer, real
+from edgescope.transfers import send
 
 _DENSE_SIZE = 3000  # the largest matrix that is decomposed
 
@@ -66,7 +67,7 @@ class EigenvalueBound:
         self._weight = math.sqrt(2 * operator.size / math.pi) / failure_probability
         draw = torch.Generator().manual_seed(seed)
         fresh = torch.randn(1, operator.size, generator=draw, dtype=white.dtype, device="cpu")
-        self._basis.append(fresh.to(operator.device))
+        self._basis.append(send(fresh, self._basis.rows))
 
     @property
     def products(self) -> int:
@@ -83,11 +84,12 @@ class EigenvalueBound:
         if self._dense is not None:
             return self
         basis = self._basis
-        for _ in range(steps):
-            if self.exhausted:
-                break
-            basis.expand()
-            self._last = float(basis.coupling[-1, 0]) if basis.outward else 0.0
+        with basis.operator.held():
+            for _ in range(steps):
+                if self.exhausted:
+                    break
+                basis.expand()
+                self._last = float(basis.coupling[-1, 0]) if basis.outward else 0.0
         self._update_bounds()
         return self
 

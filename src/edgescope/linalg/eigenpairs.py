@@ -139,23 +139,24 @@ def top_eigenpairs(
         seeds = seeds[: max_products if basis is None else min(basis, max_products or basis)]
     started = 0 if seeds is None else seeds.shape[0]
     width = max(block, started) + 1
-    if basis is None:
-        capacity = fitting_capacity(operator, best_capacity(wanted, block, started), wanted, block, width)
-    else:
-        capacity = Capacity(basis, basis)
-    space = Basis(operator, capacity.rows, width)
-    search = Search(
-        space,
-        which,
-        k,
-        residual_tol=tol,
-        generator=torch.Generator().manual_seed(seed),
-        block=block,
-        budget=_PRODUCTS * max(2 * wanted + 20, 60) if max_products is None else max_products,
-        progress=progress,
-    )
-    search.initialise(seeds, _SEED_DROP)
-    result = search.run(audit=True)
+    with operator.held():
+        if basis is None:
+            capacity = fitting_capacity(operator, best_capacity(wanted, block, started), wanted, block, width)
+        else:
+            capacity = Capacity(basis, basis)
+        space = Basis(operator, capacity.rows, width)
+        search = Search(
+            space,
+            which,
+            k,
+            residual_tol=tol,
+            generator=torch.Generator().manual_seed(seed),
+            block=block,
+            budget=_PRODUCTS * max(2 * wanted + 20, 60) if max_products is None else max_products,
+            progress=progress,
+        )
+        search.initialise(seeds, _SEED_DROP)
+        result = search.run(audit=True)
     cost, seconds = operator.spent - paid, time.perf_counter() - began
     if operator.device.type == "cpu":  # what products have freed, before there are vectors of the result
         return_freed_memory(operator.size * operator.dtype.itemsize)
@@ -187,9 +188,12 @@ def check_request(k: int, which: str, size: int | None = None) -> int:
 
 
 def seed_rows(
-    start: Eigenpairs | Tensor | np.ndarray, operator: Operator, metric: Metric | None
+    start: Eigenpairs | Tensor | np.ndarray, operator: Operator, metric: Metric | None, *, finite: bool = False
 ) -> Float[Tensor, "j P"]:
-    """Start vectors as unit rows, in the whitened coordinates where there is a metric."""
+    """Start vectors as unit rows, in the whitened coordinates where there is a metric.
+
+    ``finite``: whether their entries are is not looked at, as :meth:`Basis.append` does it.
+    """
     wanted = f"earlier Eigenpairs, or vectors of shape ({operator.size}, j)"
     vectors = (
         start.vectors if isinstance(start, Eigenpairs) else as_tensor("start vectors", start, wanted, "start=None")
@@ -199,7 +203,7 @@ def seed_rows(
         raise InputError(
             f"start vectors of shape {tuple(vectors.shape)}", expected=f"shape ({operator.size}, j)", hint="start=None"
         )
-    if not bool(torch.isfinite(vectors).all()):
+    if not finite and not bool(torch.isfinite(vectors).all()):
         raise InputError("start vectors with entries that are NaN or infinite", expected="finite entries")
     vectors = vectors.to(device=operator.device, dtype=operator.dtype)
     rows = (vectors if metric is None else metric.root(vectors)).T

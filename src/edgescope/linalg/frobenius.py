@@ -53,7 +53,8 @@ def frobenius(operator: OperatorLike, *, num_matvecs: int = 60, seed: int = 0, b
     began = time.perf_counter()
     operator = as_operator(operator)
     before, paid = operator.products, operator.spent
-    found = sketch(operator, num_matvecs=num_matvecs, seed=seed, block=block)
+    with operator.held():
+        found = sketch(operator, num_matvecs=num_matvecs, seed=seed, block=block)
     square, variance = float(found.forms(found.dominant_images, found.dominant_images).sum()), 0.0
     if not found.exact:
         count = found.samples.shape[1]

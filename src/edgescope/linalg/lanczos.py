@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.linalg.nodes import Nodes
+from edgescope.linalg.operator import Operator
 
 _CANCELLED = 1e4
 """A new vector is orthogonalised once more where its norm is at most this many times the rounding error."""
@@ -17,19 +16,19 @@ _CANCELLED = 1e4
 class Lanczos:
     """R independent Lanczos runs on vectors of length P, after ``depth`` steps; memory is for ``capacity`` steps.
 
-    ``multiply`` maps blocks (P, j) to blocks of the same shape. A run whose Krylov space is exhausted stops, and costs
+    A run whose Krylov space is exhausted stops, and costs
     no further products. The tridiagonal matrices are float64. Every new vector is orthogonalised twice against all
     earlier ones, which prevents spurious copies of eigenvalues.
     """
 
     def __init__(
         self,
-        multiply: Callable[[Float[Tensor, "P j"]], Float[Tensor, "P j"]],
+        operator: Operator,
         starts: Float[Tensor, "P R"],
         capacity: int,
     ) -> None:
         size, runs = starts.shape
-        self._multiply = multiply
+        self._operator = operator
         self._rows = torch.empty((runs, capacity + 1, size), dtype=starts.dtype, device=starts.device)
         self._rows[:, 0] = (starts / starts.norm(dim=0)).T
         self._diagonal = torch.zeros((runs, capacity), dtype=torch.float64, device=starts.device)
@@ -92,10 +91,13 @@ class Lanczos:
         current = self._rows[:, here]
         images = torch.zeros_like(current)
         if all_run:
-            images.copy_(self._multiply(current.T).T)
+            products, finite = self._operator.unchecked(current.T)
+            images.copy_(products.T)
         else:
             places = alive.nonzero()[:, 0]
-            images[places] = self._multiply(current[places].T).T.to(images)
+            products, finite = self._operator.unchecked(current[places].T)
+            images[places] = products.T.to(images)
+        del products  # as large as the images
         self._diagonal[:, here] = (current.double() * images.double()).sum(1)
         self._lengths = [length + runs for length, runs in zip(self._lengths, self._running, strict=True)]
         known = self._rows[:, : here + 1]
@@ -112,7 +114,9 @@ class Lanczos:
         epsilon = torch.finfo(images.dtype).eps
         self._alive = alive & (norms > 10 * epsilon * scale)
         short = (self._alive & (norms < _CANCELLED * epsilon * scale)).any()
-        *self._running, any_short = torch.cat([self._alive, short[None]]).tolist()  # the one wait of a step
+        # The one wait of a step.
+        *self._running, any_short, all_finite = torch.cat([self._alive, short[None], finite[None]]).tolist()
+        self._operator.refuse_unless(all_finite, current)
         following = images / norms.where(self._alive, 1.0).to(images)[:, None]
         if any_short:
             # Normalising a vector this short amplifies its rounding errors, which are not orthogonal to the others.

@@ -76,13 +76,14 @@ def spectrum(
     one_of(method, get_args(Method), "method")
     operator = as_operator(operator)
     before, paid = operator.products, operator.spent
-    if method == "exact":
-        found = _exact(operator)
-    else:
-        generator = torch.Generator().manual_seed(seed)
-        deepest = min(max(steps, max_steps or steps), operator.size)
-        sampled = _Sampled(operator, deflate, seed)
-        found = _slq(sampled, probes, steps, deepest, generator, stop_when or (lambda _: True))
+    with operator.held():
+        if method == "exact":
+            found = _exact(operator)
+        else:
+            generator = torch.Generator().manual_seed(seed)
+            deepest = min(max(steps, max_steps or steps), operator.size)
+            sampled = _Sampled(operator, deflate, seed)
+            found = _slq(sampled, probes, steps, deepest, generator, stop_when or (lambda _: True))
     spent, seconds = operator.products - before, time.perf_counter() - began
     cost = operator.spent - paid
     return replace(found, products=spent, cost=cost, seconds=seconds, mode=operator.mode)
@@ -111,15 +112,13 @@ class _Sampled:
         if deflate >= operator.size:
             raise InputError(f"deflate={deflate} for an operator of size {operator.size}", expected="a smaller number")
         self.known: Eigenpairs | None = top_eigenpairs(operator, deflate, seed=seed) if deflate else None
+        self.projected = operator.derived(lambda block: self.complement(operator @ block)) if deflate else operator
 
     def complement(self, block: Float[Tensor, "P k"]) -> Float[Tensor, "P k"]:
         """The component of the columns that is orthogonal to the deflated eigenvectors."""
         if self.known is None:
             return block
         return block - self.known.vectors @ (self.known.vectors.T @ block)
-
-    def multiply(self, block: Float[Tensor, "P k"]) -> Float[Tensor, "P k"]:
-        return self.complement(self.operator @ block)
 
     def nodes(self, probes: Lanczos, depth: int) -> list[Nodes]:
         """The quadrature of each probe from its first ``depth`` steps, with the deflated eigenvalues."""
@@ -157,7 +156,7 @@ def _slq(
 
     for first in range(0, probes, group):
         signs = sampled.complement(rademacher(operator, min(group, probes - first), generator))
-        runs = Lanczos(sampled.multiply, signs, deepest)
+        runs = Lanczos(sampled.projected, signs, deepest)
         runs.extend(steps)
         while not first and steps < deepest and not stop_when(so_far(runs, steps)):
             steps = min(2 * steps, deepest)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
 from edgescope.arithmetic import in_plain_arithmetic
@@ -19,6 +20,8 @@ from edgescope.linalg.product_errors import ProductErrors
 from edgescope.memory import budget, require
 from edgescope.options import check_function, check_int, checked, integer, type_of
 from edgescope.short_errors import short_errors
+
+_YES: Final = torch.ones((), dtype=torch.bool, device="cpu")
 
 
 @short_errors
@@ -32,7 +35,8 @@ class Operator:
     products need, and makes it ``least`` where it can; by default that is 80% of the free memory. ``mode`` is the mode
     of the model whose Hessian this is ("eval", "batch-statistics", "train"), and None where there is no model; results
     of measurements state it, too. ``meter`` counts what is spent on products beside them, such as the checks before the
-    first. ``errors`` knows those of products that are not exact, as its ``apply`` makes them.
+    first. ``errors`` knows those of products that are not exact, as its ``apply`` makes them. ``hold``, where given,
+    returns a context inside which ``apply`` may take it that what the operator is made of stays as it is.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Operator:
         room: Callable[[int], int] | None = None,
         meter: Meter | None = None,
         errors: ProductErrors | None = None,
+        hold: Callable[[], AbstractContextManager[object]] | None = None,
     ) -> None:
         self.size = check_int("an operator", "size", size, least=1)
         check_function("an operator", "apply", apply)
@@ -60,6 +65,9 @@ class Operator:
         self.products = 0
         self._apply = apply
         self._room = room
+        self._hold = hold
+        self._source: Operator | None = None  # of a derived one
+        self._all_finite: list[Bool[Tensor, ""]] | None = None  # of products whose check is deferred
         self._error_of: Callable[[Float[Tensor, "P k"]], Float[Tensor, "P k"] | None] | None = None
         if errors is not None:
             self._error_of = lambda block: None if errors.errors is None else errors.errors.T
@@ -80,6 +88,13 @@ class Operator:
     def form_error(self) -> float:
         """The largest error of a form v^T H v so far, for vectors v of unit norm; 0 where products are exact."""
         return self._form_error
+
+    def held(self) -> AbstractContextManager[object]:
+        """A context for a solve, inside which what the operator is made of stays as it is, such as a model's weights.
+
+        Products then do not ask whether it has changed, for which the host would wait for an accelerator every time.
+        """
+        return nullcontext() if self._hold is None else self._hold()
 
     def derived(
         self,
@@ -105,7 +120,9 @@ class Operator:
             mode=self.mode,
             room=self._room,
             meter=self.meter,
+            hold=self.held,
         )
+        made._source = self
         if self._error_of is not None:
             made._error_of = (lambda block: self._last_error) if same_error else self._carried(apply)
         return made
@@ -159,13 +176,45 @@ class Operator:
         result = self._apply(columns)
         self.products += columns.shape[1]
         self._note_errors(columns)
+        if self._all_finite is not None:
+            self._all_finite.append(torch.isfinite(result).all())
         # The sum tells at a hundredth of the cost; that of finite numbers may overflow.
-        if not math.isfinite(float(result.sum())) and not bool(torch.isfinite(result).all()):
-            raise InputError(
-                "a curvature product is not finite (NaN or infinity)",
-                hint="a smaller learning rate, float64, or checking the parameters and the data for NaN",
-            )
+        elif not math.isfinite(float(result.sum())):
+            self.refuse_unless(bool(torch.isfinite(result).all()), block)
         return result[:, 0] if block.ndim == 1 else result
+
+    def unchecked(self, block: Float[Tensor, "P k"]) -> tuple[Float[Tensor, "P k"], Bool[Tensor, ""]]:
+        """The products with the columns of a block, and whether they are finite, which the host has yet to read.
+
+        For a solver that reads of every product anyway, and asks :meth:`refuse_unless` then. On the CPU, where reading
+        is free, products are checked at once.
+        """
+        if self.device.type == "cpu":
+            return self @ block, _YES
+        with self._deferred([]) as found:
+            result = self @ block
+            return result, torch.stack(found).all()
+
+    def refuse_unless(self, finite: bool, block: Tensor) -> None:
+        """Raise :class:`InputError` unless the products with ``block`` are finite."""
+        if finite:
+            return
+        if not bool(torch.isfinite(block).all()):
+            raise InputError("a block of vectors with NaN or infinity", expected="finite numbers")
+        raise InputError(
+            "a curvature product is not finite (NaN or infinity)",
+            hint="a smaller learning rate, float64, or checking the parameters and the data for NaN",
+        )
+
+    @contextmanager
+    def _deferred(self, found: list[Bool[Tensor, ""]]) -> Iterator[list[Bool[Tensor, ""]]]:
+        """Inside, whether products are finite, and those that they are made of, goes to ``found``."""
+        before, self._all_finite = self._all_finite, found
+        try:
+            with nullcontext() if self._source is None else self._source._deferred(found):
+                yield found
+        finally:
+            self._all_finite = before
 
     def _note_errors(self, columns: Float[Tensor, "P k"]) -> None:
         self._last_error = None if self._error_of is None else self._error_of(columns)
@@ -287,9 +336,10 @@ def products_with_units(operator: OperatorLike, block: int = 64) -> Float[Tensor
     size = operator.size
     require(2 * 8 * size**2, f"a dense matrix of size {size}", hint='method="slq" or a smaller model')
     matrix = torch.empty((size, size), dtype=torch.float64, device="cpu")
-    for start in range(0, size, block):
-        width = min(block, size - start)
-        unit = torch.zeros((size, width), dtype=operator.dtype, device=operator.device)
-        unit[torch.arange(start, start + width, device="cpu"), torch.arange(width, device="cpu")] = 1
-        matrix[start : start + width] = (operator @ unit).T
+    with operator.held():
+        for start in range(0, size, block):
+            width = min(block, size - start)
+            unit = torch.zeros((size, width), dtype=operator.dtype, device=operator.device)
+            unit[start : start + width].fill_diagonal_(1)
+            matrix[start : start + width] = (operator @ unit).T
     return matrix

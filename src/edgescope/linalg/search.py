@@ -13,6 +13,7 @@ from torch import Tensor
 
 from edgescope.errors import InputError
 from edgescope.linalg.basis import Basis, Ritz
+from edgescope.transfers import send
 
 Which = Literal["largest", "smallest", "both"]
 Progress = Callable[[int, float], None]
@@ -288,7 +289,7 @@ class Search:
         before = basis.outward
         while basis.outward == before and basis.size + basis.outward < operator.size:
             fresh = torch.randn(rows, operator.size, generator=self._generator, dtype=operator.dtype, device="cpu")
-            basis.append(fresh.to(operator.device))
+            basis.append(send(fresh, basis.rows))
 
     def _limits(self, values: Tensor, ritz: Ritz) -> Tensor:
         """The largest error measure with which each pair counts as converged."""

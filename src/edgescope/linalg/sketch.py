@@ -44,7 +44,7 @@ class Sketch:
     def forms(self, left: Float[Tensor, "P k"], right: Float[Tensor, "P k"]) -> Float[Tensor, " k"]:
         """Inner products of columns, summed in float64."""
         pairs = zip(left.split(self.block, dim=1), right.split(self.block, dim=1), strict=True)
-        return torch.cat([(u.double() * v).sum(0).cpu() for u, v in pairs])
+        return torch.cat([(u.double() * v).sum(0) for u, v in pairs]).cpu()
 
     def rounding(self) -> float:
         """The standard error of a trace, or of ||H||_F, due to rounding of the products.
@@ -76,7 +76,9 @@ def sketch(operator: Operator, *, num_matvecs: int, seed: int, block: int) -> Sk
     count = num_matvecs // _VECTORS_PER_PROBE
 
     def images(columns: Float[Tensor, "P j"]) -> Float[Tensor, "P j"]:
-        return torch.cat([operator @ part for part in columns.split(block, dim=1)], dim=1)
+        parts = [operator.unchecked(part) for part in columns.split(block, dim=1)]
+        operator.refuse_unless(bool(torch.stack([finite for _, finite in parts]).all()), columns)
+        return torch.cat([products for products, _ in parts], dim=1)
 
     if operator.size <= num_matvecs:
         check_memory(2 * operator.size, operator)

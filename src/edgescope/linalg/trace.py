@@ -55,7 +55,8 @@ def trace(operator: OperatorLike, *, num_matvecs: int = 60, seed: int = 0, block
     began = time.perf_counter()
     operator = as_operator(operator)
     before, paid = operator.products, operator.spent
-    found = sketch(operator, num_matvecs=num_matvecs, seed=seed, block=block)
+    with operator.held():
+        found = sketch(operator, num_matvecs=num_matvecs, seed=seed, block=block)
     value, variance = float(found.forms(found.dominant, found.dominant_images).sum()), 0.0
     if not found.exact:
         count = found.samples.shape[1]

@@ -136,29 +136,21 @@ class EigenTracker:
         seeds = self._seeds(operator, budget)
         started = 0 if seeds is None else seeds.shape[0]
         best, width = best_capacity(wanted, seeds=started), 1 + max(started, 1)
-        if self._basis is None or not self._basis.clear(operator, best, width):
-            self._basis = None  # before memory for another is looked for
-            self._capacity = fitting_capacity(operator, best, wanted, 1, width)
-            self._basis = Basis(operator, self._capacity.rows, width)
-        search = Search(
-            self._basis,
-            self._which,
-            self.k,
-            value_tol=self._value_tol,
-            assumed_relative_gap=self._assumed_relative_gap(),
-            generator=torch.Generator().manual_seed(self._seed + self._updates),
-            budget=budget,
-        )
-        search.initialise(seeds, _DROP)
-        audit = self._updates % _AUDIT_EVERY == 0
-        next_close = self._next_is_close(self._basis)
-        search.guards = int((audit and seeds is not None and wanted < operator.size) or next_close)
-        result = search.run(audit=audit)
-        near = math.inf if self.threshold is None else _NEAR * self.threshold
-        while float(result.values[-1]) >= near and self.k < min(self._max_pairs, operator.size):
-            self.k += 1
-            search.count = self.k
-            result = search.run(audit=False)
+        with operator.held():
+            if self._basis is None or not self._basis.clear(operator, best, width):
+                self._basis = None  # before memory for another is looked for
+                self._capacity = fitting_capacity(operator, best, wanted, 1, width)
+                self._basis = Basis(operator, self._capacity.rows, width)
+            search = Search(
+                self._basis,
+                self._which,
+                self.k,
+                value_tol=self._value_tol,
+                assumed_relative_gap=self._assumed_relative_gap(),
+                generator=torch.Generator().manual_seed(self._seed + self._updates),
+                budget=budget,
+            )
+            result = self._found(search, self._basis, seeds)
         note = self._capacity.note if self._capacity is not None else None
         cost, seconds = operator.spent - paid, time.perf_counter() - began
         pairs = as_eigenpairs(result, self._basis, self.metric, cost, seconds, "value", note)
@@ -169,6 +161,21 @@ class EigenTracker:
         if self.threshold is not None and self.k > self._min_pairs and float(pairs.values[-2]) < _FAR * self.threshold:
             self.k -= 1
         return pairs
+
+    def _found(self, search: Search, basis: Basis, seeds: Float[Tensor, "j P"] | None) -> SearchResult:
+        """The pairs from these seeds; one more where the lowest comes near the threshold."""
+        size = basis.operator.size
+        search.initialise(seeds, _DROP)
+        audit = self._updates % _AUDIT_EVERY == 0
+        more = check_request(self.k, self._which, size) < size
+        search.guards = int((audit and seeds is not None and more) or self._next_is_close(basis))
+        result = search.run(audit=audit)
+        near = math.inf if self.threshold is None else _NEAR * self.threshold
+        while float(result.values[-1]) >= near and self.k < min(self._max_pairs, size):
+            self.k += 1
+            search.count = self.k
+            result = search.run(audit=False)
+        return result
 
     def _assumed_relative_gap(self) -> float:
         """The gap to the nearest other value, as a fraction of the value, that the error estimate assumes."""
@@ -187,7 +194,7 @@ class EigenTracker:
             )
         # A state that was kept on disk lies on the CPU, and what was found since then where the operator is.
         known = [rows.to(operator.device) for rows in self._history + self._guards]
-        return seed_rows(torch.cat(known).T, operator, self.metric)[:budget]
+        return seed_rows(torch.cat(known).T, operator, self.metric, finite=True)[:budget]
 
     def _next_is_close(self, basis: Basis) -> bool:
         """Whether the Ritz value next to the tracked ones is close to them."""

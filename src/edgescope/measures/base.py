@@ -15,10 +15,11 @@ from torch import Tensor
 from edgescope.cost import Cost
 from edgescope.errors import EdgescopeError, InputError, NotKnownError
 from edgescope.linalg.product_errors import note_on
+from edgescope.measures.last_step import LastStep, StepPart
 from edgescope.measures.problem_size import ProblemSize
 from edgescope.measures.reading import Reading
 from edgescope.measures.step_taken import StepTaken
-from edgescope.objective import Objective
+from edgescope.objective import Objective, on_batch
 from edgescope.optim.rule import UpdateRule
 from edgescope.optim.threshold import Threshold
 from edgescope.registry import Registry
@@ -54,7 +55,9 @@ class Moment:
 
     With several optimizers, ``optimizer`` is the first of ``optimizers``, ``rule`` is the rule of all together, and
     ``rules`` has that of each by its name. ``compare()`` computes :attr:`taken`; ``seen`` is the last one that was
-    found at an earlier step, used where there is none at this one. ``strict``: a measure that fails raises.
+    found at an earlier step, used where there is none at this one. ``last`` is the last step itself, None at step 0.
+    ``batch_size`` is the number of samples of training's steps where it was known at an earlier one. ``strict``: a
+    measure that fails raises.
     """
 
     step: int
@@ -74,6 +77,8 @@ class Moment:
     rules: dict[str, UpdateRule] = field(default_factory=dict)
     compare: Callable[[], StepTaken | None] | None = None
     seen: StepTaken | None = None
+    last: LastStep | None = None
+    batch_size: int | None = None
     strict: bool = False
     measures: dict[str, Measure] = field(default_factory=dict)
     due: frozenset[str] | None = None
@@ -122,7 +127,7 @@ class Moment:
         Cost: one gradient where gradients are clipped, and none was taken at this moment.
         """
         step = self.taken or self.seen
-        if step is None:
+        if step is None or (self.rule is not None and self.rule.gradients > 1):  # SAM's gradient is at another place
             return 1.0
         if "gradient scale" not in self.shared:
             gradient = self.objective.gradient() if step.clips_the_objective else None
@@ -156,6 +161,34 @@ class Moment:
         if length != 1:
             words.append(f"steps are {length:.4g} times those of the optimizer's rule")
         return "; ".join(words)
+
+    def own_batch(self) -> Objective | None:
+        """The objective on the data that the last step was taken on; None where the caller did not give them."""
+        if self.last is None or self.last.batch is None:
+            return None
+        if "own batch" not in self.shared:
+            self.shared["own batch"] = on_batch(self.objective, self.last.batch)
+        found: Objective = self.shared["own batch"]
+        return found
+
+    def batch_samples(self) -> int | None:
+        """The number of samples that the last step was taken on; None where the caller did not give them."""
+        try:
+            own = self.own_batch()
+        except Exception:  # no batch of this objective, as the measures that need it say
+            own = None
+        return self.batch_size if own is None else own.samples
+
+    def mini_batch_note(self) -> str:
+        """That training steps on other data than the objective's, in words; empty where that is not seen."""
+        step, samples = self.taken or self.seen, self.batch_samples()
+        if samples is not None and samples < self.objective.samples:
+            what = f"training steps on {samples:,} of the {self.objective.samples:,} samples"
+        elif step is not None and step.gradient_cosine is not None and not step.on_the_objective and not step.uneven:
+            what = f"training's gradient is not that of the objective (cosine {step.gradient_cosine:.3g})"
+        else:
+            return ""
+        return f"{what}: in mini-batches the edge shows in batch_sharpness, and this ratio may stay below 1"
 
     def spent(self) -> Cost:
         """What all objectives have spent up to now."""
@@ -201,6 +234,15 @@ class Measure(ABC):
 
     def follow(self, step: int, objective: Objective) -> None:  # noqa: B027
         """Called by the monitor at step 0 and after every step, before any ``take`` there; must not raise."""
+
+    def of_the_step(self) -> frozenset[StepPart]:
+        """What this measure needs of the step before its reading: by ``needs_previous`` and ``needs_step``."""
+        found: set[StepPart] = set()
+        if self.needs_previous or self.needs_step:
+            found |= {"parameters", "gradient"}
+        if self.needs_step:
+            found.add("training")
+        return frozenset(found)
 
     def take(self, moment: Moment) -> Reading:
         """Read the quantity at this moment, with its cost and seconds. Leaves model, gradients and RNG untouched.

@@ -91,7 +91,9 @@ class EffectiveSharpness(Measure):
             self._tracker = EigenTracker(moment.objective, k=1, tol=self.tol)
             if self._continue_from is not None:
                 self._tracker.load_state(self._continue_from)
-        pairs = self._tracker.update(rule.effective(moment.objective.operator(), scale), metric=metric)
+        gradient = moment.objective.gradient() if rule.gradients > 1 else None
+        effective = rule.effective(moment.objective.operator(), scale, gradient)
+        pairs = self._tracker.update(effective, metric=metric)
         found = eigenvalue_reading(self.name, pairs)
         return Reading(self.name, {"": found.values["1"]}, {"": found.errors["1"]}, note=found.note)
 

@@ -23,7 +23,7 @@ class GeneralizedSharpnessMeasure(Measure):
     """S = max d'Hd over ||d|| = 1 in the optimizer's geometry, or in the one that ``geometry`` names.
 
     Parts: "lower" is the value, its error what may be missing, "upper" the certificate (if there is one). In the
-    optimizer's own geometry also "threshold", the value of S at which the optimizer turns unstable here (2/lr; for
+    optimizer's own geometry also "threshold", the value of S at which the optimizer becomes unstable here (2/lr; for
     normalized methods 2 ||g||_*/lr, which moves with the gradient), and "ratio", lower over threshold.
 
     Options of a geometry are joined by ;: ``generalized_sharpness:geometry=mixed:matrices=spectral;vectors=linf``.

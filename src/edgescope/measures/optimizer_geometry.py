@@ -40,8 +40,11 @@ def is_of_geometry(rule: UpdateRule) -> bool:
 def threshold_of_steps(rule: UpdateRule) -> Threshold | None:
     """The threshold above which the directional smoothness of a step says that it raised the loss.
 
-    None where steps are not those of steepest descent from the gradient alone: with momentum or weight decay.
+    None where steps are not those of steepest descent from the gradient alone: with momentum, weight decay, a
+    perturbation (SAM), or where the loss is maximized.
     """
     groups = rule.groups()
+    if rule.gradients > 1 or rule.sign() < 0:
+        return None
     decays = [rule.coupled_decay(group) or rule.decoupled_decay(group) for group in groups]
     return None if any(decays) or any(rule.momentum_of(group).memory for group in groups) else rule.threshold()

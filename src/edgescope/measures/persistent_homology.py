@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
-from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from edgescope.cost import Cost
@@ -155,8 +155,8 @@ def distances_between(points: Float[np.ndarray, "n k"], metric: str) -> Float[np
     """All distances, in float64: "euclidean", or "loss", the mean absolute difference of the entries."""
     points = points.astype(np.float64)
     if metric == "loss":
-        return cdist(points, points, "cityblock") / points.shape[1]
-    return cdist(points, points)
+        return scipy.spatial.distance.cdist(points, points, "cityblock") / points.shape[1]
+    return scipy.spatial.distance.cdist(points, points)
 
 
 def random_projection(size: int, dimensions: int, seed: int) -> Callable[[Float[Tensor, " P"]], Float[Tensor, " k"]]:

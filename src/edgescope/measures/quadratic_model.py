@@ -55,6 +55,8 @@ class QuadraticModel(Measure):
     def read(self, moment: Moment) -> Reading:
         objective, rule, origin = moment.objective, moment.known_rule(), moment.parameters
         self.check_problem(ProblemSize(len(origin)))
+        if rule.gradients > 1:
+            raise NotKnownError(f"the next steps of {rule.name} take gradients at other places than the parameters")
         loss, gradient = float(objective.loss()), objective.gradient()
         if loss == 0:
             raise NotKnownError("the loss here is zero, so that later losses have no ratio to it")

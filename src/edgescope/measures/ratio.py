@@ -19,7 +19,8 @@ class Ratio(Measure):
     The effective sharpness is that of the run's own measure where it has one.
 
     Parts as those of the threshold: with several optimizers "" is that of all together, and each has one of its own.
-    0 at learning rate 0.
+    0 at learning rate 0. Where training is seen to step on mini-batches a note says so, since the run may be at the
+    edge in another quantity (:class:`BatchSharpnessMeasure`, :class:`HeadroomMeasure` on its own batch).
     """
 
     tol: float = 1e-3
@@ -50,7 +51,7 @@ class Ratio(Measure):
             values[part] = value / threshold
             if part in found.errors:
                 errors[part] = found.errors[part] / threshold
-        notes = dict.fromkeys([*found.note.split("; "), *moment.scale_note().split("; ")])
+        notes = dict.fromkeys([*found.note.split("; "), *moment.scale_note().split("; "), moment.mini_batch_note()])
         return Reading(self.name, values, errors, note="; ".join(filter(None, notes)), failed=found.failed)
 
     def dependencies(self) -> tuple[Measure, ...]:

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from edgescope.cost import Cost
-from edgescope.dimension.sources import in_passes
+from edgescope.cost import Cost, in_passes
 from edgescope.errors import NotKnownError
 from edgescope.linalg import Eigenpairs, EigenTracker, Operator, top_eigenpairs
 from edgescope.linalg.search import Which

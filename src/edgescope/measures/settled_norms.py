@@ -64,6 +64,8 @@ class SettledNorms(Measure):
     def _ahead(self, moment: Moment, factor: float) -> Iterator[Float[Tensor, " P"]]:
         """The next iterates, each step that of the optimizer divided by ``factor``."""
         rule, w = moment.known_rule(), moment.parameters
+        if rule.gradients > 1:
+            raise NotKnownError(f"the next steps of {rule.name} take gradients at other places than the parameters")
         state = rule.state()
         for _ in range(self.steps):
             moved, state = rule.update(w, state, moment.objective.gradient(w))

@@ -8,10 +8,9 @@ from typing import Any, ClassVar, get_args
 
 import torch
 
-from edgescope.cost import Cost
+from edgescope.cost import Cost, in_passes
 from edgescope.dimension import SharpnessDimension, sharpness_dimension
 from edgescope.dimension.options import Method
-from edgescope.dimension.sources import in_passes
 from edgescope.linalg import Operator, Spectrum, from_matrix, spectrum, to_matrix
 from edgescope.measures.base import Measure, Moment, Needs
 from edgescope.measures.problem_size import ProblemSize

@@ -28,10 +28,11 @@ from edgescope.monitor.reader import OnReading, Reader
 from edgescope.monitor.resuming import Continuation, Resume, checked_resume, closed_by_errors, record_of_first
 from edgescope.monitor.schedule import Budget, Schedules, schedule_from
 from edgescope.monitor.state import checked_state, plain_state
-from edgescope.monitor.steps import Steps
+from edgescope.monitor.steps import StepListener
 from edgescope.notices import Notices
 from edgescope.objective import Objective
 from edgescope.objective.processes import as_the_first
+from edgescope.options import check_int
 from edgescope.short_errors import short_errors
 from edgescope.store import Record
 from edgescope.store.record import Status
@@ -73,6 +74,8 @@ class Monitor:
             step raises :class:`InputError` where they do not determine it. A number is that of the steps already taken,
             with or without a record; 0 begins anew. Later readings are removed when the first step is taken.
         config: what the new record keeps as the configuration of the run; one that is continued has to have the same.
+        batch_size: how many samples a training step takes, where these are fewer than the objective's; otherwise that
+            is known from ``step(batch=...)`` alone. The note of the ratio says so, and batch sharpness is of that size.
         release: free the objective's graphs after each measurement. False where training itself then computes the
             gradient of the objective at the same parameters.
         on_error: "warn" (default): an error in a measure becomes a note and one warning, and training continues; only
@@ -101,6 +104,7 @@ class Monitor:
         record: Record | None = None,
         resume: Resume = False,
         config: dict[str, Any] | None = None,
+        batch_size: int | None = None,
         release: bool = True,
         on_error: OnError = "warn",
         on_reading: OnReading | None = None,
@@ -132,11 +136,12 @@ class Monitor:
                 release=release,
                 on_error=on_error,
                 on_reading=checked_on_reading(on_reading),
+                batch_size=None if batch_size is None else check_int("a monitor", "batch_size", batch_size, least=1),
             )
             self._continuation = Continuation(resume, self._record, self._reader)
             self._reader.check_at_the_start()
         schedules = Schedules(tuple(measure.name for measure in self.measures), self.schedule, self._own)
-        self._steps = Steps(self._reader, schedules, self._continuation)
+        self._steps = StepListener(self._reader, schedules, self._continuation)
         if isinstance(self.schedule, Budget):
             share = self.schedule.share
             self.schedule.expect = lambda: self._expected_seconds(share)
@@ -229,13 +234,15 @@ class Monitor:
         """
         return None if self._closed else self._steps.start()
 
-    def step(self) -> dict[str, Reading] | None:
+    def step(self, batch: Any = None) -> dict[str, Reading] | None:
         """To be called after the optimizer's step: the readings by name where there are new ones, else None.
 
         Without an optimizer every call counts as a step. Where several step in turns, the call after the step is over
-        returns the readings.
+        returns the readings. ``batch`` is the data that this step was taken on, as the objective's loss function takes
+        them (a list of batches where their gradients were added up): measures such as ``headroom`` then have parts for
+        it. It is only looked at where such a measure is due, and not kept.
         """
-        return None if self._closed else self._steps.called()
+        return None if self._closed else self._steps.called(batch)
 
     def finish(self, everything: bool = False) -> dict[str, Reading] | None:
         """Measure where training has ended what is scheduled ``@end``, or everything; not twice at the same step."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -44,7 +45,8 @@ class PendingStep:
 
     ``previous`` is where the step began; None where no measure needs that, or it could not be had. ``parts`` are those
     of the optimizers, by identity, which have begun their part of the step, and ``stepped`` the optimizers that have
-    ended theirs. ``cost`` and ``seconds`` are what all this took.
+    ended theirs. ``cost`` and ``seconds`` are what all this took. ``start`` are the parameters where it began,
+    ``rates`` its learning rates, and ``batch`` the data that the caller says it was taken on.
     """
 
     due: set[str]
@@ -53,6 +55,9 @@ class PendingStep:
     cost: Cost = field(default_factory=Cost)
     seconds: float = 0.0
     stepped: list[torch.optim.Optimizer] = field(default_factory=list)
+    start: Float[Tensor, " P"] | None = None
+    rates: list[float] = field(default_factory=list)
+    batch: Any = None
 
     def begin(self, objective: Objective, known: Previous | None) -> None:
         """Note where the step begins; ``known`` is what was found at the same parameters before."""
@@ -63,6 +68,7 @@ class PendingStep:
         else:
             gradient = objective.gradient()
             self.previous = Previous(parameters, objective.loss(), gradient)
+        self.start = self.previous.parameters
         self.cost += objective.spent - before
         self.seconds += time.perf_counter() - began
 
@@ -78,14 +84,40 @@ class PendingStep:
     def end_part(self, objective: Objective, optimizer: torch.optim.Optimizer) -> None:
         """Note the gradient of a closure, and the step of the rule with the options that it has now."""
         part = self.parts.get(id(optimizer))
-        if part is None or self.previous is None:
+        self.rates += [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
+        if part is None:
             return
         if not part.ready:
             part.gradients = gradients_of(objective, ids_of(optimizer), loss_scale(optimizer))
-        if part.rule is not None and part.state is not None:
+        if self.previous is not None and part.rule is not None and part.state is not None:
             gradient = _filled(part.gradients, objective)
             step = step_of_rule(part.rule, self.previous.parameters, part.state, gradient)
             part.ruled = {i: step[objective.layout[i].slice] for i in part.gradients}
+
+    def training_gradient(self, objective: Objective) -> Float[Tensor, " P"] | None:
+        """The gradients of all optimizers as one vector, zero where there was none; None where none is known."""
+        each = [_filled(part.gradients, objective) for part in self.parts.values() if part.gradients]
+        return sum(each[1:], each[0]) if each else None
+
+    def at_target_rate(self, objective: Objective) -> tuple[Float[Tensor, " P"], tuple[float, ...]] | None:
+        """The step of the rules at the rates that a schedule starts from, and these; None where one is not known."""
+        found, rates = torch.zeros(objective.size, dtype=torch.float64, device=objective.device), []
+        for part in self.parts.values():
+            if self.start is None or part.rule is None or part.state is None or not part.gradients:
+                return None
+            groups = list({id(group): group for group in part.rule.groups() if "initial_lr" in group}.values())
+            rates += [float(group["initial_lr"]) for group in groups]
+            kept = [group["lr"] for group in groups]
+            try:
+                for group in groups:
+                    group["lr"] = group["initial_lr"]
+                step = step_of_rule(part.rule, self.start, part.state, _filled(part.gradients, objective))
+            finally:
+                for group, rate in zip(groups, kept, strict=True):
+                    group["lr"] = rate
+            for i in part.gradients:
+                found[objective.layout[i].slice] = step[objective.layout[i].slice].to(found)
+        return (found, tuple(dict.fromkeys(rates))) if any(rates) else None
 
     def taken(
         self, objective: Objective, now: Float[Tensor, " P"] | None, history: Sequence[tuple[float, float, int]]

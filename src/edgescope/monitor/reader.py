@@ -13,6 +13,7 @@ import torch
 from edgescope.cost import Cost
 from edgescope.errors import ModelChangedError
 from edgescope.measures import Measure, Moment, Previous, Reading, StepTaken
+from edgescope.measures.last_step import LastStep, StepPart
 from edgescope.measures.rules import Rules, ids_of, rules_of
 from edgescope.monitor import checks
 from edgescope.monitor.description import Stopwatch, describe_run
@@ -47,6 +48,7 @@ class Reader:
         release: bool,
         on_error: OnError,
         on_reading: OnReading | None = None,
+        batch_size: int | None = None,
     ) -> None:
         self.objective, self.optimizers, self.measures = objective, optimizers, measures
         self.evaluations, self.record = evaluations, record
@@ -56,6 +58,7 @@ class Reader:
         self._release, self._on_reading = release, on_reading
         self._known: Previous | None = None
         self._seen: StepTaken | None = None
+        self._batch_size = batch_size
         self._gradients: list[tuple[float, float, int]] = []  # norm, factor over the objective's, parameters
         self._by_name = {measure.name: measure for measure in measures}
         for needed in (one for measure in measures for one in measure.dependencies()):
@@ -65,26 +68,29 @@ class Reader:
 
     # ------------------------------------------------------------------------------------------------------ the steps
 
-    def wants(self, due: set[str], previous: bool = True) -> bool:
-        """Whether a measure among those ``due`` needs the step, or (``previous``) the point at which it began."""
+    def wanted(self, due: set[str]) -> frozenset[StepPart]:
+        """What the measures among those ``due`` need of the step."""
         asked = [measure for measure in self.measures if measure.name in due]
         needed = [*asked, *(one for measure in asked for one in measure.dependencies())]
-        return any(measure.needs_step or (previous and measure.needs_previous) for measure in needed)
+        return frozenset(part for measure in needed for part in measure.of_the_step())
 
     def begin(self, pending: PendingStep, known: Previous | None = None) -> None:
         """A step begins: note the point, if a measure that is due needs it."""
         known, self._known = known or self._known, None
-        if self.progress.diverged or not self.wants(pending.due):
-            return
-        with self.notifier.measuring("loss and gradient where the step begins cannot be measured"):
-            pending.begin(self.objective, known)
+        wanted = frozenset[StepPart]() if self.progress.diverged else self.wanted(pending.due)
+        if "gradient" in wanted:
+            with self.notifier.measuring("loss and gradient where the step begins cannot be measured"):
+                pending.begin(self.objective, known)
+        elif "parameters" in wanted:
+            with self.notifier.measuring("the parameters where the step begins cannot be read"):
+                pending.start = self.objective.parameters()
 
     def begin_part(self, pending: PendingStep, optimizer: torch.optim.Optimizer, ready: bool) -> None:
         """``optimizer`` begins its part of the step: note the gradient that it is going to use, if it is ``ready``."""
         self._checks.begin_part(optimizer, ready, due=bool(pending.due))
         # SAM and LBFGS step with gradients of several points.
         several = isinstance(optimizer, SAM | torch.optim.LBFGS)
-        if self.progress.diverged or several or not self.wants(pending.due, previous=False):
+        if self.progress.diverged or several or "training" not in self.wanted(pending.due):
             return
         with self.notifier.measuring("the gradient of training cannot be read"):
             rule = self.rules().of(optimizer)
@@ -157,6 +163,7 @@ class Reader:
             "measures": {measure.name: measure.state() for measure in self.measures},
             "gradients": [list(each) for each in self._gradients],
             "seen": None if self._seen is None else asdict(self._seen),
+            "batch_size": self._batch_size,
             "moved": self._checks.state(self.optimizers),
             "told": [list(cause) for cause in self.notifier.notices.given()],
         }
@@ -170,6 +177,7 @@ class Reader:
         self._checks.load_state(state.get("moved", []), self.optimizers)
         self._known = None
         self._gradients = [(norm, factor, count) for norm, factor, count in state.get("gradients", [])]
+        self._batch_size = state.get("batch_size", self._batch_size)
         seen = state.get("seen")
         self._seen = None if seen is None else StepTaken(**seen)
         notices.mark((kind, cause) for kind, cause in state.get("told", []))
@@ -193,7 +201,7 @@ class Reader:
                 readings[measure.name] = _taken_or_shared(measure, moment)
         readings = {measure.name: readings[measure.name] for measure in measures}
         for measure in measures:
-            if measure.needs_previous or measure.needs_step:
+            if "gradient" in measure.of_the_step():
                 found = readings[measure.name]
                 cost, seconds = found.cost + pending.cost, found.seconds + pending.seconds
                 readings[measure.name] = replace(found, cost=cost, seconds=seconds)
@@ -218,6 +226,7 @@ class Reader:
             entry = (taken.gradient_norm, math.nan if taken.gradient is None else taken.gradient, size)
             self._gradients = [*self._gradients, entry][-4:]
         self._seen = taken or self._seen
+        self._batch_size = moment.batch_samples() if "own batch" in moment.shared else self._batch_size
         if products and not moment.diverged and self.optimizers:
             self._known = Previous(moment.parameters, self.objective.loss(), self.objective.gradient())
 
@@ -245,6 +254,8 @@ class Reader:
             optimizers=tuple(self.optimizers),
             rules=rules.each,
             seen=self._seen,
+            last=self._last_step(pending) if pending.stepped and not changed else None,
+            batch_size=self._batch_size,
             measures=self._by_name,
             due=frozenset(pending.due),
             strict=self.notifier.on_error == "raise",
@@ -252,6 +263,15 @@ class Reader:
         if not changed and pending.parts:
             moment.compare = functools.partial(self._compare, pending, moment)
         return moment
+
+    def _last_step(self, pending: PendingStep) -> LastStep:
+        return LastStep(
+            pending.start,
+            tuple(dict.fromkeys(pending.rates)),
+            pending.batch,
+            functools.partial(pending.training_gradient, self.objective),
+            functools.partial(pending.at_target_rate, self.objective),
+        )
 
     def _compare(self, pending: PendingStep, moment: Moment) -> StepTaken | None:
         with self.notifier.guarded("the step taken cannot be compared with its rule"):

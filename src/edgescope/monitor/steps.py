@@ -17,7 +17,7 @@ from edgescope.monitor.schedule import Schedules
 from edgescope.monitor.step_hooks import StepHooks
 
 
-class Steps:
+class StepListener:
     """The listener of :class:`StepHooks`: has each step that is over read by ``reader``, where a measure is due.
 
     ``pending`` is the step under way. A step of several optimizers is over when each has stepped, or one steps again;
@@ -46,8 +46,11 @@ class Steps:
             return None
         return self._start(PendingStep(self._due_at(self.reader.progress.step)))
 
-    def called(self) -> dict[str, Reading] | None:
-        """The caller's ``monitor.step()``: the new readings, if there are any. A step where nobody else reports one."""
+    def called(self, batch: Any = None) -> dict[str, Reading] | None:
+        """The caller's ``monitor.step()``: the new readings, if there are any. A step where nobody else reports one.
+
+        ``batch`` is what the step was taken on.
+        """
         if not self.reader.optimizers:
             self.start()
             self.pending = PendingStep(self._due_at(self.reader.progress.step + 1))
@@ -55,6 +58,8 @@ class Steps:
         else:
             self._calls = 0 if self.pending is not None and self.pending.stepped else self._calls + 1
             self._check_missing_steps()
+            if self.pending is not None and self.pending.stepped and batch is not None:
+                self.pending.batch = batch
             self.settle()
         found, self._readings = self._readings, None
         return found

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
 
 from edgescope.objective.layout import Tensors
+
+
+@overload
+def carried_back(
+    outputs: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    vectors: Sequence[Tensor],
+    *,
+    create_graph: bool = ...,
+    materialize_grads: Literal[True],
+) -> Tensors: ...
+
+
+@overload
+def carried_back(
+    outputs: Sequence[Tensor], inputs: Sequence[Tensor], vectors: Sequence[Tensor], *, create_graph: bool = ...
+) -> Sequence[Tensor | None]: ...
 
 
 def carried_back(
@@ -18,7 +35,7 @@ def carried_back(
     *,
     create_graph: bool = False,
     materialize_grads: bool = False,
-) -> Tensors:
+) -> Sequence[Tensor | None]:
     """The products of ``vectors`` with the derivatives of ``outputs`` by ``inputs``, whose graph is kept.
 
     The same as ``torch.autograd.grad(outputs, inputs, vectors)``, bit for bit. That one compares shapes as symbols,

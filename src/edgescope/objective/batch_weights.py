@@ -17,16 +17,18 @@ from edgescope.errors import InputError
 from edgescope.notices import Notices
 from edgescope.objective.batches import Batch
 from edgescope.objective.checks import evaluated
-from edgescope.objective.denominators import ClassificationMeans, Samples
+from edgescope.objective.denominators import ClassificationMeans, SampleCount
 from edgescope.objective.modes import Flags
 from edgescope.objective.modules import measuring
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import Point, TrainingProblem
 from edgescope.objective.uncut_weights import explaining, seen_sizes
 from edgescope.objective.watching import Watching
 from edgescope.objective.weights import SAMPLES, Evaluate, Rounding, Weighing, weighing
 
 
-def find_weights(problem: Problem, point: Point, flags: Flags, seen: ClassificationMeans, group: object) -> Weighing:
+def find_weights(
+    problem: TrainingProblem, point: Point, flags: Flags, seen: ClassificationMeans, group: object
+) -> Weighing:
     """What the loss of a batch is a mean over; the model in evaluation where batch normalisation couples samples.
 
     In float64 where model and loss take it, whatever the precision of the measurement, so that rounding is not taken
@@ -52,7 +54,7 @@ def find_weights(problem: Problem, point: Point, flags: Flags, seen: Classificat
     raise AssertionError("the problem's own precision is the last that is tried")
 
 
-def _of_uncut_batches(problem: Problem, point: Point, flags: Flags, seen: ClassificationMeans) -> Weighing:
+def _of_uncut_batches(problem: TrainingProblem, point: Point, flags: Flags, seen: ClassificationMeans) -> Weighing:
     """What the losses of batches that cannot be split are means over. Cost: the losses of 32 batches."""
     batches = problem.batches
 
@@ -68,7 +70,7 @@ def _of_uncut_batches(problem: Problem, point: Point, flags: Flags, seen: Classi
     chosen = explaining(sizes, batches, seen)
     if chosen is None:
         return Weighing("uncut", sizes=sizes)
-    if isinstance(chosen, Samples) and not batches.counted:
+    if isinstance(chosen, SampleCount) and not batches.counted:
         return Weighing("mean", sizes=sizes)
     return Weighing("weighted mean", chosen, chosen.words, sizes=sizes)
 
@@ -96,7 +98,7 @@ def agreed(found: Weighing, group: distributed.ProcessGroup) -> Weighing:
     )
 
 
-def settle_weights(problem: Problem, found: Weighing, notices: Notices, group: object) -> None:
+def settle_weights(problem: TrainingProblem, found: Weighing, notices: Notices, group: object) -> None:
     """Weigh batches by what was found.
 
     Raises :class:`InputError` where batches cannot be averaged: losses that are sums, or means over something that was
@@ -161,7 +163,9 @@ def _judge(found: Weighing, counted: bool, notices: Notices) -> None:
     notices.give("weights", f"{why}; measured is the mean over the batches as they are given, weighted {weighed}")
 
 
-def _loss_at(problem: Problem, point: Point, tensors: Callable[[], list[Tensor]], dtype: torch.dtype) -> Evaluate:
+def _loss_at(
+    problem: TrainingProblem, point: Point, tensors: Callable[[], list[Tensor]], dtype: torch.dtype
+) -> Evaluate:
     """The loss of a batch at these parameters, which are made when it is first asked for."""
 
     def convert(leaf: Any) -> Any:

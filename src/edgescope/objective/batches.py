@@ -64,7 +64,7 @@ class Batches:
                 raise InputError("the data are empty", expected="at least one batch with one sample")
             if not self.samples > 0:
                 raise InputError("all batches have a weight of 0", expected="a positive weight", hint="another count=")
-            if check and not isinstance(self._source, _OneBatch):
+            if check and not isinstance(self._source, _UnchangedBatch):
                 self._compare_second_pass(first)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -76,7 +76,7 @@ class Batches:
                 if self.repeats and self._marks and mark_of(_tensors(raw)) != self._marks.get(number):
                     raise _changed()
                 # A copy, since a loader may fill the same tensors again while the graph of a batch is kept.
-                yield self._moved(raw, copy=not isinstance(self._source, _OneBatch))
+                yield self._moved(raw, copy=not isinstance(self._source, _UnchangedBatch))
 
     def chunks(self) -> Iterator[Chunk]:
         """All data that weigh anything, cut as ``cut`` says, each piece with its share of the weight."""
@@ -149,7 +149,7 @@ class Batches:
     def _read(self, check: bool) -> Fingerprint:
         fingerprint, total, most = Fingerprint(), 0, -1
         room = available(self._device) // 4
-        alone = isinstance(self._source, _OneBatch)
+        alone = isinstance(self._source, _UnchangedBatch)
         if alone and sum(t.nbytes for t in tensors_of(next(iter(self._source)))) > room:
             self._held = None  # before a copy is made
         for number, raw in enumerate(self._source):
@@ -211,7 +211,7 @@ class Batches:
         self.repeats = self._held is not None or first.same_order(second)
 
 
-class _OneBatch:
+class _UnchangedBatch:
     """A batch of the caller, which is refused after it was changed in place."""
 
     def __init__(self, batch: Batch) -> None:
@@ -308,7 +308,7 @@ def tensors_of(batch: Batch) -> list[Tensor]:
 
 def _as_iterable(data: Any) -> Iterable[Batch]:
     if isinstance(data, Tensor | np.ndarray | Mapping) or (isinstance(data, tuple | list) and _is_batch(data)):
-        return _OneBatch(_tensors(data))
+        return _UnchangedBatch(_tensors(data))
     if isinstance(data, Iterator):
         raise InputError(
             "the data are a one-shot iterator",

@@ -13,7 +13,7 @@ from edgescope.linalg.product_errors import ProductErrors
 from edgescope.objective.few_samples import point_at, reduced
 from edgescope.objective.operations import nodes_of, operation_of
 from edgescope.objective.paths import Path
-from edgescope.objective.problem import A_LOSS, Point, Problem
+from edgescope.objective.problem import A_LOSS, Point, TrainingProblem
 
 RATIO = 4
 """Of the two steps of a product."""
@@ -51,12 +51,12 @@ class Differences(Path, ProductErrors):
 
     name = "difference"
 
-    def _products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
+    def _products(self, problem: TrainingProblem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
         return self.over_processes(problem, point, rows, lambda gradient: gradient)
 
     def over_processes(
         self,
-        problem: Problem,
+        problem: TrainingProblem,
         point: Point,
         rows: Float[Tensor, "k P"],
         summed: Callable[[Float[Tensor, " P"]], Float[Tensor, " P"]],
@@ -117,7 +117,7 @@ def _product(
     return best
 
 
-def refuse_kinks(problem: Problem, point: Point) -> None:
+def refuse_kinks(problem: TrainingProblem, point: Point) -> None:
     """Refuse a loss with operations that are linear in pieces, of which differences of gradients tell nothing.
 
     A step goes over kinks, each of which adds a jump of the gradient divided by the step, where the Hessian has

@@ -67,7 +67,15 @@ def check_device_name(owner: str, name: str) -> None:
     except RuntimeError:
         known = False
     if not known:
-        raise InputError(f"{owner} on the device {shown(name)}", expected="such as cpu, cuda or cuda:1")
+        raise InputError(f"{owner} on the device {shown(name)}", expected="a device such as cpu, cuda or cuda:1")
+
+
+def check_device(owner: str, device: str | None, *, here: bool = True) -> None:
+    """Raise :class:`InputError` for a name of no device, or, where it is used ``here``, of one not on this machine."""
+    if device is not None:
+        check_device_name(owner, device)
+        if here:
+            usable_device(device)
 
 
 def usable_device(device: torch.device | str) -> torch.device:
@@ -204,15 +212,18 @@ def checked_vector(w: Any, size: int, device: torch.device, dtype: torch.dtype) 
     return w.detach().to(device, dtype)
 
 
-def checked_rows(V: Any, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """A vector (size,) or the columns of a block (size, k) as rows; InputError for anything else."""
+def checked_rows(V: Any, size: int, device: torch.device, dtype: torch.dtype, *, finite: bool = False) -> Tensor:
+    """A vector (size,) or the columns of a block (size, k) as rows; InputError for anything else.
+
+    ``finite``: whether the entries are is not looked at.
+    """
     if not isinstance(V, Tensor) or V.ndim not in (1, 2) or V.shape[0] != size:
         raise InputError(
             f"a block of vectors of {_form(V)}", expected=f"shape ({size},) or ({size}, k), one row a parameter"
         )
     rows = (V[None] if V.ndim == 1 else V.T).detach().to(device, dtype).contiguous()
     # The sum tells at a hundredth of the cost; that of finite numbers may overflow.
-    if not math.isfinite(float(rows.sum())) and not bool(rows.isfinite().all()):
+    if not finite and not math.isfinite(float(rows.sum())) and not bool(rows.isfinite().all()):
         raise InputError("a block of vectors with NaN or infinity", expected="finite numbers")
     return rows
 

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from edgescope.objective.layout import Tensors
 from edgescope.objective.modules import own_deprecations_quiet
 from edgescope.objective.paths import GradientGraph, Path
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import Point, TrainingProblem
 
 Program = Callable[[Tensors, Tensors, Tensors, Tensors], list[Tensor]]
 
@@ -33,7 +33,7 @@ class Compiled(Path):
         """Whether this machine has the C++ compiler that inductor needs."""
         return any(shutil.which(name) for name in ("g++", "clang++", "cl"))
 
-    def _products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
+    def _products(self, problem: TrainingProblem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
         result = torch.zeros_like(rows)
         tensors, constants = [t.detach() for t in point.tensors], list(point.constants.values())
         for chunk in problem.chunks():
@@ -51,7 +51,7 @@ class Compiled(Path):
         return result
 
 
-def _built(problem: Problem, point: Point, leaves: list[Any], form: Any) -> Program:
+def _built(problem: TrainingProblem, point: Point, leaves: list[Any], form: Any) -> Program:
     from torch.fx.experimental.proxy_tensor import make_fx  # takes seconds, for this path alone
 
     names = list(point.constants)

@@ -21,7 +21,7 @@ from edgescope.objective.modes import Flags
 from edgescope.objective.modules import measuring, thread_count
 from edgescope.objective.paths import Path
 from edgescope.objective.plan import WIDTHS, Plan, Planner
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import Point, TrainingProblem
 from edgescope.objective.remembered import Findings, findings
 from edgescope.objective.second_order import named_fault, refuse_wrong_hessian
 
@@ -33,7 +33,7 @@ class Curvature:
     their graphs has taken (0 where they were there).
     """
 
-    def __init__(self, problem: Problem, planner: Planner, flags: Flags, *, verified: bool) -> None:
+    def __init__(self, problem: TrainingProblem, planner: Planner, flags: Flags, *, verified: bool) -> None:
         self.problem, self.planner, self.flags = problem, planner, flags
         self.verified = verified
         self._gauss_newton_verified = verified

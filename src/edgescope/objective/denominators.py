@@ -63,7 +63,7 @@ class Denominator(ABC):
 
 
 @dataclass(frozen=True, eq=False)
-class Samples(Denominator):
+class SampleCount(Denominator):
     """The number of samples."""
 
     words = "number of samples"

@@ -15,7 +15,7 @@ from edgescope.memory import out_of_memory_error
 from edgescope.objective.batches import Chunk
 from edgescope.objective.layout import Tensors
 from edgescope.objective.operations import not_finite, operation_that_failed
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import Point, TrainingProblem
 
 
 def named_fault(error: Exception, operation: Callable[[], str | None] = lambda: None) -> EdgescopeError:
@@ -44,7 +44,7 @@ def named_fault(error: Exception, operation: Callable[[], str | None] = lambda: 
     return NotDifferentiableError(what, hint="another operation in its place, or freezing what lies before it")
 
 
-def fault_at(point: Point, problem: Problem, error: Exception) -> EdgescopeError:
+def fault_at(point: Point, problem: TrainingProblem, error: Exception) -> EdgescopeError:
     """:func:`named_fault` of a derivative at this point; where the text does not tell, it is taken again to see."""
 
     def operation() -> str | None:
@@ -55,7 +55,7 @@ def fault_at(point: Point, problem: Problem, error: Exception) -> EdgescopeError
     return named_fault(error, operation)
 
 
-def refuse_not_finite(problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> None:
+def refuse_not_finite(problem: TrainingProblem, point: Point, rows: Float[Tensor, "k P"]) -> None:
     """Say why products with ``rows`` at this point are not finite, unless the vectors are so long that they overflow.
 
     Raises :class:`NotDifferentiableError`, which names the operation whose derivative is not finite, and
@@ -75,7 +75,7 @@ def refuse_not_finite(problem: Problem, point: Point, rows: Float[Tensor, "k P"]
                 raise reason
 
 
-def _losses(problem: Problem, point: Point) -> Iterator[Callable[[Tensors], Tensor]]:
+def _losses(problem: TrainingProblem, point: Point) -> Iterator[Callable[[Tensors], Tensor]]:
     """The loss of each chunk as a function of the parameter tensors."""
     for chunk in problem.chunks():
 

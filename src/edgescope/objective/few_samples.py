@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from edgescope.objective.batches import Batch, Batches, Chunk, leading_size, tensors_of
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import Point, TrainingProblem
 
 SAMPLES = 32
 """How many samples, where the model is small."""
@@ -28,7 +28,7 @@ SHARE = 1 / 16
 """Of all samples, above which a large model is not evaluated on more than the least."""
 
 
-def few_rows(problem: Problem, most: int = SAMPLES, least: int = LEAST, work: float = WORK) -> int:
+def few_rows(problem: TrainingProblem, most: int = SAMPLES, least: int = LEAST, work: float = WORK) -> int:
     """How many samples a check evaluates: ``most`` where that is little work for this model, else fewer.
 
     Checks take some ten gradients of these samples, in double precision. On a large model on long sequences a few of
@@ -52,7 +52,7 @@ def _positions(batch: Batch) -> int:
     return found
 
 
-class _OneBatch:
+class _ReducedData:
     """A batch in the place of all data."""
 
     samples = 1.0
@@ -64,7 +64,7 @@ class _OneBatch:
         yield Chunk(1.0, self._batch)
 
 
-def reduced(problem: Problem, point: Point, dtype: torch.dtype) -> tuple[Problem, Point]:
+def reduced(problem: TrainingProblem, point: Point, dtype: torch.dtype) -> tuple[TrainingProblem, Point]:
     """The problem on the first few samples of its heaviest batch and in this precision, and the point in it."""
 
     def convert(leaf: object) -> object:
@@ -72,13 +72,13 @@ def reduced(problem: Problem, point: Point, dtype: torch.dtype) -> tuple[Problem
 
     batch = pytree.tree_map(convert, problem.batches.some(few_rows(problem)))
     small = copy.copy(problem)
-    small.batches = cast(Batches, _OneBatch(batch))
+    small.batches = cast(Batches, _ReducedData(batch))
     small.total = problem.total / problem.batches.samples  # 1, and more where a group shares the data
     small.dtype = dtype
     constants = {name: c.to(dtype) if c.is_floating_point() else c for name, c in point.constants.items()}
     return small, point_at(small, point.flat.to(dtype), constants)
 
 
-def point_at(problem: Problem, flat: Float[Tensor, " P"], constants: dict[str, Tensor]) -> Point:
+def point_at(problem: TrainingProblem, flat: Float[Tensor, " P"], constants: dict[str, Tensor]) -> Point:
     """A point for checks: its tensors are parts of ``flat``, without memory of their own."""
     return Point(flat, [piece.detach().requires_grad_() for piece in problem.layout.split(flat)], constants)

@@ -14,7 +14,7 @@ from edgescope.objective.backward import carried_back
 from edgescope.objective.batches import Batch, Chunk
 from edgescope.objective.faults import refuse_not_finite
 from edgescope.objective.layout import Tensors
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import Point, TrainingProblem
 
 
 class GaussNewtonGraph:
@@ -72,7 +72,7 @@ def criterion_at(supervised: Any, z: Tensor, batch: Batch, at: Tensor) -> Tensor
 
 
 def gauss_newton_products(
-    problem: Problem, point: Point, rows: Float[Tensor, "k P"], supervised: Any, keep: bool
+    problem: TrainingProblem, point: Point, rows: Float[Tensor, "k P"], supervised: Any, keep: bool
 ) -> Float[Tensor, "k P"]:
     """Products J^T (d2 criterion) J v for the rows v, summed over all chunks; ``keep``: graphs stay at the point.
 
@@ -90,7 +90,7 @@ def gauss_newton_products(
     return result
 
 
-def _graphs(problem: Problem, point: Point, supervised: Any, keep: bool) -> Iterator[GaussNewtonGraph]:
+def _graphs(problem: TrainingProblem, point: Point, supervised: Any, keep: bool) -> Iterator[GaussNewtonGraph]:
     if point.output_graphs is not None:
         yield from point.output_graphs
         return

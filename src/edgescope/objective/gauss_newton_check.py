@@ -13,11 +13,11 @@ from edgescope.objective.differences import Verdict, judge
 from edgescope.objective.faults import fault_at
 from edgescope.objective.few_samples import point_at, reduced
 from edgescope.objective.gauss_newton import GaussNewtonGraph, criterion_at, outputs_of
-from edgescope.objective.problem import A_LOSS, A_PRODUCT, Point, Problem
+from edgescope.objective.problem import A_LOSS, A_PRODUCT, Point, TrainingProblem
 from edgescope.objective.second_order import BESIDE, look_at, suspects_of
 
 
-def refuse_wrong_gauss_newton(problem: Problem, point: Point, supervised: Any, wide: bool = True) -> bool:
+def refuse_wrong_gauss_newton(problem: TrainingProblem, point: Point, supervised: Any, wide: bool = True) -> bool:
     """Refuse a Gauss-Newton product J^T B J v that is not made of the changes of outputs and of the criterion's slope.
 
     J v is compared with central differences of the outputs, B with those of the slope, and J^T with J, along a random
@@ -51,7 +51,7 @@ def refuse_wrong_gauss_newton(problem: Problem, point: Point, supervised: Any, w
     )
 
 
-def _gauss_newton_verdict(problem: Problem, point: Point, supervised: Any) -> Verdict | None:
+def _gauss_newton_verdict(problem: TrainingProblem, point: Point, supervised: Any) -> Verdict | None:
     (chunk,) = problem.batches.chunks()
     layout, length = problem.layout, max(1.0, float(point.flat.norm()))
     eps = torch.finfo(point.flat.dtype).eps

@@ -17,7 +17,7 @@ from edgescope.memory import budget, readable, require
 from edgescope.objective.batches import Batch, leading_size, piece_of, tensors_of
 from edgescope.objective.few_samples import few_rows
 from edgescope.objective.paths import DoubleBackward, GradientGraph, Path
-from edgescope.objective.problem import A_LOSS, Point, Problem
+from edgescope.objective.problem import A_LOSS, Point, TrainingProblem
 from edgescope.objective.watching import Watching
 
 VECTORS = 8
@@ -48,7 +48,7 @@ class GraphMemory:
         kept = self.all_chunks if path.keep else self.largest_chunk
         return self.vectors + kept + (width if path.batched else 1) * self.largest_chunk
 
-    def of_check(self, problem: Problem, dtype: torch.dtype) -> int:
+    def of_check(self, problem: TrainingProblem, dtype: torch.dtype) -> int:
         """The peak bytes of a comparison of derivatives with differences on a few samples in this precision."""
         batches = problem.batches
         share = min(1.0, few_rows(problem) / min(batches.largest, batches.cut or batches.largest))
@@ -57,7 +57,7 @@ class GraphMemory:
 
 
 def estimate_graph_memory(
-    problem: Problem, point: Point, limit: int | None, whole_batches: bool, once: bool = False
+    problem: TrainingProblem, point: Point, limit: int | None, whole_batches: bool, once: bool = False
 ) -> GraphMemory:
     """Estimate the memory of graphs, and split batches if the graph of one batch does not fit into memory.
 
@@ -164,7 +164,7 @@ def _inside(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _of_whole_batches(problem: Problem, point: Point, limit: int | None, once: bool) -> GraphMemory:
+def _of_whole_batches(problem: TrainingProblem, point: Point, limit: int | None, once: bool) -> GraphMemory:
     """The same for batches that are never cut: no batch is taken to need more than the heaviest one."""
     batches = problem.batches
     a_batch = _graph_bytes_of(problem, point, batches.heaviest, once)
@@ -179,7 +179,7 @@ def _of_whole_batches(problem: Problem, point: Point, limit: int | None, once: b
     return memory
 
 
-def _graph_bytes_of(problem: Problem, point: Point, batch: Batch, once: bool) -> int:
+def _graph_bytes_of(problem: TrainingProblem, point: Point, batch: Batch, once: bool) -> int:
     held = [*point.tensors, *tensors_of(problem.batches.heaviest)]
 
     def loss() -> Tensor:
@@ -192,7 +192,7 @@ def _graph_bytes_of(problem: Problem, point: Point, batch: Batch, once: bool) ->
     return graph_bytes(lambda: GradientGraph(loss(), point.tensors), held)
 
 
-def _graph_bytes_by_sample(problem: Problem, point: Point, once: bool) -> tuple[float, float]:
+def _graph_bytes_by_sample(problem: TrainingProblem, point: Point, once: bool) -> tuple[float, float]:
     """What a chunk's graph takes whatever its size, and what every sample adds to it: from two small pieces."""
     batch = problem.batches.heaviest
     size = leading_size(batch)

@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 from edgescope.errors import InputError
 from edgescope.objective.batches import Batch
 from edgescope.objective.checks import evaluated
-from edgescope.objective.problem import A_LOSS, Point, Problem
+from edgescope.objective.problem import A_LOSS, Point, TrainingProblem
 from edgescope.objective.watching import Watching
 from edgescope.shards import is_sharded, local
 
@@ -25,7 +25,7 @@ class LiveReads(Watching):
     ``places`` are their numbers in the layout. With ``moved`` every read gives other values than those of the model.
     """
 
-    def __init__(self, problem: Problem, moved: bool = False) -> None:
+    def __init__(self, problem: TrainingProblem, moved: bool = False) -> None:
         super().__init__()
         self.places: set[int] = set()
         self._moved = moved
@@ -52,7 +52,9 @@ class LiveReads(Watching):
         return 2 * tensor + 1 if self._reads(tensor) and tensor.is_floating_point() else tensor
 
 
-def refuse_live_parameters(problem: Problem, point: Point, loss: Tensor, reads: LiveReads, batch: Batch) -> None:
+def refuse_live_parameters(
+    problem: TrainingProblem, point: Point, loss: Tensor, reads: LiveReads, batch: Batch
+) -> None:
     """Refuse a ``loss`` that depends, however weakly, on live parameters and not on those that were put in.
 
     It does where its graph leads to them, also by way of something that was computed from them before; and where it
@@ -77,7 +79,7 @@ def refuse_live_parameters(problem: Problem, point: Point, loss: Tensor, reads: 
         raise _reached_otherwise([problem.layout[place].name for place in sorted(reads.places)])
 
 
-def refuse_other_function(problem: Problem, point: Point, batch: Batch) -> None:
+def refuse_other_function(problem: TrainingProblem, point: Point, batch: Batch) -> None:
     """Refuse an objective whose loss or gradient on ``batch`` is not that of the live model under autograd.
 
     Both are computed in the model's own precision, inside :func:`measuring`. They differ where a module or the loss

@@ -15,7 +15,7 @@ from edgescope.objective.checks import refuse_precision
 from edgescope.objective.curvature import Curvature
 from edgescope.objective.modes import Flags, Mode
 from edgescope.objective.objective import Objective
-from edgescope.objective.problem import Problem
+from edgescope.objective.problem import TrainingProblem
 from edgescope.options import checked, integer, optional
 from edgescope.short_errors import short_errors
 
@@ -54,6 +54,24 @@ def in_precision(objective: Objective, dtype: torch.dtype) -> Objective:
     if objective.dtype == dtype:
         return objective
     return _again(objective, dtype=dtype)
+
+
+@short_errors
+def on_batch(objective: Objective, data: Any) -> Objective:
+    """The same loss on other ``data``: one batch, or a list of those whose gradients were added up for one step.
+
+    It shares the live model, loss function, mode, precision and l2 term, and weighs batches as ``objective`` does. With
+    data that are sharded over processes, each gives its own, and all make the same calls. Copies the data, and
+    evaluates nothing. Raises :class:`InputError` for data that are no batch.
+    """
+    fresh = _on(objective, data, objective.dtype)
+    batches = fresh._problem.batches
+    fresh._problem.total = float(objective._summed(torch.tensor(batches.samples, dtype=torch.float64, device="cpu")))
+    fresh._samples = int(objective._summed(torch.tensor(batches.rows, device="cpu")))
+    cut = objective._problem.batches.cut
+    if cut is not None and not fresh.couples_samples:
+        batches.cut_to(cut)
+    return fresh
 
 
 @short_errors
@@ -104,7 +122,7 @@ def _on(objective: Objective, data: Any, dtype: torch.dtype, mode: Mode | None =
     old.tensors()  # a model that has changed is refused
     count = old.batches.count if old.batches.counted else None
     batches = Batches(data, count=count, dtype=dtype, device=objective.device, check=False)
-    fresh._problem = Problem(
+    fresh._problem = TrainingProblem(
         objective.model,
         objective.loss_fn,
         batches,

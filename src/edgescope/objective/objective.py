@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -27,12 +26,13 @@ from edgescope.objective.checks import (
     usable_device,
 )
 from edgescope.objective.curvature import Curvature
+from edgescope.objective.holdable_point import HoldablePoint
 from edgescope.objective.layout import Layout
 from edgescope.objective.modes import THAWED, Flags, Mode, UsedMode
 from edgescope.objective.modules import measuring, own_precision, refuse_parameters, unwrapped
 from edgescope.objective.parallel import gather, refuse_parallel, reshard
 from edgescope.objective.plan import PathName, Plan, Planner
-from edgescope.objective.problem import LossFunction, Point, Problem
+from edgescope.objective.problem import LossFunction, Point, TrainingProblem
 from edgescope.objective.problem_checks import ProblemChecks, warn_of_processes
 from edgescope.objective.processes import jointly, summed_over
 from edgescope.objective.selection import Params, selection
@@ -147,7 +147,7 @@ class Objective:
         warn_of_processes(model, group, self.notices)
         with jointly(self._summed):
             batches = Batches(data, count=count, dtype=self.dtype, device=self.device, check=check)
-            self._problem = Problem(
+            self._problem = TrainingProblem(
                 self.model,
                 loss_fn,
                 batches,
@@ -282,11 +282,7 @@ class Objective:
         Cost: k products (see ``plan().product_cost``) and, where graphs are kept, one gradient the first time at a
         place. Raises NotDifferentiableError where an operation has no second derivative.
         """
-        path = self._curvature.planner.differences
-        if path is None:
-            return self._product(V, w, self._curvature.hessian)
-        differences = functools.partial(self._curvature.differences, path, self._summed)
-        return self._product(V, w, differences, summed=True)
+        return self._product(V, lambda: self._at(w), "hessian")
 
     def gnvp(self, V: Tensor, w: Float[Tensor, " P"] | None = None) -> Tensor:
         """Gauss-Newton products J^T (d2 criterion) J V, mean over samples, plus the l2 term; shapes as in ``hvp``.
@@ -294,24 +290,25 @@ class Objective:
         Needs a loss function that tells outputs and criterion apart, such as ``edgescope.supervised`` makes. Cost: k
         products and, where graphs are kept, one gradient the first time at a place.
         """
-        supervised = checked_supervised(self.loss_fn, "Gauss-Newton products")
-        return self._product(V, w, lambda point, rows: self._curvature.gauss_newton(point, rows, supervised))
+        return self._product(V, lambda: self._at(w), "gauss-newton")
 
     def operator(self, w: Float[Tensor, " P"] | None = None, kind: Kind = "hessian") -> Operator:
         """The Hessian (or Gauss-Newton matrix) at ``w`` as an operator; at the live parameters when w is None."""
         if kind not in ("hessian", "gauss-newton"):
             raise InputError(f"kind '{kind}'", expected="'hessian' or 'gauss-newton'")
-        place, multiply = None if w is None else self._checked(w).clone(), self.hvp if kind == "hessian" else self.gnvp
+        given = None if w is None else self._checked(w).clone()
+        place = HoldablePoint(lambda: self._at(given))
         return Operator(
             self.size,
-            lambda block: multiply(block, place),
+            lambda block: self._product(block, place.point, kind, finite=True),
             dtype=self.dtype,
             device=self.device,
             shapes=self.shapes,
             mode=self.mode,
-            room=lambda least: self._curvature.room(self._at(place), least, self.group, kind == "hessian"),
+            room=lambda least: self._curvature.room(place.point(), least, self.group, kind == "hessian"),
             meter=self.meter,
             errors=self.product_errors if kind == "hessian" else None,
+            hold=place.held,
         )
 
     @property
@@ -369,16 +366,19 @@ class Objective:
             self.notices.give("mode", f"'{name}' {THAWED}", cause="thawed")
         return self._problem.point(None if w is None else self._checked(w))
 
-    def _product(
-        self,
-        V: Tensor,
-        w: Tensor | None,
-        multiply: Callable[[Point, Tensor], tuple[Tensor, int]],
-        summed: bool = False,
-    ) -> Tensor:
-        rows = self._problem.masked(checked_rows(V, self.size, self.device, self.dtype))
-        found, gradients = multiply(self._at(w), rows)
-        result = self._problem.masked(found if summed else self._summed(found))
+    def _product(self, V: Tensor, find: Callable[[], Point], kind: Kind, *, finite: bool = False) -> Tensor:
+        """Products with a vector or the columns of a block; ``finite``: the caller looks at them, where V is not."""
+        path = self._curvature.planner.differences if kind == "hessian" else None
+        rows = checked_rows(V, self.size, self.device, self.dtype, finite=finite and path is None)
+        rows = self._problem.masked(rows)
+        if kind == "gauss-newton":
+            supervised = checked_supervised(self.loss_fn, "Gauss-Newton products")
+            found, gradients = self._curvature.gauss_newton(find(), rows, supervised)
+        elif path is None:
+            found, gradients = self._curvature.hessian(find(), rows)
+        else:
+            found, gradients = self._curvature.differences(path, self._summed, find(), rows)
+        result = self._problem.masked(found if path is not None else self._summed(found))
         if self.l2:
             result = result + self.l2 * rows
         self.meter.count(gradients=gradients, products=rows.shape[0])

@@ -12,12 +12,12 @@ from edgescope.errors import EdgescopeError
 from edgescope.objective.few_samples import reduced
 from edgescope.objective.operations import nodes_of
 from edgescope.objective.paths import DoubleBackward, Path, operations_among
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import Point, TrainingProblem
 
 _FAILURES = (RuntimeError, NotImplementedError, TypeError, ValueError)
 
 
-def disagreement(problem: Problem, point: Point, path: Path, width: int) -> str:
+def disagreement(problem: TrainingProblem, point: Point, path: Path, width: int) -> str:
     """What is wrong with products of ``width`` vectors on this path beside double backward; "" where nothing is.
 
     All vectors are compared on a few samples, in float64 and in the precision of the problem, and the first on all
@@ -37,7 +37,7 @@ def disagreement(problem: Problem, point: Point, path: Path, width: int) -> str:
     return _fault(problem, point, path, width, compared=1, slack=_slack(few, place))
 
 
-def _fault(problem: Problem, point: Point, path: Path, width: int, *, compared: int, slack: float) -> str:
+def _fault(problem: TrainingProblem, point: Point, path: Path, width: int, *, compared: int, slack: float) -> str:
     rows = torch.randn(width, point.flat.numel(), dtype=point.flat.dtype, device=point.flat.device)
     place = dataclasses.replace(point, graphs=None)
     reference = DoubleBackward(keep=False).products(problem, place, rows[:compared])
@@ -51,12 +51,12 @@ def _fault(problem: Problem, point: Point, path: Path, width: int, *, compared: 
     return "gives another Hessian product than double backward" if bool(off.any()) else ""
 
 
-def is_risky(problem: Problem, point: Point, path: Path) -> bool:
+def is_risky(problem: TrainingProblem, point: Point, path: Path) -> bool:
     """Whether an operation of the loss is known to be wrong on this path at points or shapes that may come later."""
     return bool(operations_among(*reduced(problem, point, problem.dtype), path.risky))
 
 
-def _slack(problem: Problem, point: Point) -> float:
+def _slack(problem: TrainingProblem, point: Point) -> float:
     """How far two ways to a product may be apart, as a share of it: by the coarsest precision inside of the loss."""
     chunk = next(iter(problem.chunks()))
     nodes = nodes_of([problem.loss_of(point.tensors, point.constants, chunk.batch)])

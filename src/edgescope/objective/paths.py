@@ -11,7 +11,7 @@ import dataclasses
 import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -26,7 +26,7 @@ from edgescope.objective.formulas import Formulas
 from edgescope.objective.layout import Tensors
 from edgescope.objective.modules import own_deprecations_quiet
 from edgescope.objective.operations import nodes_of, operation_of
-from edgescope.objective.problem import A_LOSS, A_PRODUCT, Point, Problem
+from edgescope.objective.problem import A_LOSS, A_PRODUCT, Point, TrainingProblem
 
 
 class Path(ABC):
@@ -44,22 +44,23 @@ class Path(ABC):
     builds = False
     risky: tuple[str, ...] = ()
 
-    def products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
+    def products(self, problem: TrainingProblem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
         """The products with these rows, as rows.
 
         Raises :class:`NotDifferentiableError`, which names the operation, where the Hessian does not exist at the point
         or is not finite. Products with vectors so long that they overflow are infinite.
         """
-        known = point.graphs is not None  # a product was finite here before, and the model is not set for evaluation
         result = self._products(problem, point, rows)
         problem.count_preparation(A_PRODUCT * len(rows))
-        if not known and not math.isfinite(float(result.sum())):
-            point.graphs = None
-            refuse_not_finite(problem, point, rows)
+        if not point.differentiable:
+            point.differentiable = math.isfinite(float(result.sum()))
+            if not point.differentiable:
+                point.graphs = None
+                refuse_not_finite(problem, point, rows)
         return result
 
     @abstractmethod
-    def _products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]: ...
+    def _products(self, problem: TrainingProblem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]: ...
 
 
 class GradientGraph:
@@ -79,7 +80,7 @@ class GradientGraph:
             return [torch.zeros_like(v) for v in vector]
         roots, vectors = [g for _, g in self.roots], [vector[i] for i, _ in self.roots]
         if batched:
-            found: Tensors = torch.autograd.grad(
+            found: Sequence[Tensor | None] = torch.autograd.grad(
                 roots, self.tensors, vectors, retain_graph=True, is_grads_batched=True, allow_unused=True
             )
         else:
@@ -100,7 +101,7 @@ class DoubleBackward(Path):
         if batched:
             self.risky = ("NativeGroupNorm",)  # without weights, where shapes happen to fit one another
 
-    def _products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
+    def _products(self, problem: TrainingProblem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
         known = point.graphs is not None
         try:
             return self._summed(problem, point, rows)
@@ -109,7 +110,7 @@ class DoubleBackward(Path):
                 raise
             raise fault_at(point, problem, error) from error
 
-    def _summed(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
+    def _summed(self, problem: TrainingProblem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
         layout = problem.layout
         blocks = [layout.split(rows)] if self.batched else [layout.split(row) for row in rows]
         leading = tuple(rows.shape[:1]) if self.batched else ()
@@ -122,7 +123,7 @@ class DoubleBackward(Path):
         assert total is not None  # data without any chunk are refused
         return total
 
-    def _graphs(self, problem: Problem, point: Point) -> Iterator[GradientGraph]:
+    def _graphs(self, problem: TrainingProblem, point: Point) -> Iterator[GradientGraph]:
         if point.graphs is not None:
             yield from point.graphs
             return
@@ -161,7 +162,7 @@ class ForwardOverReverse(Path):
         self._risks: list[str] | None = None  # operations of the loss that may go wrong at some parameters
         self._compared: Tensor | None = None  # the last parameters at which they were seen not to
 
-    def _products(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
+    def _products(self, problem: TrainingProblem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
         result = self._forward(problem, point, rows)
         if self._risks is None:
             self._risks = operations_among(problem, point, self.risky)
@@ -174,7 +175,7 @@ class ForwardOverReverse(Path):
             self._compared = point.flat
         return result
 
-    def _forward(self, problem: Problem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
+    def _forward(self, problem: TrainingProblem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
         result = torch.zeros_like(rows)
         inputs = tuple(t.detach() for t in point.tensors)
         for chunk in problem.chunks():
@@ -194,7 +195,7 @@ class ForwardOverReverse(Path):
         return result
 
 
-def operations_among(problem: Problem, point: Point, names: tuple[str, ...]) -> list[str]:
+def operations_among(problem: TrainingProblem, point: Point, names: tuple[str, ...]) -> list[str]:
     """The operations of the loss whose nodes have names that begin with one of these. Cost: the loss of a chunk."""
     chunk = next(iter(problem.chunks()))
     nodes = nodes_of([problem.part(point, chunk)]) if names else ()

@@ -21,7 +21,7 @@ from edgescope.objective.graph_memory import GraphMemory, estimate_graph_memory,
 from edgescope.objective.modules import thread_count
 from edgescope.objective.path_checks import agree, disagreement, is_risky
 from edgescope.objective.paths import DoubleBackward, ForwardOverReverse, Path
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import Point, TrainingProblem
 from edgescope.objective.timings import shortest
 
 PathName = Literal["kept", "kept-batched", "rebuilt", "rebuilt-batched", "forward", "compiled", "difference"]
@@ -68,7 +68,7 @@ class Planner:
 
     def __init__(
         self,
-        problem: Problem,
+        problem: TrainingProblem,
         *,
         path: PathName | Literal["auto"],
         threads: int | str | None,
@@ -113,7 +113,7 @@ class Planner:
         """Take over the fastest paths of other objectives of this kind, by block width, and add to them from now on."""
         self._remembered = paths
 
-    def again(self, problem: Problem, whole_batches: bool) -> Planner:
+    def again(self, problem: TrainingProblem, whole_batches: bool) -> Planner:
         """A planner of another problem, with the same wishes; nothing that was timed is taken over."""
         return Planner(
             problem,

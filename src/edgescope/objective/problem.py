@@ -20,9 +20,10 @@ from edgescope.errors import InputError, ModelChangedError
 from edgescope.objective.batches import Batch, Batches, Chunk, leading_size
 from edgescope.objective.checks import evaluated
 from edgescope.objective.layout import Layout, Tensors
-from edgescope.objective.selection import Selection
+from edgescope.objective.selection import ParameterSelection
 from edgescope.objective.structure import Change, Structure, changes, owned_tensors, structure_of
 from edgescope.shards import whole
+from edgescope.transfers import equal
 
 A_LOSS = 1 / 3
 """What a loss counts, in gradients."""
@@ -52,9 +53,10 @@ class Point:
     graphs: list[Any] | None = None
     output_graphs: list[Any] | None = None
     parts: list[nn.Module] = field(default_factory=list)
+    differentiable: bool = field(default=False, init=False)
 
 
-class Problem:
+class TrainingProblem:
     """A model, its loss function and its data as functions of tensors that are put in from outside.
 
     ``total`` is the weight of all data, over all processes that share them; the shares of the chunks refer to it.
@@ -72,7 +74,7 @@ class Problem:
         *,
         dtype: torch.dtype,
         device: torch.device,
-        chosen: Selection | None,
+        chosen: ParameterSelection | None,
         meter: Meter | None = None,
         gathered: dict[int, Tensor] | None = None,
     ) -> None:
@@ -143,9 +145,9 @@ class Problem:
         constants, parts = self._constants(), list(self.model.modules())
         last = self._point
         replaced = last is None or len(parts) != len(last.parts) or any(map(operator.is_not, parts, last.parts))
-        if last is not None and not replaced and torch.equal(last.flat, flat):
-            same = (name in constants and torch.equal(c, constants[name]) for name, c in last.constants.items())
-            if len(constants) == len(last.constants) and all(same):
+        if last is not None and not replaced and constants.keys() == last.constants.keys():
+            pairs = [(last.flat, flat), *((c, constants[name]) for name, c in last.constants.items())]
+            if equal(pairs):
                 return last
         with torch.inference_mode(False):
             flat = flat.detach().clone()

@@ -28,7 +28,7 @@ from edgescope.objective.few_samples import LEAST, few_rows
 from edgescope.objective.live_model import LiveReads, refuse_live_parameters, refuse_other_function
 from edgescope.objective.modes import Flags
 from edgescope.objective.modules import measuring
-from edgescope.objective.problem import A_LOSS, Point, Problem
+from edgescope.objective.problem import A_LOSS, Point, TrainingProblem
 from edgescope.objective.weights import Weighing
 
 SAMPLES = 256
@@ -44,7 +44,9 @@ class ProblemChecks:
     ``whole_batches``: samples of a batch are coupled by batch statistics, so that a batch is never cut.
     """
 
-    def __init__(self, problem: Problem, flags: Flags, notices: Notices, *, whole_batches: bool, group: object) -> None:
+    def __init__(
+        self, problem: TrainingProblem, flags: Flags, notices: Notices, *, whole_batches: bool, group: object
+    ) -> None:
         self.problem, self.flags, self.notices = problem, flags, notices
         self.whole_batches, self.group = whole_batches, group
         self.point = problem.point(None)
@@ -188,7 +190,7 @@ def warn_of_processes(model: object, group: object, notices: Notices) -> None:
         )
 
 
-def _refuse_rewritten(problem: Problem, point: Point) -> None:
+def _refuse_rewritten(problem: TrainingProblem, point: Point) -> None:
     """Refuse a forward pass that has written into the parameters, and undo it in the model itself."""
     if torch.equal(problem.layout.join([t.detach() for t in point.tensors]), point.flat):
         if torch.equal(problem.live(), point.flat):

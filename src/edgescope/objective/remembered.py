@@ -15,7 +15,7 @@ from edgescope.objective.few_samples import reduced
 from edgescope.objective.fingerprint import mark_of
 from edgescope.objective.modes import Flags
 from edgescope.objective.operations import nodes_of
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import Point, TrainingProblem
 from edgescope.objective.second_order import suspects_of
 
 MOST = 64
@@ -30,7 +30,7 @@ class Findings:
     paths: dict[int, str] = field(default_factory=dict)
 
 
-def findings(problem: Problem, point: Point, flags: Flags, *others: Hashable) -> Findings:
+def findings(problem: TrainingProblem, point: Point, flags: Flags, *others: Hashable) -> Findings:
     """What is known of losses like this one, to be added to; nothing where a loss is to be looked at each time.
 
     Losses are alike that have the same loss function, classes of modules, shapes and trainable parameters, mode,

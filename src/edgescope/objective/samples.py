@@ -13,20 +13,20 @@ from edgescope.errors import InputError, NotKnownError
 from edgescope.objective.batches import Batch, leading_size, piece_of, rows_of
 from edgescope.objective.layout import Tensors
 from edgescope.objective.objective import Objective
-from edgescope.objective.problem import Point, Problem
+from edgescope.objective.problem import Point, TrainingProblem
 
 TOGETHER = 2**23  # bytes of gradients that are worked out side by side: 2^27 took three times as long, 2^20 four
 
 OfOne = Callable[..., Tensor | list[Tensor]]
 
 
-def sample_losses(objective: Objective) -> Float[Tensor, " n"]:
-    """The loss of each sample at the model's own parameters, float64, without the l2 term.
+def sample_losses(objective: Objective, w: Float[Tensor, " P"] | None = None) -> Float[Tensor, " n"]:
+    """The loss of each sample at ``w`` (the model's own parameters by default), float64, without the l2 term.
 
     Cost: one loss. Raises :class:`NotKnownError` where the loss is not a mean over samples (batch statistics, samples
     of unequal weight), and for data that are sharded over processes.
     """
-    problem, point = separable(objective), objective._at(None)
+    problem, point = separable(objective), objective._at(w)
     found: list[Tensor] = []
     with objective._curvature.ready(point, derivatives=False), torch.no_grad():
         for chunk in problem.chunks():
@@ -74,7 +74,7 @@ def first_sample(objective: Objective) -> Batch:
     return piece_of(next(iter(objective._problem.batches)), 0, 1)
 
 
-def separable(objective: Objective) -> Problem:
+def separable(objective: Objective) -> TrainingProblem:
     if objective.couples_samples:
         raise NotKnownError("with batch statistics a sample has no loss of its own", hint="mode='eval'")
     if objective.group is not None:
@@ -90,7 +90,7 @@ def separable(objective: Objective) -> Problem:
 
 
 def of_each(  # type: ignore[no-untyped-def]
-    problem: Problem,
+    problem: TrainingProblem,
     point: Point,
     batch: Batch,
     derive: Callable[[OfOne], OfOne],

@@ -16,7 +16,7 @@ from edgescope.objective.faults import named_fault as named_fault
 from edgescope.objective.few_samples import point_at, reduced
 from edgescope.objective.operations import nodes_of, operation_of
 from edgescope.objective.paths import GradientGraph
-from edgescope.objective.problem import A_LOSS, A_PRODUCT, Point, Problem
+from edgescope.objective.problem import A_LOSS, A_PRODUCT, Point, TrainingProblem
 
 BESIDE = 1e-3
 """How far beside the parameters, relative to them, a second comparison is made: off any kink that they lie on, and
@@ -40,7 +40,7 @@ SUSPECTS = (
 a comparison fails, and never refused without one."""
 
 
-def refuse_wrong_hessian(problem: Problem, point: Point, wide: bool = True) -> bool:
+def refuse_wrong_hessian(problem: TrainingProblem, point: Point, wide: bool = True) -> bool:
     """Refuse a loss whose second derivative, by double backward, is not the change of its gradient.
 
     Some operations have a wrong one without any error: custom autograd functions with ``once_differentiable``, NumPy
@@ -76,7 +76,7 @@ def refuse_wrong_hessian(problem: Problem, point: Point, wide: bool = True) -> b
     return True
 
 
-def _agrees_closely(problem: Problem, point: Point) -> bool:
+def _agrees_closely(problem: TrainingProblem, point: Point) -> bool:
     try:
         return _Comparison(*reduced(problem, point, problem.dtype)).agrees_closely()
     except (RuntimeError, NotImplementedError, MemoryError, NotDifferentiableError):
@@ -86,7 +86,7 @@ def _agrees_closely(problem: Problem, point: Point) -> bool:
 class _Comparison:
     """Products of double backward beside differences of gradients, at a point of a small problem."""
 
-    def __init__(self, problem: Problem, point: Point) -> None:
+    def __init__(self, problem: TrainingProblem, point: Point) -> None:
         self.problem, self.flat, self.constants = problem, point.flat, point.constants
         self.length = max(1.0, float(self.flat.norm()))
         self.parts = [slot.slice for slot in problem.layout]

@@ -20,7 +20,7 @@ _EXPECTED = "names with wildcards, modules, optimizers or parameters of the mode
 
 
 @dataclass(frozen=True)
-class Selection:
+class ParameterSelection:
     """Chooses parameters by their names, also those that a layer gets later.
 
     ``names`` are chosen as they are, ``patterns`` as in a shell ("blocks.*.attn.*", where * stands for dots too).
@@ -35,7 +35,7 @@ class Selection:
         )
 
 
-def selection(model: nn.Module, params: Params | None) -> Selection | None:
+def selection(model: nn.Module, params: Params | None) -> ParameterSelection | None:
     """The selection that ``params`` describes: names with wildcards, parts of the model, optimizers, its parameters
     themselves, or several of these.
 
@@ -72,7 +72,7 @@ def selection(model: nn.Module, params: Params | None) -> Selection | None:
         if not found:
             raise _nothing_chosen(thing, [name for name, _ in aliases])
         names |= found
-    return Selection(frozenset(names), tuple(patterns))
+    return ParameterSelection(frozenset(names), tuple(patterns))
 
 
 def _nothing_chosen(thing: Chosen, names: list[str]) -> InputError:

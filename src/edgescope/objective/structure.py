@@ -13,7 +13,7 @@ Kind = Literal["replaced", "added", "removed", "reshaped", "frozen", "thawed", "
 Owned = tuple[str, dict[str, Any], str]
 
 
-class Entry(NamedTuple):
+class ParameterState(NamedTuple):
     """One parameter: which tensor it is (by identity), and what of it can change."""
 
     tensor: int
@@ -23,7 +23,7 @@ class Entry(NamedTuple):
     trainable: bool
 
 
-Structure = dict[str, Entry]
+Structure = dict[str, ParameterState]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def owned_tensors(model: nn.Module, chosen: Container[str] | None = None) -> tup
 def structure_of(model: nn.Module) -> Structure:
     """All parameters of the model by name, tied ones once."""
     return {
-        name: Entry(id(p), p.shape, p.dtype, p.device, p.requires_grad)
+        name: ParameterState(id(p), p.shape, p.dtype, p.device, p.requires_grad)
         for name, p in model.named_parameters()
         if isinstance(p, Tensor)
     }

@@ -9,13 +9,13 @@ import torch
 
 from edgescope.objective.modes import Flags, TrainingFlags, active_dropout
 from edgescope.objective.modules import measuring
-from edgescope.objective.problem import LossModule, Point, Problem
+from edgescope.objective.problem import LossModule, Point, TrainingProblem
 
 SAMPLES = 32
 """Samples whose loss is looked at."""
 
 
-def losses_in_training(problem: Problem, point: Point, flags: Flags) -> tuple[float, float, str] | None:
+def losses_in_training(problem: TrainingProblem, point: Point, flags: Flags) -> tuple[float, float, str] | None:
     """The loss of a few samples as it is measured and as it is in training mode, and what is random in the latter.
 
     The text is empty where training mode gives the same loss twice. A copy of the model, which shares its parameters,

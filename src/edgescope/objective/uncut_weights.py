@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from edgescope.objective.batches import Batch, Batches, Count
-from edgescope.objective.denominators import ClassificationMeans, Denominator, Rows, Samples, denominators, leaf_names
+from edgescope.objective.denominators import (
+    ClassificationMeans,
+    Denominator,
+    Rows,
+    SampleCount,
+    denominators,
+    leaf_names,
+)
 from edgescope.objective.watching import Watching
 
 BATCHES = 32
@@ -118,7 +125,7 @@ def explaining(found: SeenSizes, batches: Batches, seen: ClassificationMeans) ->
     """
     heaviest = batches.heaviest
     rows = [Rows(name) for name in leaf_names(heaviest)[1:]]
-    candidates = [Samples(), *rows, *denominators(heaviest, seen, every=True)]
+    candidates = [SampleCount(), *rows, *denominators(heaviest, seen, every=True)]
     fitting: list[Denominator] = [d for d in candidates if found.explained_by(d)]
     if fitting and batches.number > len(found.batches):
         every: list[list[float]] = [[] for _ in fitting]

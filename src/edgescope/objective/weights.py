@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from edgescope.errors import EdgescopeError, InputError
 from edgescope.objective.batches import Batch, Batches, Count, leading_size
-from edgescope.objective.denominators import ClassificationMeans, Denominator, Samples, Targets, denominators
+from edgescope.objective.denominators import ClassificationMeans, Denominator, SampleCount, Targets, denominators
 from edgescope.objective.survey import PIECES, survey
 from edgescope.objective.uncut_weights import SeenSizes
 
@@ -212,7 +212,7 @@ def _judged(
         return found
     if batches.counted and found.explained_by(batches.count):
         return replace(found, reduction="mean")
-    candidates = (d for d in (Samples(), *known) if found.explained_by(d))
+    candidates = (d for d in (SampleCount(), *known) if found.explained_by(d))
     unseen = shapes or not alone  # there are samples that these do not stand for, and that may weigh more
     explaining = list(candidates if unseen else itertools.islice(candidates, 1))
     if not explaining and min(len(losses.single) for losses in found.tests) < 3:
@@ -227,7 +227,7 @@ def _judged(
         total = seen.totals[0] if len(seen.totals) == 1 and not shapes else seen.total
         divided = [d for d in explaining if math.isclose(d(seen.batch), total, rel_tol=1e-5)]
         found, chosen = replace(found, shapes=shapes and not divided), (divided or explaining)[0]
-    if isinstance(chosen, Samples) and not batches.counted:
+    if isinstance(chosen, SampleCount) and not batches.counted:
         return replace(found, reduction="mean")
     return replace(found, reduction="weighted mean", count=chosen, words=chosen.words)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
 from edgescope.optim.momentum import Momentum
 from edgescope.optim.rmsprop import ADAPTIVE
-from edgescope.optim.rule import Group, UpdateRule, root
+from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.square_root import root
 
 
 class AdamRule(UpdateRule):
@@ -19,15 +22,15 @@ class AdamRule(UpdateRule):
     H + lambda I (derivation: :class:`Momentum`).
     """
 
-    kinds = (torch.optim.Adam, torch.optim.AdamW)
+    kinds: ClassVar[tuple[type[torch.optim.Optimizer], ...]] = (torch.optim.Adam, torch.optim.AdamW)
     by_entry = True
 
     def vectors(self) -> tuple[str, ...]:
-        amsgrad = any(group["amsgrad"] for group in self.groups())
+        amsgrad = any(group.get("amsgrad") for group in self.groups())
         return ("exp_avg", "exp_avg_sq", *(("max_exp_avg_sq",) if amsgrad else ()))
 
     def keeps(self, group: Group, name: str) -> bool:
-        return name != "max_exp_avg_sq" or bool(group["amsgrad"])
+        return name != "max_exp_avg_sq" or bool(group.get("amsgrad"))
 
     def coupled_decay(self, group: Group) -> float:
         return 0.0 if group["decoupled_weight_decay"] else float(group["weight_decay"])
@@ -45,7 +48,7 @@ class AdamRule(UpdateRule):
             "exp_avg": beta1 * state["exp_avg"] + (1 - beta1) * gradient,
             "exp_avg_sq": beta2 * state["exp_avg_sq"] + (1 - beta2) * gradient * gradient,
         }
-        if group["amsgrad"]:
+        if group.get("amsgrad"):
             after["max_exp_avg_sq"] = torch.maximum(state["max_exp_avg_sq"], after["exp_avg_sq"])
         shrunk = (1 - lr * self.decoupled_decay(group)) * w
         return shrunk - lr * after["exp_avg"] / self.preconditioner(group, after), after
@@ -53,7 +56,7 @@ class AdamRule(UpdateRule):
     def preconditioner(self, group: Group, state: dict[str, Tensor], gradient: Tensor | None = None) -> Tensor:
         beta1, beta2 = (float(beta) for beta in group["betas"])
         correction1, correction2 = (1 - beta ** state["step"] for beta in (beta1, beta2))
-        square = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
+        square = state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"]
         return correction1 * (root(square) / correction2**0.5 + group["eps"])
 
     def momentum_of(self, group: Group) -> Momentum:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.func import jvp, vmap
 
-from edgescope.errors import InputError
+from edgescope.errors import InputError, NotKnownError
 from edgescope.objective.modules import own_deprecations_quiet
 from edgescope.options import type_of
 from edgescope.short_errors import short_errors
@@ -51,7 +51,8 @@ class UpdateJacobian:
     ``names`` is the layout of a vector: ``"parameters"`` and then the state vectors of the rule, one after the other,
     each of length P; ``size`` is P times their number. Where there are constants, or optimizers that keep different
     state, each has only the entries of the tensors that ``rule.layout()`` names, and ``size`` is the sum: what never
-    moves is no direction of the dynamics. Step counts are time, not state: they are held fixed. ``@`` takes ``(size,)``
+    moves is no direction of the dynamics. Step counts and other numbers of ``rule.state()`` that ``rule.layout()`` does
+    not name are time, not state: they are held fixed. ``@`` takes ``(size,)``
     or ``(size, k)``; every column is one Hessian product, counted in ``products``, and a derivative of the update
     itself. Not symmetric, hence not an ``Operator``.
     """
@@ -61,11 +62,12 @@ class UpdateJacobian:
         self._objective = objective
         self._w = objective.parameters()
         self._gradient = objective.gradient()
-        state = {k: v if k == "step" else v.to(self._w) for k, v in rule.state().items()}
-        self._counts = {"step": state.pop("step").to(self._w.device)}
-        self._state = state
-        self.names = ("parameters", *state)
-        present = [_entries(rule.tensors, rule.layout()[name]) for name in self.names]
+        layout = rule.layout()
+        own = {k: v.to(self._w) if k in layout else v.to(self._w.device) for k, v in rule.state().items()}
+        self._state = {k: v for k, v in own.items() if k in layout}
+        self._counts = {k: v for k, v in own.items() if k not in layout}
+        self.names = ("parameters", *self._state)
+        present = [_entries(rule.tensors, layout[name]) for name in self.names]
         self._present = None if all(bool(p.all()) for p in present) else torch.cat(present).to(self._w.device)
         self.size = sum(int(p.sum()) for p in present)
         self.dtype, self.device = self._w.dtype, self._w.device
@@ -129,6 +131,11 @@ def update_jacobian(rule: Updates, objective: Differentiable) -> UpdateJacobian:
                 hint="update_jacobian(rule_for(optimizer, objective.tensors), objective)",
             )
     size = sum(tensor.numel() for tensor in rule.tensors)
+    if getattr(rule, "gradients", 1) != 1:
+        raise NotKnownError(
+            f"the Jacobian of a step of {rule.gradients} gradients is not known",  # type: ignore[attr-defined]
+            expected="an optimizer that takes one gradient a step",
+        )
     if objective.size != size:
         raise InputError(
             f"an update rule for {size} parameters and an objective of {objective.size}", expected="the same"

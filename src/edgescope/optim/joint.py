@@ -121,12 +121,18 @@ class JointRule(UpdateRule):
     def decoupled_decay(self, group: Group) -> float:
         return self._of_group(group, 0.0, lambda rule: rule.decoupled_decay(group))
 
+    def ascends(self, group: Group) -> bool:
+        return self._of_group(group, False, lambda rule: rule.ascends(group))
+
+    def counts(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(("step", *(name for rule in self.rules for name in rule.counts()))))
+
     def rounding(self, state: dict[str, Tensor], gradient: Float[Tensor, " P"]) -> float:
         """The largest share of those of the optimizers, each of its own step."""
         gradients, pieces = self.split(gradient), self._split_state(state)
         shares = [0.0]
         for rule, places in self._parts():
-            own = {name: _joined(name, [pieces[i][name] for i in places]) for name in ("step", *rule.vectors())}
+            own = {name: self._joined(name, [pieces[i][name] for i in places]) for name in _kept_by(rule)}
             shares.append(rule.rounding(own, _flat(gradients[i] for i in places)))
         return max(shares)
 
@@ -138,12 +144,13 @@ class JointRule(UpdateRule):
         parts = [(places, rule.state()) for rule, places in self._parts()]
         zeros = [filled_like(t, 0.0).flatten() for t in self.tensors]
         columns = {name: list(zeros) for name in dict.fromkeys(name for _, state in parts for name in state)}
-        columns["step"] = [torch.zeros((), dtype=torch.float64, device=self.tensors[0].device)] * len(self.tensors)
+        none = torch.zeros((), dtype=torch.float64, device=self.tensors[0].device)
+        columns |= {name: [none] * len(self.tensors) for name in self.counts()}
         for (rule, places), (_, state) in zip(self._parts(), parts, strict=True):
             for i, own in zip(places, rule._split_state(state), strict=True):
                 for name, piece in own.items():
                     columns[name][i] = piece
-        return {name: _joined(name, column) for name, column in columns.items()}
+        return {name: self._joined(name, column) for name, column in columns.items()}
 
     def update(
         self, w: Float[Tensor, " P"], state: dict[str, Tensor], gradient: Float[Tensor, " P"]
@@ -154,12 +161,11 @@ class JointRule(UpdateRule):
         """
         moved, gradients, pieces = self.split(w), self.split(gradient), self._split_state(state)
         for rule, places in self._parts():
-            names = ("step", *rule.vectors())
-            own = {name: _joined(name, [pieces[i][name] for i in places]) for name in names}
+            own = {name: self._joined(name, [pieces[i][name] for i in places]) for name in _kept_by(rule)}
             new, after = rule.update(_flat(moved[i] for i in places), own, _flat(gradients[i] for i in places))
             for i, piece, kept in zip(places, rule.split(new), rule._split_state(after), strict=True):
                 moved[i], pieces[i] = piece, pieces[i] | kept
-        return _flat(moved), {name: _joined(name, [piece[name] for piece in pieces]) for name in state}
+        return _flat(moved), {name: self._joined(name, [piece[name] for piece in pieces]) for name in state}
 
     def scales(self) -> list[float] | None:
         """As for one optimizer, over the tensors that are held; those that none holds are constants in any case."""
@@ -179,10 +185,12 @@ class JointRule(UpdateRule):
         return scales
 
     def scaled_metric(self, scales: list[float] | None, gradient: Float[Tensor, " P"] | None = None) -> Metric | None:
+        self.sign()
         pieces = None if gradient is None else self.split(gradient)
         known: list[tuple[Metric, list[int]]] = []
         for rule, places in self._parts():
             own = [1.0] * len(places) if scales is None else [scales[i] for i in places]
+            self._named(rule, rule.check_linear)
             slope = None if pieces is None else _flat(pieces[i] for i in places)
             block = self._named(rule, partial(rule.scaled_metric, own, slope))
             assert block is not None  # since there are scales
@@ -191,6 +199,7 @@ class JointRule(UpdateRule):
 
     def threshold(self) -> Threshold:
         self.check_linear()
+        self.sign()
         rules = self.rules
         if len(rules) == 1:
             return replace(rules[0].threshold(), geometry=None)
@@ -215,6 +224,10 @@ class JointRule(UpdateRule):
         flat = torch.cat(entries)
         constant = flat == math.inf
         return DiagonalMetric(flat, constant) if bool(constant.any()) else DiagonalMetric(flat)
+
+    def _joined(self, name: str, pieces: list[Tensor]) -> Tensor:
+        """The pieces of a state vector as one; ``counts`` have one number a tensor."""
+        return torch.stack(pieces) if name in self.counts() else _flat(pieces)
 
     def _still(self) -> bool:
         """Whether all learning rates are 0."""
@@ -269,6 +282,12 @@ class UnknownRule(UpdateRule):
         raise self.reason
 
     def check_linear(self) -> NoReturn:
+        raise self.reason
+
+    def ascends(self, group: Group) -> NoReturn:
+        raise self.reason
+
+    def numbers(self, group: Group) -> NoReturn:
         raise self.reason
 
     def rates(self) -> NoReturn:
@@ -339,15 +358,19 @@ def owners_of(optimizers: Sequence[torch.optim.Optimizer], tensors: Sequence[Ten
 
 def _rule_or_reason(optimizer: torch.optim.Optimizer, tensors: list[Tensor]) -> UpdateRule:
     try:
-        return rule_of(optimizer, tensors)
+        rule = rule_of(optimizer, tensors)
     except NotKnownError as error:
         return UnknownRule(optimizer, tensors, error)
+    if rule.gradients == 1:
+        return rule
+    what = f"the update rule of {rule.name} is not known where it does not hold all parameters of the objective"
+    return UnknownRule(optimizer, tensors, NotKnownError(what, hint="one optimizer for all of them"))
 
 
 def _flat(pieces: Iterable[Tensor]) -> Tensor:
     return torch.cat([piece.reshape(-1) for piece in pieces])
 
 
-def _joined(name: str, pieces: list[Tensor]) -> Tensor:
-    """The pieces of a state vector as one; ``"step"`` has one number a tensor."""
-    return torch.stack(pieces) if name == "step" else _flat(pieces)
+def _kept_by(rule: UpdateRule) -> tuple[str, ...]:
+    """The names of all that the state of one rule has."""
+    return *rule.counts(), *rule.vectors()

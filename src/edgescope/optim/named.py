@@ -35,7 +35,7 @@ class NamedOptimizer:
         """The live optimizer; InputError for a learning rate that is not positive and finite, or unusable options."""
         return self.make(list(parameters), lr=check_float(self.owner, "lr", lr, above=0))
 
-    def make(self, parameters: list[Tensor], **more: Any) -> torch.optim.Optimizer:
+    def make(self, parameters: list[Tensor] | list[dict[str, Any]], **more: Any) -> torch.optim.Optimizer:
         """The optimizer of these options; what torch refuses becomes an :class:`InputError`."""
         try:
             return self.kind(parameters, **more, **dataclasses.asdict(self))
@@ -81,7 +81,7 @@ class SGD(NamedOptimizer):
 
 @dataclass(frozen=True)
 class RMSprop(NamedOptimizer):
-    """RMSProp; ``alpha`` is the memory of the squared gradients (beta2 elsewhere)."""
+    """RMSProp; ``alpha`` is the decay of the mean of squared gradients (beta2 elsewhere)."""
 
     kind: ClassVar[type[torch.optim.Optimizer]] = torch.optim.RMSprop
     alpha: float = 0.99
@@ -147,7 +147,7 @@ class Steepest(NamedOptimizer):
 
 @dataclass(frozen=True)
 class NamedLangevin(NamedOptimizer):
-    """Gradient descent with isotropic noise of a ``temperature``, which leaves metastable states."""
+    """Gradient descent with isotropic noise of a ``temperature``, which lets it escape from metastable states."""
 
     kind: ClassVar[type[torch.optim.Optimizer]] = Langevin
     temperature: float = 1e-4
@@ -156,7 +156,7 @@ class NamedLangevin(NamedOptimizer):
 
 @dataclass(frozen=True)
 class Sam(NamedOptimizer):
-    """Sharpness-aware minimization around ``base=sgd:momentum=0.9;nesterov=true`` (options of the base joined by ;)."""
+    """Sharpness-aware minimization with a base optimizer, such as ``base=sgd:momentum=0.9;nesterov=true``."""
 
     kind: ClassVar[type[torch.optim.Optimizer]] = SAM
     gradients_per_step: ClassVar[int] = 2
@@ -171,7 +171,7 @@ class Sam(NamedOptimizer):
             raise InputError(f"SAM around '{self.base}'", expected="an optimizer that takes one gradient a step")
         OPTIMIZERS.build(self.base)
 
-    def make(self, parameters: list[Tensor], **more: Any) -> torch.optim.Optimizer:
+    def make(self, parameters: list[Tensor] | list[dict[str, Any]], **more: Any) -> torch.optim.Optimizer:
         """SAM, its base made of the same parameters and learning rate."""
         return SAM(parameters, OPTIMIZERS.build(self.base).make, rho=self.rho, adaptive=self.adaptive, **more)
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from edgescope.optim.momentum import COMPANION, Momentum
-from edgescope.optim.rule import Group, UpdateRule, root
+from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.square_root import root
 
 ADAPTIVE = "Cohen et al. 2022, arXiv 2207.14484"
 

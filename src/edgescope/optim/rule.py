@@ -15,6 +15,7 @@ from edgescope.linalg.metric import DiagonalMetric, Metric
 from edgescope.linalg.operator import Operator
 from edgescope.optim.momentum import NO_STEP, Momentum
 from edgescope.optim.threshold import Threshold, check_gradient_scale, joint_threshold
+from edgescope.optim.unknown_options import check_options
 from edgescope.shards import filled_like, whole
 
 Group = dict[str, Any]
@@ -25,28 +26,35 @@ class UpdateRule(ABC):
 
     All vectors are flat, of length P, in the order of ``parameters``, the list of tensors the rule was made for
     (trainable tensors of an objective). ``state`` holds the optimizer's state as flat vectors under torch's own names,
-    and ``"step"``, of length T, how many steps each of the T tensors has taken (0 or 1 where torch keeps no count).
+    and ``"step"``, of length T, how many steps each of the T tensors has taken (0 or 1 where torch keeps no count),
+    with further ``numbers``. With ``maximize=True`` steps follow the negative gradient, and -H takes the place of H.
 
     The optimizer holds all of these tensors; it may hold further ones, such as those of another model. Several
     optimizers, or tensors that no optimizer holds, are for :class:`~edgescope.optim.joint.JointRule`.
 
     A rule for another optimizer is a file with a class that lists its ``kinds`` (exact types: a subclass may override
-    ``step``), the state it keeps, one step of one tensor, and its momentum; ``add_rule`` registers it. ``by_entry``
-    says that each entry of a tensor steps by itself, so that shards of it step as the whole does. ``caveat`` says why
-    crossing its threshold need not mean instability, where that is so.
+    ``step``), the state it keeps, one step of one tensor, and its momentum; ``add_rule`` registers it. Where the
+    optimizer's package may not be installed, ``names`` has the types as text, "package.Class", or "Class" for files
+    that are copied into projects. ``options`` are the constructor's options that the rule accounts for: an optimizer
+    that was made with others has no known rule. ``by_entry`` says that each entry of a tensor steps by itself, so that
+    shards of it step as the whole does. ``gradients`` is the number of gradients that a step takes. ``caveat`` says
+    why crossing its threshold need not mean instability, where that is so.
     """
 
     kinds: ClassVar[tuple[type[torch.optim.Optimizer], ...]] = ()
+    names: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[frozenset[str]] = frozenset()
     by_entry: ClassVar[bool] = False
+    gradients: ClassVar[int] = 1
     caveat: str = ""
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
         self.optimizer = optimizer
         self.tensors = list(parameters)
-        self.groups()  # checks that the optimizer holds the tensors
-        for option in ("maximize", "differentiable"):
-            if any(group.get(option) for group in self.groups()):
-                raise NotKnownError(f"the update rule of {type(optimizer).__name__} with {option}=True is not known")
+        if any(group.get("differentiable") for group in self.groups()):  # which checks that it holds the tensors
+            raise NotKnownError(f"the update rule of {type(optimizer).__name__} with differentiable=True is not known")
+        if self.options:
+            check_options(optimizer, self.options)
 
     # What a rule must define.
 
@@ -58,13 +66,26 @@ class UpdateRule(ABC):
         """Whether the tensors of this parameter group have the state vector of that name, as others do."""
         return True
 
+    def read(self, tensor: Tensor, name: str) -> Tensor | None:
+        """The state vector of that name of one tensor, in the tensor's shape; None (zeros) where there is none yet."""
+        found: Tensor | None = self._kept(tensor).get(name)
+        return found
+
+    def numbers(self, group: Group) -> dict[str, float]:
+        """What tensors of this group keep besides vectors and ``"step"``: numbers, with values where none is kept.
+
+        They are no directions of the dynamics: ``state`` has them, ``layout`` does not.
+        """
+        return {}
+
     def advance(
         self, group: Group, w: Tensor, state: dict[str, Tensor], gradient: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One step of one tensor, in the tensor's own shape: its new value and new state vectors.
 
-        ``state`` also has ``"step"``, the number of steps before this one (0-dim). Pure torch operations. A rule whose
-        tensors do not step independently defines ``update`` instead.
+        ``state`` also has ``"step"``, the number of steps before this one, and the ``numbers`` (0-dim). ``gradient`` is
+        negated where the optimizer maximizes. Pure torch operations. A rule whose tensors do not step independently
+        defines ``update`` instead.
         """
         raise NotImplementedError(f"{type(self).__name__} defines neither advance nor update")
 
@@ -75,8 +96,8 @@ class UpdateRule(ABC):
     def preconditioner(self, group: Group, state: dict[str, Tensor], gradient: Tensor | None = None) -> Tensor | None:
         """The preconditioner of one tensor, for ``state`` after a step; None where it is the identity.
 
-        A number for each of its entries, unless the rule overrides ``assemble``. ``gradient`` is the one of
-        that step, where it is known.
+        A number for each of its entries, unless the rule overrides ``assemble``. ``gradient`` is the one of that step,
+        with coupled decay and negated where the optimizer maximizes, where it is known.
         """
         return None
 
@@ -114,6 +135,27 @@ class UpdateRule(ABC):
     def held(self) -> list[bool]:
         """Which tensors are held by an optimizer; the others are constants of the training. Here all are held."""
         return [True] * len(self.tensors)
+
+    def ascends(self, group: Group) -> bool:
+        """Whether the steps of this parameter group follow the negative gradient."""
+        return bool(group.get("maximize") or getattr(self.optimizer, "maximize", False))
+
+    def sign(self) -> float:
+        """-1 where the optimizer maximizes, else 1; NotKnownError where it does both.
+
+        There one step is I - eta D P^-1 H with signs D, whose eigenvalues may be complex.
+        """
+        signs = {self.ascends(group) for group, held in zip(self.groups(), self.held, strict=True) if held}
+        if len(signs) > 1:
+            raise NotKnownError(
+                f"{self.name} maximizes over some parameters and minimizes over others, so no eigenvalue decides",
+                hint="the measure headroom",
+            )
+        return -1.0 if True in signs else 1.0
+
+    def counts(self) -> tuple[str, ...]:
+        """The names in ``state`` of what has one number a tensor: ``"step"`` and the ``numbers``."""
+        return tuple(dict.fromkeys(("step", *(name for group in self.groups() for name in self.numbers(group)))))
 
     @property
     def others(self) -> int:
@@ -156,20 +198,27 @@ class UpdateRule(ABC):
         return values[0]
 
     def state(self) -> dict[str, Tensor]:
-        """The optimizer's state now, as copies: flat vectors (P,), and ``"step"`` (T,); zeros before the first step."""
+        """The optimizer's state now, as copies: flat vectors (P,), and ``counts`` (T,); zeros before the first step."""
         flat: dict[str, Tensor] = {}
         for name in self.vectors():
-            found = [self._kept(tensor).get(name) for tensor in self.tensors]
+            found = [self.read(tensor, name) for tensor in self.tensors]
             flat[name] = torch.cat(
                 [
                     filled_like(t, 0.0).flatten() if value is None else whole(value).to(t.dtype).flatten()
                     for t, value in zip(self.tensors, found, strict=True)
                 ]
             )
-        counts = [self._kept(t).get("step", float(bool(self._kept(t)))) for t in self.tensors]
         device = self.tensors[0].device if self.tensors else None
-        flat["step"] = torch.tensor([float(count) for count in counts], dtype=torch.float64, device=device)
+        for name in self.counts():
+            values = [self.number(name, group, t) for group, t in zip(self.groups(), self.tensors, strict=True)]
+            flat[name] = torch.tensor(values, dtype=torch.float64, device=device)
         return flat
+
+    def number(self, name: str, group: Group, tensor: Tensor) -> float:
+        """``"step"`` or one of the ``numbers`` of one tensor now."""
+        kept = self._kept(tensor)
+        value = kept.get(name, self.numbers(group).get(name))
+        return float(bool(kept)) if value is None else float(value)
 
     def update(
         self, w: Float[Tensor, " P"], state: dict[str, Tensor], gradient: Float[Tensor, " P"]
@@ -180,10 +229,11 @@ class UpdateRule(ABC):
         for group, piece, gradient_piece, state_piece in zip(
             self.groups(), self.split(w), self.split(gradient), self._split_state(state), strict=True
         ):
-            new, new_state = self.advance(group, piece, state_piece, gradient_piece)
+            driving = -gradient_piece if self.ascends(group) else gradient_piece
+            new, new_state = self.advance(group, piece, state_piece, driving)
             moved.append(new.reshape(-1))
             for name, pieces in kept.items():
-                pieces.append(new_state[name].reshape(-1))
+                pieces.append(torch.as_tensor(new_state[name]).reshape(-1))
         after = {name: torch.cat(pieces) for name, pieces in kept.items()}
         return torch.cat(moved), after | {"step": state["step"] + 1}
 
@@ -223,12 +273,14 @@ class UpdateRule(ABC):
 
     def scaled_metric(self, scales: list[float] | None, gradient: Float[Tensor, " P"] | None = None) -> Metric | None:
         """The preconditioner of each tensor times its scale, as ``metric`` is for ``scales()``."""
-        state = self.state()
+        state, sign = self.state(), self.sign()
+        driving: list[Tensor] | list[None] = [None] * len(self.tensors)
         if gradient is not None:
-            state = self.update(torch.cat([whole(t).flatten() for t in self.tensors]), state, gradient)[1]
-        gradients = [None] * len(self.tensors) if gradient is None else self.split(gradient)
+            w = torch.cat([whole(t).flatten() for t in self.tensors]).to(gradient)
+            state, shift = self.update(w, state, gradient)[1], self.shift()
+            driving = self.split(sign * gradient if shift is None else sign * gradient + shift.to(w) * w)
         pieces = [
-            self.preconditioner(*each) for each in zip(self.groups(), self._split_state(state), gradients, strict=True)
+            self.preconditioner(*each) for each in zip(self.groups(), self._split_state(state), driving, strict=True)
         ]
         unknown = [p is not None and not steps for p, steps in zip(pieces, state["step"].tolist(), strict=True)]
         if any(unknown):
@@ -239,7 +291,7 @@ class UpdateRule(ABC):
                 )
             scales = scales or [1.0] * len(self.tensors)
             scales = [math.inf if u else scale for u, scale in zip(unknown, scales, strict=True)]
-        if scales is None and all(piece is None for piece in pieces):
+        if scales is None and sign == 1 and all(piece is None for piece in pieces):
             return None
         return self.assemble(scales or [1.0] * len(self.tensors), pieces)
 
@@ -271,19 +323,24 @@ class UpdateRule(ABC):
             return None
         return torch.cat([filled_like(t, d).flatten() for t, d in zip(self.tensors, decays, strict=True)])
 
-    def effective(self, operator: Operator, gradient_scale: float = 1.0) -> Operator:
+    def effective(
+        self, operator: Operator, gradient_scale: float = 1.0, gradient: Float[Tensor, " P"] | None = None
+    ) -> Operator:
         """The operator whose largest eigenvalue, in ``metric()``, is to be compared with the threshold: H + shift.
+
+        It is -H + shift where the optimizer maximizes. ``metric()`` is never None there.
 
         Where training multiplies its gradients by ``gradient_scale`` (clipping, loss scaling) while ``operator`` is the
         Hessian of the loss itself, it is H + shift/gradient_scale, to be compared with
-        ``threshold().scaled(gradient_scale)``: the decay is added to the gradient after it was scaled.
+        ``threshold().scaled(gradient_scale)``: the decay is added to the gradient after it was scaled. ``gradient``,
+        that of the loss here, is needed where steps take two gradients (SAM).
         """
         check_gradient_scale(gradient_scale)
-        shift = self.shift()
-        if shift is None:
+        shift, sign = self.shift(), self.sign()
+        if shift is None and sign == 1:
             return operator
-        diagonal = shift[:, None] / gradient_scale
-        return operator.derived(lambda block: operator @ block + diagonal.to(block) * block, same_error=True)
+        diagonal = torch.zeros(()) if shift is None else shift[:, None] / gradient_scale
+        return operator.derived(lambda block: sign * (operator @ block) + diagonal.to(block) * block, same_error=True)
 
     def threshold(self) -> Threshold:
         """The stability threshold for the effective Hessian; infinite where all learning rates are 0.
@@ -291,6 +348,8 @@ class UpdateRule(ABC):
         Raises :class:`NotKnownError` where none is known, and :class:`InputError` for a learning rate that is negative,
         infinite or NaN. Derivation: :class:`Momentum`.
         """
+        self.check_linear()
+        self.sign()
         trained = self._trained()
         if not trained:
             return Threshold(math.inf, NO_STEP, self.momentum_of(self.groups()[0]).source, caveat=self.caveat)
@@ -330,15 +389,10 @@ class UpdateRule(ABC):
         return all(each == trained[0] for each in trained)
 
     def _split_state(self, state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-        columns = {name: list(v.unbind()) if name == "step" else self.split(v) for name, v in state.items()}
+        counts = self.counts()
+        columns = {name: list(v.unbind()) if name in counts else self.split(v) for name, v in state.items()}
         return [{name: column[i] for name, column in columns.items()} for i in range(len(self.tensors))]
 
     def _kept(self, tensor: Tensor) -> dict[str, Any]:
         # Not optimizer.state[tensor]: that would create an entry, and a measurement leaves everything as it was.
         return {name: value for name, value in self.optimizer.state.get(tensor, {}).items() if value is not None}
-
-
-def root(square: Tensor) -> Tensor:
-    """Square root with derivative zero at zero, so that a weight that never had a gradient gives no NaN."""
-    zero = square == 0
-    return torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
-from edgescope.errors import InputError
+from edgescope.errors import InputError, NotKnownError
 from edgescope.geometry.geometry import Geometry
 
 JOINT_FORMULA = "1 in the metric P(2-ηλ)/(ηΓ)"
@@ -21,14 +21,15 @@ JOINT = (
 
 @dataclass(frozen=True)
 class Threshold:
-    """The value of the effective sharpness at which an optimizer with these hyper-parameters turns unstable.
+    """The value of the effective sharpness at which an optimizer with these hyper-parameters becomes unstable.
 
     Where ``geometry`` is None, ``value`` is compared with the largest eigenvalue of the *effective* Hessian, which is
     the Hessian (plus what coupled weight decay adds to it) in the optimizer's own ``metric`` (None: the plain Hessian).
     Otherwise it is compared with the generalized sharpness of the Hessian in that geometry, and with the directional
     smoothness of a step in it; for a ``normalized`` optimizer with these over the dual norm of the gradient.
     ``formula`` names the value in symbols, ``source`` says where it comes from. At learning rate 0 the value is
-    infinite. ``caveat``, where it is not empty, says why crossing the value need not mean instability.
+    infinite. ``caveat``, where it is not empty, says why crossing the value need not mean instability. ``radius`` is
+    that of a perturbation along the gradient (SAM), which is in the effective Hessian; NaN where it is not one number.
     """
 
     value: float
@@ -37,9 +38,25 @@ class Threshold:
     geometry: Geometry | None = None
     normalized: bool = False
     caveat: str = ""
+    radius: float = 0.0
 
     def at(self, gradient: Float[Tensor, " P"]) -> float:
-        """The threshold of the sharpness itself where the gradient is this: for a normalized one value * ||g||_*."""
+        """The threshold of the sharpness itself where the gradient is this.
+
+        For a normalized one value * ||g||_*. For SAM the h with h (1 + radius h/||g||) = value, of the largest
+        eigenvalue of the Hessian; :class:`NotKnownError` where that does not decide, since there is a preconditioner,
+        decay, or more than one radius.
+        """
+        if math.isnan(self.radius):
+            raise NotKnownError(
+                "the threshold of SAM is not one of the largest eigenvalue of the Hessian here",
+                hint="rule.effective(operator, gradient=...) compared with the value",
+            )
+        if self.radius:
+            length = float(gradient.norm())
+            if length == 0 or math.isinf(self.value):
+                return self.value
+            return 2 * self.value / (1 + math.sqrt(1 + 4 * self.radius * self.value / length))
         if not self.normalized:
             return self.value
         assert self.geometry is not None

@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
-from scipy.optimize import brentq, minimize_scalar
-from scipy.stats import CensoredData, chi2, ecdf
 
 from edgescope.errors import InputError
 from edgescope.short_errors import short_errors
@@ -56,7 +55,7 @@ class EscapeTimes:
 
     def rate_below(self) -> float:
         """An upper 95% confidence limit of the escape rate, for any number of escapes: 3/total where there are none."""
-        return float(chi2.ppf(LEVEL, 2 * self.escapes + 2) / (2 * self.total))
+        return float(scipy.stats.chi2.ppf(LEVEL, 2 * self.escapes + 2) / (2 * self.total))
 
     def mean(self) -> Estimate:
         """The mean of an exponential distribution: total time over escapes, with Garwood's interval for their number.
@@ -66,7 +65,8 @@ class EscapeTimes:
         self._require_two()
         tail = (1 - LEVEL) / 2
         low, high = (
-            2 * self.total / chi2.ppf(p, f) for p, f in ((1 - tail, 2 * self.escapes + 2), (tail, 2 * self.escapes))
+            2 * self.total / scipy.stats.chi2.ppf(p, f)
+            for p, f in ((1 - tail, 2 * self.escapes + 2), (tail, 2 * self.escapes))
         )
         return Estimate(self.total / self.escapes, float(low), float(high), self.escapes, "escapes")
 
@@ -92,7 +92,9 @@ class EscapeTimes:
     def survival(self) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
         """The escape times in order, and the fraction that has not escaped after each (Kaplan and Meier 1958)."""
         self._require_two()
-        curve = ecdf(CensoredData(uncensored=self.times[self.escaped], right=self.times[~self.escaped])).sf
+        curve = scipy.stats.ecdf(
+            scipy.stats.CensoredData(uncensored=self.times[self.escaped], right=self.times[~self.escaped])
+        ).sf
         return curve.quantiles, curve.probabilities
 
     def _require_two(self) -> None:
@@ -151,11 +153,15 @@ def arrhenius(inverse_temperatures: Numbers, groups: Sequence[EscapeTimes]) -> E
 
 def _profiled(likelihood: Callable[[float], float], bounds: tuple[float, float]) -> Estimate:
     """The maximum of a concave log-likelihood, and where it has fallen by half of chi2's 95% quantile."""
-    best = float(minimize_scalar(lambda v: -likelihood(v), bounds=bounds, method="bounded", options={"xatol": 1e-10}).x)
-    drop = likelihood(best) - float(chi2.ppf(LEVEL, 1)) / 2
+    best = float(
+        scipy.optimize.minimize_scalar(
+            lambda v: -likelihood(v), bounds=bounds, method="bounded", options={"xatol": 1e-10}
+        ).x
+    )
+    drop = likelihood(best) - float(scipy.stats.chi2.ppf(LEVEL, 1)) / 2
 
     def end(far: float) -> float:
         above = likelihood(far) - drop
-        return far if above >= 0 else float(brentq(lambda v: likelihood(v) - drop, best, far))
+        return far if above >= 0 else float(scipy.optimize.brentq(lambda v: likelihood(v) - drop, best, far))
 
     return Estimate(best, end(bounds[0]), end(bounds[1]))

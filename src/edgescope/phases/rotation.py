@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
-from scipy.linalg import expm, schur
 from torch import Tensor
 
 from edgescope.errors import InputError
@@ -43,7 +43,9 @@ def rotation(
         raise InputError("a model that is not a chain of matrices", expected="a deep linear network without biases")
     here, there = (_matrices(objective, name, point) for name, point in (("start", start), ("end", end)))
     angles = [_logarithm(turn) for turn in _alignment(here, there)]
-    way = [_turned(there, [expm(share * angle) for angle in angles]) for share in np.linspace(1, 0, points)]
+    way = [
+        _turned(there, [scipy.linalg.expm(share * angle) for angle in angles]) for share in np.linspace(1, 0, points)
+    ]
     found = torch.tensor(np.array([np.concatenate([W.ravel() for W in matrices]) for matrices in way]))
     found = found.to(objective.device, objective.dtype)
     apart = abs(float(objective.loss(found[points // 2]) - objective.loss(end)))
@@ -96,7 +98,7 @@ def _nearest_rotation(wanted: Array) -> Array:
 
 def _logarithm(rotation: Array) -> Array:
     """A skew-symmetric logarithm, also for rotations by half a circle, which have no principal logarithm."""
-    blocks, basis = schur(rotation)
+    blocks, basis = scipy.linalg.schur(rotation)
     angles, place, opposite = np.zeros_like(blocks), 0, []
     while place < len(blocks):
         if place + 1 < len(blocks) and abs(blocks[place + 1, place]) > 1e-9:

@@ -72,7 +72,7 @@ class Card:
     @property
     def summary_of_table(self) -> str:
         """The line that unfolds the table."""
-        more = " and the quantities measured beside" if self.table and self.table.beside else ""
+        more = " and the additional quantities" if self.table and self.table.beside else ""
         return f"Table of {cases(len(self.finding.cases))}{more}"
 
 
@@ -143,7 +143,7 @@ def _note(finding: Finding) -> str:
     count = len(finding.cases)
     if count <= MOST_ROWS:
         return ""
-    return f"{MOST_ROWS} of {count} cases are drawn, those that fail and that are open first; all are in the table."
+    return f"{MOST_ROWS} of {count} cases are shown, failed and open cases first; the table has all of them."
 
 
 def _heading(row: Row) -> str:

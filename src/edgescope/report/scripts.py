@@ -36,7 +36,7 @@ def vega_bundle() -> Markup:
     text = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     lowered = text.lower()
     if "</script" in lowered or "<!--" in lowered:
-        raise ValueError("the Vega bundle holds the end of a script element")
+        raise ValueError("the Vega bundle contains the end of a script element")
     return Markup(text)
 
 

@@ -1,4 +1,4 @@
-"""The paragraph on top of a report: what was found, what was not, what is open and what would settle it."""
+"""The paragraph on top of a report: what was found, what was not, what is open and what would decide it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _open(those: Sequence[tuple[int, Finding]], places: Mapping[int, str], total
         if left > 0:
             named = [_quoted(number, f, places) for number, f in members[:left]]
             named += _others(len(members) - left)
-            told.append(listed(named) + _bracket(f"to settle: {need}" if need else "what would settle it is not known"))
+            told.append(listed(named) + _bracket(f"needed: {need}" if need else "what would decide it is not known"))
             left -= len(members)
     shown = sum(len(members) for members in list(groups.values())[: len(told)])
     text = _opening("open", len(those), total) + Markup("; ").join(told)

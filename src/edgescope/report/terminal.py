@@ -36,7 +36,7 @@ def verdict_table(findings: Sequence[Finding]) -> Table:
             (finding.claim, "bold"), (f"\n{finding.source}", "dim"), f"\nexpected: {finding.expected}"
         )
         if finding.verdict == "open" and finding.needs:
-            claim.append(f"\nto settle: {finding.needs}")
+            claim.append(f"\nneeded: {finding.needs}")
         style = _STYLES[finding.verdict]
         verdict = Text(f"{SYMBOLS[finding.verdict]} {finding.verdict}", style=f"bold {style}")
         if count := short_count(finding):

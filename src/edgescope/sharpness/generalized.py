@@ -113,7 +113,8 @@ def generalized_sharpness(
         operator = from_matrix(operator.matrix.double(), operator.shapes)
     draw = seed + 1000 * int(previous.get("count", torch.tensor(0, device="cpu")))
     options = SolverOptions(operator, restarts, iterations, draw, gradient, certificate, tol, method, previous)
-    found = _measured(geometry, options)
+    with measured.held():
+        found = _measured(geometry, options)
     slack = rounding + measured.product_error * (math.sqrt(measured.size) if formed else 1.0)
     reach = float(inner(found.direction[:, None], found.direction[:, None]))
     farthest = geometry.squared_radius(operator.size)

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
+import scipy
 import torch
 from jaxtyping import Float
-from scipy.special import roots_jacobi
 from torch import Tensor
 
 from edgescope.arithmetic import in_plain_arithmetic
@@ -130,7 +130,7 @@ def directional_smoothness(
         if math.isfinite(value) and error <= GOOD * abs(value):
             return Smoothness(value, error, "gradients", cost, mode)
 
-    nodes, weights = (each.tolist() for each in roots_jacobi(NODES, 1, 0))
+    nodes, weights = (each.tolist() for each in scipy.special.roots_jacobi(NODES, 1, 0))
     curvatures, largest = [], 0.0
     for x in nodes:
         point = (w.double() + (x + 1) / 2 * step).to(w.dtype)

@@ -32,7 +32,7 @@ class FirstPassageTimes:
     weights: Float[np.ndarray, "R D"]
 
 
-class _Settings(NamedTuple):
+class _ChainSettings(NamedTuple):
     """The settings of one simulation, for compiled code; numba compiles no dataclasses."""
 
     signal: float
@@ -105,7 +105,7 @@ def chains(
         raise InputError(f"chains of depth {mode.depth} that start at {start:g}", expected="a finite product") from None
     if first == level:
         raise InputError(f"level={level:g} is the product at the start", expected="a level to be crossed")
-    settings = _Settings(
+    settings = _ChainSettings(
         signal=mode.signal,
         variance=mode.variance,
         decay=decay,
@@ -131,7 +131,7 @@ def chains(
 
 
 @compiled(cache=True, nogil=True, error_model="numpy")
-def _simulate_one(w: Float[np.ndarray, " D"], settings: _Settings, rng: np.random.Generator) -> int:
+def _simulate_one(w: Float[np.ndarray, " D"], settings: _ChainSettings, rng: np.random.Generator) -> int:
     """Train one chain, ``w``, in place until its product crosses the level; returns the number of steps."""
     signal, variance, decay, lr = settings.signal, settings.variance, settings.decay, settings.lr
     noise, batch, residual = settings.noise, settings.batch, settings.residual

@@ -54,7 +54,7 @@ class Trajectories:
     maps: Float[np.ndarray, "R T m n"]
 
 
-class _Settings(NamedTuple):
+class _LinearNetSettings(NamedTuple):
     """The settings of one simulation, for compiled code; numba compiles no dataclasses.
 
     ``batch`` is 0 for the mean over all data, ``noise`` the standard deviation of what is added to each weight at each
@@ -169,7 +169,7 @@ def simulate(
     if isinstance(data, Samples) and (batch or 0) > len(data.inputs):
         raise InputError(f"batch={batch}", expected=f"at most {len(data.inputs)}, the number of samples")
     every = steps + 1 if every is None else every
-    settings = _Settings(
+    settings = _LinearNetSettings(
         batch=batch or 0,
         decay=decay,
         lr=lr,
@@ -213,7 +213,7 @@ def _simulate_one(
     sizes: Int[np.ndarray, " D1"],
     moments: tuple[Float[np.ndarray, "m n"], Float[np.ndarray, "n n"]],
     source: BatchSource,
-    settings: _Settings,
+    settings: _LinearNetSettings,
     maps: Float[np.ndarray, "T m n"],
     rng: np.random.Generator,
 ) -> int:

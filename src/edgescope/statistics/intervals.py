@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import stats
 
 from edgescope.errors import InputError
 from edgescope.options import check_fields, integer, real
@@ -35,8 +35,9 @@ class Bootstrap:
         all resamples agree; an interval around 1 or -1 may have zero width. Source: Efron and Tibshirani 1993, ch. 13.
         """
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # an interval of zero width is a valid result
-            drawn = stats.bootstrap(
+            # An interval of zero width is a valid result.
+            warnings.simplefilter("ignore", scipy.stats.DegenerateDataWarning)
+            drawn = scipy.stats.bootstrap(
                 (np.arange(points),),
                 lambda places, axis: statistic(np.atleast_2d(places)),
                 n_resamples=self.resamples,

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import stats
 
 from edgescope.errors import InputError
 from edgescope.options import checked, choice, instance_of, optional
@@ -64,7 +64,7 @@ def partial_rank_correlation(
 
 def _rank_products(columns: Float[np.ndarray, "k n"]) -> Products:
     def products(places: np.ndarray) -> np.ndarray:
-        ranks = stats.rankdata(columns[:, places], axis=-1)
+        ranks = scipy.stats.rankdata(columns[:, places], axis=-1)
         ranks -= ranks.mean(-1, keepdims=True)
         return np.einsum("kbn,lbn->bkl", ranks, ranks)
 

@@ -6,10 +6,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import squareform
 
 from edgescope.errors import InputError, NotKnownError
 from edgescope.options import checked, real
@@ -59,7 +57,9 @@ def lifetimes(distances: Float[np.ndarray, "n n"]) -> Float[np.ndarray, " n-1"]:
         raise InputError(
             "the matrix is not a distance matrix", expected="symmetric, with no negative entry and a zero diagonal"
         )
-    return np.sort(linkage(squareform(given, checks=False), method="single")[:, 2])
+    return np.sort(
+        scipy.cluster.hierarchy.linkage(scipy.spatial.distance.squareform(given, checks=False), method="single")[:, 2]
+    )
 
 
 @checked(alpha=real(above=0, most=100))
@@ -92,7 +92,7 @@ def persistence(distances: Float[np.ndarray, "n n"], *, alpha: float = 1.0, seed
     sums.append(total)
     if min(sums) <= 0:
         raise NotKnownError("most points coincide, so that subsets of them have no extent", hint="a larger stride")
-    line = stats.linregress(np.log(sizes), np.log(sums))
+    line = scipy.stats.linregress(np.log(sizes), np.log(sums))
     finite = line.slope < 1
     return Persistence(
         dimension=float(alpha / (1 - line.slope)) if finite else math.inf,

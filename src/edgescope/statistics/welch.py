@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from edgescope.statistics.estimate import UNKNOWN, Estimate
 from edgescope.statistics.means import LEVEL
@@ -26,5 +26,5 @@ def mean_difference(first: First, second: Second, sampled: str = "seeds") -> Est
         return Estimate(difference, samples=1, sampled=sampled)
     if not first.std() and not second.std():  # whose test statistic is 0/0
         return Estimate(difference, difference, difference, fewest, sampled)
-    interval = stats.ttest_ind(first, second, equal_var=False).confidence_interval(LEVEL)
+    interval = scipy.stats.ttest_ind(first, second, equal_var=False).confidence_interval(LEVEL)
     return Estimate(difference, interval.low, interval.high, fewest, sampled)

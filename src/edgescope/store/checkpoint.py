@@ -94,7 +94,7 @@ def save_checkpoint(
 def load_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """The checkpoint in one file; :class:`RecordError` for a missing, foreign, truncated or altered one."""
     path = Path(path)
-    damaged = f"{path} is not a whole checkpoint of Edgescope"
+    damaged = f"{path} is not a complete checkpoint of Edgescope"
     before = "the checkpoint before it"
     if not path.is_file():
         raise RecordError(f"there is no checkpoint {path}")

@@ -34,7 +34,7 @@ def create_record(
         stale = checkpoint_files(folder)
         if (path.exists() or stale) and not overwrite:
             kind = "a record" if path.exists() else "checkpoints"
-            raise RecordError(f"{folder} already holds {kind} of a run", hint=RESUME_OR)
+            raise RecordError(f"{folder} already contains {kind} of a run", hint=RESUME_OR)
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock = RunLock(folder)

@@ -64,7 +64,8 @@ def _tables(folder: Path, damaged: bool) -> dict[str, pl.DataFrame]:
         with salvage(place) if damaged else Record.open(place) as record:
             tables[run] = record.table()
     if not tables:
-        raise RecordError(f"{folder} holds no record", expected="the folder of a run, or of several")
+        found = f"{folder} contains no record" if folder.is_dir() else f"there is no folder {folder}"
+        raise RecordError(found, expected="the folder of a run, or of several")
     return tables
 
 

@@ -144,7 +144,7 @@ def _copied(path: Path) -> tempfile.TemporaryDirectory[str]:
                 copy.cleanup()
         if isinstance(error, OSError):
             raise RecordError(
-                f"{path} has a log from a process that was killed, and cannot be read where it lies; a copy in"
+                f"{path} has a log from a process that was killed, and cannot be read in its folder; a copy in"
                 f" {tempfile.gettempdir()} failed too ({error.strerror or error})",
                 hint="TMPDIR set to a folder with space for it",
             ) from error

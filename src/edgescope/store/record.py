@@ -105,7 +105,7 @@ class Record:
         path = folder / FILE
         with db.faults(path):
             if not path.is_file():
-                raise RecordError(f"{folder} holds no record", expected=f"the folder of a run, with a file {FILE}")
+                raise RecordError(f"{folder} contains no record", expected=f"the folder of a run, with a file {FILE}")
             opened = open_to_read(path)
         for problem in opened.checked.problems:
             warnings.warn(f"{path}: {problem}", EdgescopeWarning, stacklevel=2)

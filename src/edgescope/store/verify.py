@@ -73,7 +73,7 @@ def verify_record(path: Path) -> Verified:
 
 def _verify_record(path: Path) -> Verified:
     wrong: list[str] = []
-    used = "nothing that can be told"
+    used = "nothing that is known"
     try:
         with db.faults(path):
             try:

@@ -133,7 +133,7 @@ class Writer:
                     for step, *_ in damaged_rows(self.database, table):
                         raise RecordError(
                             f"{path} is damaged: step {step} is not as it was written",
-                            expected="a whole record to continue",
+                            expected="an undamaged record to continue",
                             hint=f"edgescope verify {path.parent}",
                         )
         return checked

@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 
+from edgescope.objective.checks import check_device
 from edgescope.progress import Progress, no_progress
 from edgescope.studies.study import Preset, Study
-from edgescope.sweep import check_device
 from edgescope.sweep.plan import TaskPlan, plan_tasks
 
 

@@ -19,16 +19,14 @@ from edgescope.experiments.manifest import read_manifest, write_manifest
 from edgescope.experiments.preset import Preset
 from edgescope.experiments.study_file import HIGHEST_SEED, describe
 from edgescope.experiments.study_run import StudyRun
+from edgescope.objective.checks import check_device
 from edgescope.options import check_int
 from edgescope.progress import Progress
-from edgescope.report import write_report
-from edgescope.report.notes import notes_of
-from edgescope.report.run_report.rows import run_row, total_cost, versions_of
 from edgescope.store import Record
 from edgescope.store.lock import RunLock
 from edgescope.store.record import FILE
 from edgescope.studies.study import Study
-from edgescope.sweep import Outcome, check_cluster, check_device, check_jobs, run_tasks, tasks_on
+from edgescope.sweep import Outcome, check_cluster, check_jobs, run_tasks, tasks_on
 from edgescope.sweep.owner import owned
 
 
@@ -71,7 +69,7 @@ def run_study(
         raise InputError(f"preset '{preset}'", expected=f"one of {', '.join(get_args(Preset))}")
     seed = check_int("a study", "seed", seed, least=0, most=HIGHEST_SEED)
     check_jobs(jobs)
-    check_device("a study", device, cluster)
+    check_device("a study", device, here=cluster is None)
     with owned(out, owner) as held:
         return _run_owned(study, Path(out), preset, seed, device, jobs, resume, progress, modules, cluster, held)
 
@@ -93,7 +91,7 @@ def _run_owned(
     before = describe(folder)
     if before is not None and not resume:
         raise RecordError(
-            f"{folder} already holds a run of study '{before['study']}'",
+            f"{folder} already contains a run of study '{before['study']}'",
             hint="resume=True (--resume on the command line), or another folder",
         )
     if before is not None and {k: before.get(k) for k in description} != description:
@@ -126,6 +124,11 @@ def report_study(
     study: Study, folder: Path, outcomes: Sequence[Outcome] = (), out: Path | None = None
 ) -> tuple[list[Finding], Path]:
     """Judge the claims and write the report of the study in ``folder``, from its records alone, there or in ``out``."""
+    # Only here: reports draw figures, and what these need takes long to load.
+    from edgescope.report import write_report
+    from edgescope.report.notes import notes_of
+    from edgescope.report.run_report.rows import run_row, total_cost, versions_of
+
     described = describe(folder) or {}
     preset, seed = described.get("preset", "quick"), int(described.get("seed", 0))
     entries = read_manifest(folder)

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from edgescope.claims import Answer, Claim, Region
 from edgescope.errors import InputError
-from edgescope.experiments.selection import Selection
+from edgescope.experiments.selection import CaseSelection
 from edgescope.near_names import suggestion
 from edgescope.studies.tested_claim import TestedClaim
 
@@ -23,7 +23,7 @@ NEEDED: Final = ("sentence", "source", "quantity", "region", "origin")
 """The keys that a claim cannot do without."""
 
 
-def stated_claim(id: str, *, each: Selection[T]) -> Callable[[Callable[[T], Answer]], TestedClaim[T]]:
+def stated_claim(id: str, *, each: CaseSelection[T]) -> Callable[[Callable[[T], Answer]], TestedClaim[T]]:
     """Make a claim of a function that measures one case; what is claimed stands in the study's ``claims.toml``.
 
     ``id`` is the study's name, a dot, and the name of the claim's table in that file. ``each`` and the function are as

@@ -8,7 +8,7 @@ from dataclasses import Field, fields, is_dataclass
 from typing import Any, ClassVar
 
 from edgescope.claims import Finding
-from edgescope.experiments.manifest import Entry, entries_of
+from edgescope.experiments.manifest import ManifestEntry, entries_of
 from edgescope.experiments.preset import Preset as Preset
 from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
@@ -39,7 +39,7 @@ class Study(ABC):
     def tasks(self, preset: Preset, seed: int) -> Sequence[Task]:
         """What has to be run. Every task resumes in its own folder."""
 
-    def entries(self, tasks: Sequence[Task]) -> list[Entry]:
+    def entries(self, tasks: Sequence[Task]) -> list[ManifestEntry]:
         """The runs that the tasks leave records of, with their folders and tags."""
         return [entry for task in tasks for entry in entries_of(task)]
 

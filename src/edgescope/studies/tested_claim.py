@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from edgescope.claims import Answer, Case, Claim, Finding, Measured, Open, Region, Row, Scope, Status, judge
-from edgescope.experiments.selection import Selection
+from edgescope.experiments.selection import CaseSelection
 from edgescope.experiments.study_run import Runs
 from edgescope.statistics.estimate import Estimate
 
@@ -19,7 +19,7 @@ class TestedClaim(Generic[T]):
     """A claim, the selection of its cases, and the function that measures one of them."""
 
     claim: Claim
-    each: Selection[T]
+    each: CaseSelection[T]
     measure: Callable[[T], Answer]
 
     def finding(self, runs: Runs) -> Finding:
@@ -48,7 +48,7 @@ def claim(
     quantity: str,
     region: Region | tuple[float, float],
     origin: str,
-    each: Selection[T],
+    each: CaseSelection[T],
     status: Status = "from the paper",
     unit: str = "",
     scope: Scope = "every",

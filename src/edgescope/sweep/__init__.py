@@ -5,7 +5,7 @@ from edgescope.extras import require
 require("studies", "sweeps need", "joblib")
 
 from edgescope.sweep.planned_run import PlannedRun
-from edgescope.sweep.run_tasks import check_cluster, check_device, check_jobs, run_tasks
+from edgescope.sweep.run_tasks import check_cluster, check_jobs, run_tasks
 from edgescope.sweep.runs import TrainTask, grid, rates, run, run_training
 from edgescope.sweep.task import Outcome, Tagged, Task, tasks_on
 
@@ -16,7 +16,6 @@ __all__ = [
     "Task",
     "TrainTask",
     "check_cluster",
-    "check_device",
     "check_jobs",
     "grid",
     "rates",

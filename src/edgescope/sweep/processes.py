@@ -1,9 +1,10 @@
-"""Worker processes on this machine, each with its share of the cores."""
+"""Worker processes on this machine, each with its share of the cores and of the accelerators."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -39,6 +40,7 @@ class Processes:
         self._threads = max(1, cpu_count() // jobs)
         self._lifeline = Lifeline()
         self._idle: list[ProcessPoolExecutor] = []
+        self._cards: dict[ProcessPoolExecutor, int] = {}
         self._busy: dict[Future[Outcome], ProcessPoolExecutor] = {}
 
     def room(self) -> int:
@@ -72,18 +74,33 @@ class Processes:
             if future.exception() is None:
                 self._idle.append(executor)
             else:
+                del self._cards[executor]
                 executor.shutdown(kill_workers=True)
 
     def _worker(self) -> ProcessPoolExecutor:
         environment = dict.fromkeys(THREAD_VARIABLES, str(self._threads))
-        start = (self._lifeline.worker_end, self._threads, self._modules)
-        return ProcessPoolExecutor(max_workers=1, env=environment, initializer=begin_worker, initargs=start)
+        # The least number that no process has: those of dead processes are given again, and cards share the load.
+        number = next(number for number in itertools.count() if number not in self._cards.values())
+        start = (self._lifeline.worker_end, self._threads, self._modules, number)
+        executor = ProcessPoolExecutor(max_workers=1, env=environment, initializer=begin_worker, initargs=start)
+        self._cards[executor] = number
+        return executor
 
 
-def begin_worker(worker_end: Connection, threads: int, modules: Sequence[str]) -> None:
+def begin_worker(worker_end: Connection, threads: int, modules: Sequence[str], number: int = 0) -> None:
     """Make a process of ours ready, which ends with its parent."""
     end_with_parent(worker_end)
+    use_accelerator(number)
     begin(threads, modules)
+
+
+def use_accelerator(number: int) -> None:
+    """Of several accelerators, make that of a worker's ``number`` the one that a name without an index means.
+
+    ``cuda`` is then another card in each process, in turn, and ``cuda:1`` is the same card in all of them.
+    """
+    if torch.accelerator.is_available() and (cards := torch.accelerator.device_count()) > 1:
+        torch.accelerator.set_device_index(number % cards)
 
 
 def begin(threads: int, modules: Sequence[str]) -> None:

@@ -15,7 +15,6 @@ from typing import Protocol, runtime_checkable
 
 from edgescope.atomic import subfolder
 from edgescope.errors import InputError, RecordError
-from edgescope.objective.checks import check_device_name, usable_device
 from edgescope.options import check_int
 from edgescope.progress import Progress
 from edgescope.store.database import faults
@@ -82,7 +81,7 @@ def run_tasks(
         taken = [folder for folder in folders.values() if folder.exists() and any(folder.iterdir())]
         if taken and not resume:
             raise RecordError(
-                f"{out} already holds runs ({taken[0].name})",
+                f"{out} already contains runs ({taken[0].name})",
                 hint="resume=True (--resume on the command line), or another folder",
             )
         place = _place(tasks, out, jobs, modules, cluster)  # before anything is written: it may not be reached
@@ -92,14 +91,6 @@ def run_tasks(
 def check_jobs(jobs: int) -> None:
     """Raise :class:`InputError` for an impossible number of processes."""
     check_int("a sweep", "jobs", jobs, least=1)
-
-
-def check_device(owner: str, device: str | None, cluster: str | None = None) -> None:
-    """Raise :class:`InputError` for a device that is none, or that is not here where the tasks are to be run here."""
-    if device is not None:
-        check_device_name(owner, device)
-        if cluster is None:
-            usable_device(device)
 
 
 def check_cluster(address: str) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.optimize import linprog
 
 _SMALLEST = 1e-7
 """A margin below this share of the size of the points counts as none: the accuracy of the linear programs."""
@@ -54,7 +54,7 @@ def _widest(
     With ``fixed @ v = 1`` and tau <= 1 if there is such a row, in the box |v| <= 1 otherwise.
     """
     rows, size = below.shape
-    found = linprog(
+    found = scipy.optimize.linprog(
         np.concatenate([np.zeros(size), [-1.0]]),
         A_ub=np.hstack([below, np.ones((rows, 1))]),
         b_ub=np.zeros(rows),

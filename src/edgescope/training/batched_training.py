@@ -94,12 +94,14 @@ def train_batched(
     progress: Progress = no_progress,
     info: Mapping[str, Any] | None = None,
     tags: Mapping[str, str] | None = None,
+    save_seconds: float = SAVE_SECONDS,
 ) -> None:
     """Train ``configs``, all of one :func:`kind_of`, in one batch, each with its record in its own of ``folders``.
 
     Each run ends where :func:`edgescope.training.train` would end it, and equals that run up to rounding. Ended runs
-    are removed from the batch once half of it has ended. ``folder`` holds the checkpoints of the batch, from which a
-    call after a kill continues. ``info`` is stored in every record, ``tags`` in every new one.
+    are removed from the batch once half of it has ended. ``folder`` holds the checkpoints of the batch, from which
+    a call after a kill continues; one is written every ``save_seconds`` of computation. ``info`` is stored in every
+    record, ``tags`` in every new one.
     """
     with thread_count(1), ExitStack() as closing:
         runs = {}
@@ -107,12 +109,12 @@ def train_batched(
             path = folders[name]
             known = (path / FILE).exists()
             record = Record.resume(path) if known else Record.create(path, config=config.as_dict(), tags=tags)
-            runs[name] = _Run(parts, closing.enter_context(record))
+            runs[name] = _MemberRun(parts, closing.enter_context(record))
             for key, value in ({"device": _device_of(parts)} | dict(info or {})).items():
                 record.set_info(key, value)
         left = [name for name, run in runs.items() if run.record.status not in ("finished", "diverged")]
         if left:
-            _BatchedRuns(runs, left, folder).run(progress)
+            _BatchedRuns(runs, left, folder).run(progress, save_seconds)
 
 
 def _device_of(parts: Parts) -> str:
@@ -156,7 +158,7 @@ def _stack(parts: list[Parts]) -> Stack:
     return Stack([part.model for part in parts], first.loss_fn, first.samples, members, first.config.batch)
 
 
-class _Run:
+class _MemberRun:
     def __init__(self, parts: Parts, record: Record) -> None:
         self.config, self.record, self.parts = parts.config, record, parts
         self.first: float | None = None
@@ -190,7 +192,7 @@ class _Run:
 class _BatchedRuns:
     """The runs in progress, and the stack that trains them together with runs that ended since it was last reduced."""
 
-    def __init__(self, runs: Mapping[str, _Run], left: list[str], folder: Path) -> None:
+    def __init__(self, runs: Mapping[str, _MemberRun], left: list[str], folder: Path) -> None:
         self.runs, self.folder, self.of = {name: runs[name] for name in left}, folder, len(runs)
         checkpoint = latest_checkpoint(folder)
         if checkpoint is not None and checkpoint.notice:
@@ -206,7 +208,7 @@ class _BatchedRuns:
             for name, first in state["first"].items():
                 runs[name].first = first
 
-    def run(self, progress: Progress) -> None:
+    def run(self, progress: Progress, save_seconds: float) -> None:
         began = saved = time.perf_counter()
         longest = max(run.config.steps for run in self.runs.values())
         every = next(iter(self.runs.values())).config.every or 10
@@ -225,7 +227,7 @@ class _BatchedRuns:
             if 0 < len(self.runs) <= len(self.members) // 2:
                 self.stack.keep([self.members.index(name) for name in self.runs])
                 self.members = list(self.runs)
-            if time.perf_counter() - saved > SAVE_SECONDS and self.runs:
+            if time.perf_counter() - saved > save_seconds and self.runs:
                 self._save(self.seconds + time.perf_counter() - began)
                 saved = time.perf_counter()
             share = (self.of - len(self.runs) + step / longest) / (self.of + 1)

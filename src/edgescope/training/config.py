@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -15,7 +16,7 @@ from edgescope.objective.checks import check_device_name
 from edgescope.objective.modes import Mode
 from edgescope.objective.plan import PathName
 from edgescope.optim import OPTIMIZERS
-from edgescope.options import check_fields, choice, integer, optional, real, shown, text
+from edgescope.options import check_fields, choice, each, integer, optional, real, shown, text
 from edgescope.short_errors import short_errors
 
 OWNER = "a run"
@@ -91,7 +92,7 @@ class RunConfig:
     test: int | None = None
     every: int | None = None
     budget: float | None = None
-    measures: tuple[str, ...] = MEASURED
+    measures: Sequence[str] = MEASURED
     seed: int = 0
     dtype: str = "float32"
     checkpoint_every: int = 500
@@ -117,6 +118,7 @@ class RunConfig:
             data=text(empty=False),
             model=text(empty=False),
             loss=text(empty=False),
+            measures=each(text()),
             mode=choice(*get_args(Mode)),
             optimizer=text(empty=False),
             lr=real(above=0),

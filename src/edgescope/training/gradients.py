@@ -22,6 +22,11 @@ class Gradients(ABC):
         """The training loss for optimizer step ``step`` (from 0), a scalar; ``.grad`` of every parameter is set."""
 
 
+    def batch(self, step: int) -> tuple[Tensor, Tensor] | None:
+        """The inputs and targets of step ``step``, where these are not all data of the objective."""
+        return None
+
+
 class FromObjective(Gradients):
     """The full-batch gradient from the objective, which reuses what a measurement computed at the same parameters."""
 

@@ -34,7 +34,7 @@ from edgescope.store import (
     unpack_state,
 )
 from edgescope.store.record import ENDED, FILE, Status
-from edgescope.training.config import RunConfig, check_run
+from edgescope.training.config import MEASURED, RunConfig, check_run
 from edgescope.training.extension import asks_for_more, before_the_end, extend
 from edgescope.training.gradients import FromBatches, FromObjective, Gradients
 from edgescope.training.parts import Parts
@@ -105,7 +105,7 @@ def train(
                 extend(config, record, checkpoint)
                 if record.status in ENDED:
                     return _ended(record)
-            run = _Run(parts, record, checkpoint)
+            run = _TrainingRun(parts, record, checkpoint)
             before_on, now_on = record.info.get("device"), str(run.objective.device)
             record.set_info("device", now_on)
             if continued:
@@ -122,13 +122,14 @@ def train(
             set_rng_state(before[1])
 
 
-class _Run:
+class _TrainingRun:
     def __init__(self, parts: Parts, record: Record, checkpoint: Checkpoint | None) -> None:
         self.config, self.record = parts.config, record
         self.model, self.optimizer = parts.model, parts.optimizer
         self.started = time.perf_counter()
         self.seconds_before = 0.0
         self.first_loss: float | None = None
+        self._batch: Any = None
         config = self.config
         how = self._path_and_threads(parts)
         self.objective = parts.objective(parts.samples, parts.mode, **how)
@@ -149,7 +150,8 @@ class _Run:
             self.optimizer,
             every=config.every,
             budget=config.budget,
-            measures=config.measures,
+            measures=self._measures(),
+            batch_size=config.batch,
             evaluations=parts.evaluations(**how),
             record=record,
             release=False,  # the next gradient is the training step's, at the same parameters
@@ -159,6 +161,15 @@ class _Run:
         _seed_everything(config.seed)
         if checkpoint is not None:
             self._load(checkpoint)
+
+    def _measures(self) -> tuple[str, ...]:
+        """Those of the configuration; with mini-batches, beside the usual ones, what says how near the edge is there.
+
+        At least two mini-batches of samples that can be drawn, so that what is drawn has a spread.
+        """
+        measures, batch = self.config.measures, self.config.batch
+        drawn = batch is not None and batch < self.objective.samples and not self.objective.couples_samples
+        return (*measures, "batch_sharpness") if drawn and measures == MEASURED else measures
 
     def run(self, progress: Progress, on_forecast: Callable[[Forecast], object] | None) -> RunResult:
         monitor, config = self.monitor, self.config
@@ -178,7 +189,7 @@ class _Run:
                 elif (loss := self._step()) is None:
                     status = "diverged"
                 else:
-                    monitor.step()
+                    monitor.step(self._batch)
                     if self.record.fault is not None:  # a monitor goes on where it cannot write
                         raise self.record.fault
                     progress(monitor.steps / config.steps, self._words(loss))
@@ -193,6 +204,7 @@ class _Run:
     def _step(self) -> float | None:
         """One optimizer step: the training loss before it, or None (and no step) where the run has diverged."""
         step = self.monitor.steps
+        self._batch = None if self.config.batch is None else self.gradients.batch(step)
 
         def closure() -> torch.Tensor:
             return self.gradients.compute(step)
@@ -224,8 +236,14 @@ class _Run:
 
     def _words(self, loss: float) -> str:
         words = f"step {self.monitor.steps}, loss {loss:.4g}"
-        ratio = self.monitor.value("ratio")
-        return words if ratio is None else f"{words}, sharpness / threshold {ratio:.3f}"
+        ratio, batch = self.monitor.value("ratio"), self._batch_ratio()
+        words += "" if ratio is None else f", sharpness / threshold {ratio:.3f}"
+        return words if batch is None else f"{words}, batch sharpness / plateau {batch:.3f}"
+
+    def _batch_ratio(self) -> float | None:
+        """The weighted batch sharpness over where SGD settles, as last read."""
+        found = self.monitor.latest.get("batch_sharpness")
+        return None if found is None else found.values.get("ratio")
 
     def _stops(self) -> bool:
         """Whether this step meets a stop condition; recorded if so."""

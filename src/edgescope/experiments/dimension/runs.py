@@ -31,7 +31,7 @@ AT_THE_END = (
 
 
 @dataclass(frozen=True)
-class Family:
+class NetworkGrid:
     """Networks of one architecture over a grid of learning rates and batch sizes; ``take`` says what of the images,
     ``estimate`` how their dimension is found, in terms of the measure ``sharpness_dimension``."""
 
@@ -66,10 +66,10 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Setting:
+class DimensionSettings:
     """What a preset runs."""
 
-    families: tuple[Family, ...]
+    grids: tuple[NetworkGrid, ...]
     costs: tuple[float, ...]
     gpt: str
     length: int
@@ -83,9 +83,9 @@ class Setting:
     """in place of the images of the study, where these are not told"""
 
 
-QUICK = Setting(
-    families=(
-        Family(
+QUICK = DimensionSettings(
+    grids=(
+        NetworkGrid(
             "mlp",
             "train=1000,test=1000,pool=4",
             "mlp:widths=16x16,activation=relu,bias=false",
@@ -96,7 +96,7 @@ QUICK = Setting(
             iterates=400,
             estimate="methods=exact+slq+kde+ps,batches=3,probes=1,steps=100",
         ),
-        Family(
+        NetworkGrid(
             "wide",
             "train=1000,test=1000,pool=4",
             "mlp:widths=40x40x40x40,activation=relu",
@@ -119,9 +119,9 @@ QUICK = Setting(
     gpt_estimate="methods=kde+ps,batches=2,probes=1,steps=30",
 )
 
-FULL = Setting(
-    families=(
-        Family(
+FULL = DimensionSettings(
+    grids=(
+        NetworkGrid(
             "mlp",
             "train=2500,test=1000,pool=2",
             "mlp:widths=16x16,activation=relu,bias=false",
@@ -132,7 +132,7 @@ FULL = Setting(
             iterates=1000,
             estimate="methods=exact+slq+kde+ps,batches=2,probes=1,steps=100",
         ),
-        Family(
+        NetworkGrid(
             "wide",
             "train=2500,test=1000,pool=2",
             "mlp:widths=64x64x64x64,activation=relu",
@@ -156,13 +156,13 @@ FULL = Setting(
 
 PAPER = replace(
     FULL,
-    families=(
+    grids=(
         replace(
-            FULL.families[0], take="train=60000,test=10000", iterates=5000, seeds=1,
+            FULL.grids[0], take="train=60000,test=10000", iterates=5000, seeds=1,
             estimate="methods=exact+slq+kde+ps,batches=100,probes=500,steps=100",
         ),
         replace(
-            FULL.families[1], take="train=60000,test=10000", model="mlp:widths=200x200x200x200,activation=relu",
+            FULL.grids[1], take="train=60000,test=10000", model="mlp:widths=200x200x200x200,activation=relu",
             iterates=5000, estimate="methods=slq+kde+ps,batches=4,probes=10,steps=100",
         ),
     ),
@@ -179,7 +179,7 @@ UNKNOWN = (
     "preset full.",
 )
 
-SETTINGS: dict[Preset, Setting] = {"quick": QUICK, "full": FULL, "paper": PAPER}
+SETTINGS: dict[Preset, DimensionSettings] = {"quick": QUICK, "full": FULL, "paper": PAPER}
 
 
 def with_options(data: str, options: str) -> str:
@@ -202,16 +202,16 @@ def dimension_tasks(preset: Preset, seed: int, images: str = IMAGES, text: str =
         dtype="float64",
         threads=1,
     )
-    families = zip(setting.families, setting.costs, strict=True)
+    grids = zip(setting.grids, setting.costs, strict=True)
     return [
-        *(task for family, cost in families for task in family.tasks(seed, cost, images)),
+        *(task for grid, cost in grids for task in grid.tasks(seed, cost, images)),
         *_language_models(setting, seed, text),
         AttractorTask("attractor", 10.0, setting.particles, seed, tags={"role": "attractor"}),
         JacobianTask("jacobian", 5.0, small, tags={"role": "jacobian"}),
     ]
 
 
-def _language_models(setting: Setting, seed: int, text: str) -> Iterator[TrainTask]:
+def _language_models(setting: DimensionSettings, seed: int, text: str) -> Iterator[TrainTask]:
     ending = f"@{setting.gpt_steps}"
     for optimizer, rates in setting.gpt_grid.items():
         kind = optimizer.replace(":momentum=0.9", "-momentum")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edgescope.data import DATA
 from edgescope.errors import EdgescopeError
-from edgescope.experiments.manifest import Entry
+from edgescope.experiments.manifest import ManifestEntry
 from edgescope.losses import Criterion, accuracy_counts
 from edgescope.measures import Reading
 from edgescope.measures.persistent_homology import distances_between
@@ -89,10 +89,13 @@ class StackTask(Tagged):
             for lr, seed in itertools.product(self.lrs, self.seeds)
         }
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ManifestEntry]:
         """The networks, in folders below the task's own."""
         cells = self.configurations().items()
-        return [Entry(f"{self.name}-{cell}", f"{self.name}/{cell}", self.cell_tags(config)) for cell, config in cells]
+        return [
+            ManifestEntry(f"{self.name}-{cell}", f"{self.name}/{cell}", self.cell_tags(config))
+            for cell, config in cells
+        ]
 
     def cell_tags(self, config: RunConfig) -> dict[str, str]:
         """What tells one network of the stack from the others, beside the tags of the task."""

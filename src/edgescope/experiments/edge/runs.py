@@ -25,7 +25,7 @@ class RunSpec:
 
 
 @dataclass(frozen=True)
-class Setting:
+class EdgeSettings:
     """What differs between the presets: the data, the size of the networks, and the runs."""
 
     data: dict[str, str]
@@ -40,7 +40,7 @@ RMSPROP, ADAM = "rmsprop:alpha=0.99,eps=1e-7", "adam:eps=1e-7"
 FLOW = "gradient-flow:safety=2"
 
 # Long enough for the mean over time of most runs to have an interval narrower than the region of its claim.
-QUICK = Setting(
+QUICK = EdgeSettings(
     data={"MLP": "fashion-5k:train=1000,test=1000,pool=2", "CNN": "fashion-5k:train=300,test=500,pool=2"},
     models={"MLP": "mlp:widths=100x100,activation=tanh", "CNN": "cnn:channels=8x8,activation=tanh"},
     every=10,
@@ -58,7 +58,7 @@ QUICK = Setting(
     ),
 )
 
-FULL = Setting(
+FULL = EdgeSettings(
     data={"MLP": "fashion-5k", "CNN": "fashion-5k:train=2000,test=1000,pool=2"},
     models={"MLP": "mlp:widths=200x200,activation=tanh", "CNN": "cnn:channels=16x16,activation=tanh"},
     every=20,
@@ -76,7 +76,7 @@ FULL = Setting(
     ),
 )
 
-PAPER = Setting(
+PAPER = EdgeSettings(
     data={"MLP": "cifar10-5k", "CNN": "cifar10-5k"},
     models={"MLP": "mlp:widths=200x200,activation=tanh", "CNN": "cnn:channels=32x32,activation=tanh"},
     every=50,
@@ -93,7 +93,7 @@ PAPER = Setting(
     stop_accuracy=0.99,
 )
 
-SETTINGS: dict[Preset, Setting] = {"quick": QUICK, "full": FULL, "paper": PAPER}
+SETTINGS: dict[Preset, EdgeSettings] = {"quick": QUICK, "full": FULL, "paper": PAPER}
 
 UNKNOWN = (
     "Known of the paper's own runs: the first 5,000 images of CIFAR-10, both networks, the half-squared loss, gradient "
@@ -125,7 +125,7 @@ def edge_tasks(preset: Preset, seed: int) -> list[TrainTask]:
     return [_task(setting, spec, seed) for spec in setting.runs]
 
 
-def _task(setting: Setting, spec: RunSpec, seed: int) -> TrainTask:
+def _task(setting: EdgeSettings, spec: RunSpec, seed: int) -> TrainTask:
     convolutional = spec.network == "CNN"
     raw = "sharpness@50" if spec.method in ADAPTIVE else "sharpness:k=2" if convolutional else "sharpness"
     measures: tuple[str, ...] = (*MEASURES, raw)

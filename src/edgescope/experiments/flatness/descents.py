@@ -100,7 +100,7 @@ class SeedsTask(Tagged):
                 return
             threads = torch.get_num_threads()
             with thread_count(1):
-                runs = [_Run(self, seed) for seed in self.seeds]
+                runs = [_SeedRun(self, seed) for seed in self.seeds]
                 before = _load(runs, record)
                 for epoch in self.moments():
                     steps = epoch * runs[0].steps_per_epoch
@@ -124,7 +124,7 @@ class SeedsTask(Tagged):
         """The epochs at which stages end."""
         return np.cumsum([stage.epochs for stage in self.stages]).tolist()
 
-    def _reach(self, runs: Sequence[_Run], epoch: int, threads: int) -> None:
+    def _reach(self, runs: Sequence[_SeedRun], epoch: int, threads: int) -> None:
         """Train up to the end of ``epoch``; a moment never lies beyond the end of a stage that began before it."""
         done = runs[0].descent.steps // runs[0].steps_per_epoch
         stage = next(stage for stage, end in zip(self.stages, self.ends(), strict=True) if done < end)
@@ -183,7 +183,7 @@ class FullBatch:
                 parameter.copy_(state[f"p{i}"])
 
 
-class _Run:
+class _SeedRun:
     """One seed: its data, its network in training, and what is known of both."""
 
     def __init__(self, task: SeedsTask, seed: int) -> None:
@@ -254,7 +254,7 @@ class _Run:
         return scaled[scaled.norm(dim=1).argsort(descending=True)[:NEURONS]].numpy()
 
 
-def _readings(runs: Sequence[_Run]) -> list[Reading]:
+def _readings(runs: Sequence[_SeedRun]) -> list[Reading]:
     each = [run.values() for run in runs]
     names = next((list(values) for values in each if values), [])
     readings = [
@@ -266,12 +266,12 @@ def _readings(runs: Sequence[_Run]) -> list[Reading]:
     return readings
 
 
-def _save(runs: Sequence[_Run], folder: Path, seconds: float) -> None:
+def _save(runs: Sequence[_SeedRun], folder: Path, seconds: float) -> None:
     state = {"seconds": seconds} | {str(i): run.descent.state() for i, run in enumerate(runs)}
     save_checkpoint(folder, runs[0].descent.steps, *pack_state("runs", state), keep=2)
 
 
-def _load(runs: Sequence[_Run], record: Record) -> float:
+def _load(runs: Sequence[_SeedRun], record: Record) -> float:
     checkpoint = record.latest_checkpoint()
     if checkpoint is None:
         return 0.0

@@ -15,7 +15,7 @@ from edgescope.training import RunConfig
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkSpec:
     """Data, network and loss of some runs."""
 
     data: str
@@ -24,16 +24,16 @@ class Network:
 
 
 NETWORKS = {
-    "no-bias": Network("xor", "architecture=no-bias"),
-    "bias": Network("xor", "architecture=bias"),
-    "bias-narrow": Network("xor", "architecture=bias"),
-    "batchnorm": Network("xor", "architecture=batchnorm"),
-    "layernorm": Network("xor", "architecture=layernorm,first=0.01"),
-    "softplus": Network("xor", "architecture=bias,activation=softplus"),
-    "logistic": Network("xor", "architecture=bias", "logistic:smoothing=0.2"),
-    "three-layers": Network("xor", "architecture=bias,depth=3"),
-    "ball-no-bias": Network("ball", "architecture=no-bias"),
-    "ball-bias": Network("ball", "architecture=bias"),
+    "no-bias": NetworkSpec("xor", "architecture=no-bias"),
+    "bias": NetworkSpec("xor", "architecture=bias"),
+    "bias-narrow": NetworkSpec("xor", "architecture=bias"),
+    "batchnorm": NetworkSpec("xor", "architecture=batchnorm"),
+    "layernorm": NetworkSpec("xor", "architecture=layernorm,first=0.01"),
+    "softplus": NetworkSpec("xor", "architecture=bias,activation=softplus"),
+    "logistic": NetworkSpec("xor", "architecture=bias", "logistic:smoothing=0.2"),
+    "three-layers": NetworkSpec("xor", "architecture=bias,depth=3"),
+    "ball-no-bias": NetworkSpec("ball", "architecture=no-bias"),
+    "ball-bias": NetworkSpec("ball", "architecture=bias"),
 }
 """By the tag ``network``."""
 
@@ -59,7 +59,7 @@ Stages = dict[tuple[str, str], tuple[Stage, ...]]
 
 
 @dataclass(frozen=True)
-class Setting:
+class FlatnessSettings:
     """What a preset runs; ``narrow`` are the widths of the costly networks (batch normalisation, three layers), and
     ``scattered`` the seeds of single-sample SAM with layer normalisation, which differ most about its claim."""
 
@@ -105,7 +105,7 @@ def _stages(epochs: int, full_batch: int) -> Stages:
     }
 
 
-QUICK = Setting(
+QUICK = FlatnessSettings(
     narrow={"batchnorm": 40, "three-layers": 80, "bias-narrow": 100},
     stages=_stages(10_000, 3_000),
     scattered=3,
@@ -115,7 +115,7 @@ QUICK = Setting(
     user_steps=1000,
 )
 
-FULL = Setting(
+FULL = FlatnessSettings(
     narrow={"batchnorm": 100, "three-layers": 100, "bias-narrow": 100},
     stages=_stages(150_000, 30_000),
     scattered=8,
@@ -144,7 +144,7 @@ _PAPER_STAGES: Stages = {
 
 PAPER = replace(FULL, narrow={"bias-narrow": 100}, stages=FULL.stages | _PAPER_STAGES, scattered=SEEDS)
 
-SETTINGS: dict[Preset, Setting] = {"quick": QUICK, "full": FULL, "paper": PAPER}
+SETTINGS: dict[Preset, FlatnessSettings] = {"quick": QUICK, "full": FULL, "paper": PAPER}
 
 UNKNOWN = (
     "Known of the paper's runs: 500 neurons, xor in 30 dimensions with 100 samples, |x₁| − |x₂| in a ball of 10 "
@@ -189,7 +189,7 @@ def flatness_tasks(preset: Preset, seed: int, data: str, model: str, loss: str, 
     ]
 
 
-def descent_task(network: str, method: str, setting: Setting, seed: int) -> SeedsTask:
+def descent_task(network: str, method: str, setting: FlatnessSettings, seed: int) -> SeedsTask:
     """The run of this method on this network from all its seeds."""
     kind, stages = NETWORKS[network], setting.stages[network, method]
     width = setting.narrow.get(network, WIDTH)

@@ -11,7 +11,7 @@ import polars as pl
 from jaxtyping import Float
 
 from edgescope.claims import Measured, Open
-from edgescope.experiments.selection import Item, Selection, tagged
+from edgescope.experiments.selection import CaseSelection, Item, tagged
 from edgescope.experiments.study_run import Runs, StudyRun
 from edgescope.statistics.estimate import Estimate
 from edgescope.statistics.means import sample_mean
@@ -139,12 +139,12 @@ def answer(stop: Open | None, estimate: Estimate, beside: Beside) -> Measured | 
     return Measured(estimate, beside) if stop is None else replace(stop, value=estimate.value, beside=beside)
 
 
-def seed_runs(**tags: str | Sequence[str]) -> Selection[SeedRuns]:
+def seed_runs(**tags: str | Sequence[str]) -> CaseSelection[SeedRuns]:
     """The runs on the paper's networks with these tags, one case for all seeds of each."""
     return tagged(role="descent", **tags).map(lambda run: None if run.record.last_step is None else SeedRuns(run))
 
 
-def pairs(network: str | Sequence[str], first: str, second: str) -> Selection[Pair]:
+def pairs(network: str | Sequence[str], first: str, second: str) -> CaseSelection[Pair]:
     """The runs of two methods, one case for each network that has both."""
 
     def choose(runs: Runs) -> list[Item[Pair]]:
@@ -152,4 +152,4 @@ def pairs(network: str | Sequence[str], first: str, second: str) -> Selection[Pa
         found = [(item.factors["network"], item.value) for item in seed_runs(network=network, method=first)(runs)]
         return [Item(name, (run, others[name]), {"network": name}) for name, run in found if name in others]
 
-    return Selection(choose)
+    return CaseSelection(choose)

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from edgescope.claims import Open
-from edgescope.experiments.selection import Selection, tagged
+from edgescope.experiments.selection import CaseSelection, tagged
 from edgescope.experiments.study_run import StudyRun
 from edgescope.experiments.threshold_series import AT_LEAST, ThresholdSeries
 from edgescope.statistics.estimate import Estimate
@@ -17,7 +17,7 @@ from edgescope.store import Record
 
 
 @dataclass(frozen=True, eq=False)
-class Descent:
+class DescentRun:
     """A run of descent measured in its own norm; everything is read from its record."""
 
     run: StudyRun
@@ -138,6 +138,6 @@ class Descent:
         return lower, upper, eigenvalue[:, 0], eigenvalue[:, 1]
 
 
-def descents(**tags: str | tuple[str, ...]) -> Selection[Descent]:
+def descents(**tags: str | tuple[str, ...]) -> CaseSelection[DescentRun]:
     """The runs of descent with these tags."""
-    return tagged(role="descent", **tags).map(Descent)
+    return tagged(role="descent", **tags).map(DescentRun)

@@ -48,7 +48,7 @@ FORGETTING = (0.99, 0.5, 0.0)
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkRuns:
     """Data and model of some runs, and how many steps each method has; ``step_cost`` is in any unit."""
 
     data: str
@@ -93,7 +93,7 @@ class BelowThresholdTask(Tagged):
 
 
 _QUICK = {
-    "MLP": Network(
+    "MLP": NetworkRuns(
         data="fashion-5k:train=200,test=100,pool=2",
         model="mlp:widths=50x50,activation=tanh",
         loss="mse",
@@ -101,7 +101,7 @@ _QUICK = {
         step_cost=1.0,
         steps=dict.fromkeys(METHODS, 600) | {"blocks": 2200},
     ),
-    "CNN": Network(
+    "CNN": NetworkRuns(
         data="fashion-5k:train=100,test=100,pool=4",
         model="cnn:channels=8x8,activation=tanh",
         loss="mse",
@@ -109,7 +109,7 @@ _QUICK = {
         step_cost=1.2,
         steps=dict.fromkeys(FEWER, 600),
     ),
-    "GPT": Network(
+    "GPT": NetworkRuns(
         data="licence:length=16,train=16,test=16",
         model="gpt:width=16,heads=2,depth=1",
         loss="cross-entropy",
@@ -119,7 +119,7 @@ _QUICK = {
     ),
 }
 _FULL = {
-    "MLP": Network(
+    "MLP": NetworkRuns(
         data="fashion-5k:train=1000,test=500,pool=2",
         model="mlp:widths=100x100,activation=tanh",
         loss="mse",
@@ -127,7 +127,7 @@ _FULL = {
         step_cost=1.0,
         steps=dict.fromkeys(METHODS, 1500) | {"blocks": 3000},
     ),
-    "CNN": Network(
+    "CNN": NetworkRuns(
         data="fashion-5k:train=300,test=300,pool=2",
         model="cnn:channels=8x8,activation=tanh",
         loss="mse",
@@ -135,7 +135,7 @@ _FULL = {
         step_cost=2.0,
         steps=dict.fromkeys(METHODS, 1200) | {"blocks": 2000},
     ),
-    "ResNet": Network(
+    "ResNet": NetworkRuns(
         data="fashion-5k:train=300,test=300,pool=2",
         model="resnet:widths=8x16,blocks=1",
         loss="mse",
@@ -144,7 +144,7 @@ _FULL = {
         steps={"linf": 600, "spectral": 600},
         dtype="float32",
     ),
-    "GPT": Network(
+    "GPT": NetworkRuns(
         data="licence:length=32,train=32,test=32",
         model="gpt:width=32,heads=2,depth=2",
         loss="cross-entropy",
@@ -154,8 +154,8 @@ _FULL = {
     ),
 }
 _CHEN_QUICK = {
-    "MLP": Network("fashion-5k:train=200,test=100,pool=2", "mlp:widths=64x64", "mse", 50, 1.5, {"Chen": 500}),
-    "CNN": Network(
+    "MLP": NetworkRuns("fashion-5k:train=200,test=100,pool=2", "mlp:widths=64x64", "mse", 50, 1.5, {"Chen": 500}),
+    "CNN": NetworkRuns(
         "fashion-5k:train=100,test=100,pool=2",
         "cnn:channels=4x8,activation=tanh,dense=32",
         "mse",
@@ -165,8 +165,8 @@ _CHEN_QUICK = {
     ),
 }
 _CHEN_FULL = {
-    "MLP": Network("fashion-5k", "mlp:widths=128x128", "mse", 50, 12.0, {"Chen": 1500}, "float32"),
-    "CNN": Network(
+    "MLP": NetworkRuns("fashion-5k", "mlp:widths=128x128", "mse", 50, 12.0, {"Chen": 1500}, "float32"),
+    "CNN": NetworkRuns(
         "fashion-5k:train=600,test=500,pool=2",
         "cnn:channels=32x64,activation=tanh,dense=128",
         "mse",
@@ -175,11 +175,11 @@ _CHEN_FULL = {
         {"Chen": 1500},
         "float32",
     ),
-    "GPT": Network("licence", "gpt", "cross-entropy", 50, 16.0, {"Chen": 1000}, "float32"),
+    "GPT": NetworkRuns("licence", "gpt", "cross-entropy", 50, 16.0, {"Chen": 1000}, "float32"),
 }
 """Chen et al.'s networks on what is at hand: Fashion-MNIST instead of CIFAR-10, this licence instead of Shakespeare."""
 
-_MLP_PAPER = Network("cifar10-5k", "mlp:widths=200x200,activation=tanh", "mse", 50, 10.0, {}, "float32")
+_MLP_PAPER = NetworkRuns("cifar10-5k", "mlp:widths=200x200,activation=tanh", "mse", 50, 10.0, {}, "float32")
 _PAPER = {
     "MLP": replace(_MLP_PAPER, steps=dict.fromkeys(METHODS, 5000)),
     "CNN": replace(_MLP_PAPER, model="cnn:channels=32x32,activation=tanh", steps=dict.fromkeys(METHODS, 5000)),
@@ -187,14 +187,14 @@ _PAPER = {
     "ResNet": replace(
         _MLP_PAPER, data="cifar10", model="resnet:blocks=3", steps={"linf": 3000, "spectral": 3000}, step_cost=900.0
     ),
-    "GPT": Network("licence", "gpt", "cross-entropy", 50, 60.0, dict.fromkeys(METHODS, 3000), "float32"),
+    "GPT": NetworkRuns("licence", "gpt", "cross-entropy", 50, 60.0, dict.fromkeys(METHODS, 3000), "float32"),
 }
 _CHEN_PAPER = {
-    "MLP": Network("cifar10", "mlp:widths=128x128", "mse", 50, 100.0, {"Chen": 1500}, "float32"),
-    "CNN": Network(
+    "MLP": NetworkRuns("cifar10", "mlp:widths=128x128", "mse", 50, 100.0, {"Chen": 1500}, "float32"),
+    "CNN": NetworkRuns(
         "cifar10", "cnn:channels=32x64,activation=tanh,dense=128", "mse", 50, 500.0, {"Chen": 1500}, "float32"
     ),
-    "GPT": Network("licence", "gpt", "cross-entropy", 50, 60.0, {"Chen": 1500}, "float32"),
+    "GPT": NetworkRuns("licence", "gpt", "cross-entropy", 50, 60.0, {"Chen": 1500}, "float32"),
 }
 
 UNKNOWN = (
@@ -206,7 +206,7 @@ UNKNOWN = (
     "Known of the runs of Chen et al.: networks, data, the learning rate 0.007 and 1,500 updates, in float32.",
 )
 
-_PRESETS: dict[Preset, tuple[dict[str, Network], dict[str, Network]]] = {
+_PRESETS: dict[Preset, tuple[dict[str, NetworkRuns], dict[str, NetworkRuns]]] = {
     "quick": (_QUICK, _CHEN_QUICK),
     "full": (_FULL, _CHEN_FULL),
     "paper": (_PAPER, _CHEN_PAPER),
@@ -245,7 +245,7 @@ def geometry_tasks(preset: Preset, seed: int) -> list[Task]:
     return [*tasks, QuadraticsTask("quadratics", seed, cost=100.0, tags={"role": "quadratics", "seed": str(seed)})]
 
 
-def _tags(role: str, network: str, method: str, setting: Network, seed: int) -> dict[str, str]:
+def _tags(role: str, network: str, method: str, setting: NetworkRuns, seed: int) -> dict[str, str]:
     return {
         "role": role,
         "network": network,
@@ -257,7 +257,7 @@ def _tags(role: str, network: str, method: str, setting: Network, seed: int) -> 
     }
 
 
-def _config(setting: Network, optimizer: str, steps: int, seed: int, measures: tuple[str, ...]) -> RunConfig:
+def _config(setting: NetworkRuns, optimizer: str, steps: int, seed: int, measures: tuple[str, ...]) -> RunConfig:
     return RunConfig(
         data=setting.data,
         model=setting.model,

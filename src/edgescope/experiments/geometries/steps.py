@@ -12,7 +12,7 @@ from edgescope.experiments.tables import steps_of
 
 
 @dataclass(frozen=True, eq=False)
-class Steps:
+class StepLossChanges:
     """Every step of a run whose directional smoothness is known.
 
     ``first`` and ``second`` are the terms of the predicted loss change, ``actual`` the measured one with the rounding
@@ -27,7 +27,7 @@ class Steps:
     by_differences: np.ndarray
 
     @classmethod
-    def of(cls, run: StudyRun) -> Steps | None:
+    def of(cls, run: StudyRun) -> StepLossChanges | None:
         """None where the run has no such step."""
         table = steps_of({run.name: run.record})
         if not {"ratio", "dual_norm"} <= set(table.columns):

@@ -10,7 +10,7 @@ from edgescope.training import RunConfig
 
 
 @dataclass(frozen=True)
-class Setting:
+class GrokkingSettings:
     """Networks that learn addition modulo ``modulus``: rate and decay of each run, steps, and how often measured."""
 
     modulus: int
@@ -23,7 +23,7 @@ class Setting:
 
 
 QUICK = (
-    Setting(
+    GrokkingSettings(
         modulus=31,
         steps=8000,
         checkpoints=40,
@@ -34,7 +34,7 @@ QUICK = (
 )
 
 FULL = (
-    Setting(
+    GrokkingSettings(
         modulus=31,
         steps=16000,
         checkpoints=60,
@@ -43,7 +43,7 @@ FULL = (
         cost=1.0,
         seeds=2,
     ),
-    Setting(
+    GrokkingSettings(
         modulus=47,
         steps=12000,
         checkpoints=60,
@@ -54,7 +54,7 @@ FULL = (
 )
 
 PAPER = (
-    Setting(
+    GrokkingSettings(
         modulus=97,
         steps=40_000,
         checkpoints=80,
@@ -67,7 +67,7 @@ PAPER = (
 
 MOMENTUM = 0.9
 
-SETTINGS: dict[Preset, tuple[Setting, ...]] = {"quick": QUICK, "full": FULL, "paper": PAPER}
+SETTINGS: dict[Preset, tuple[GrokkingSettings, ...]] = {"quick": QUICK, "full": FULL, "paper": PAPER}
 
 MEASURES = (
     "loss",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy.stats import kendalltau
 
-from edgescope.experiments.selection import Selection, tagged
+from edgescope.experiments.selection import CaseSelection, tagged
 from edgescope.experiments.study_run import StudyRun
 from edgescope.store import Record
 
@@ -78,7 +78,7 @@ class TrainingCurves:
     def correlation(self, label: str) -> float:
         """Kendall's tau with the accuracy gap over the checkpoints, from when the run had begun to learn."""
         values, gap = self.common(label)
-        return float(kendalltau(values, gap).statistic) if len(gap) > 5 else np.nan
+        return float(scipy.stats.kendalltau(values, gap).statistic) if len(gap) > 5 else np.nan
 
     @property
     def began(self) -> int:
@@ -95,12 +95,12 @@ class TrainingCurves:
         return float(np.nanmax(near) / usual) if usual > 0 else np.nan
 
 
-def training_curves() -> Selection[TrainingCurves]:
+def training_curves() -> CaseSelection[TrainingCurves]:
     """All runs, one case each."""
     return tagged(role="training").map(TrainingCurves.of)
 
 
-def grokked_curves() -> Selection[TrainingCurves]:
+def grokked_curves() -> CaseSelection[TrainingCurves]:
     """The runs that grokked, one case each."""
     return training_curves().map(lambda run: run if run.grokked else None)
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from edgescope.claims import Answer, Measured, Open
 from edgescope.errors import InputError
@@ -33,7 +33,7 @@ def time_ratio(times: EscapeTimes, others: EscapeTimes, unit: float = 1.0) -> Es
     if missing := _too_few(times) or _too_few(others):
         return missing
     ratio = times.total / times.escapes / (others.total / others.escapes)
-    high, low = ratio / stats.f.ppf([0.025, 0.975], 2 * times.escapes, 2 * others.escapes)
+    high, low = ratio / scipy.stats.f.ppf([0.025, 0.975], 2 * times.escapes, 2 * others.escapes)
     return Estimate(ratio, low, high, min(times.escapes, others.escapes), "escapes of each").scaled(1 / unit)
 
 
@@ -51,8 +51,8 @@ def escapes_expected(escaped: float, epochs: float, least: float) -> Estimate | 
     The interval is Garwood's for a Poisson number. Where none escaped and ``least`` lies within it, the case is open,
     with the epochs that would decide it.
     """
-    low = float(stats.chi2.ppf(0.025, 2 * escaped)) / 2 if escaped else 0.0
-    high = float(stats.chi2.ppf(0.975, 2 * escaped + 2)) / 2
+    low = float(scipy.stats.chi2.ppf(0.025, 2 * escaped)) / 2 if escaped else 0.0
+    high = float(scipy.stats.chi2.ppf(0.975, 2 * escaped + 2)) / 2
     unit = EPOCHS / epochs
     if escaped or high * unit < least:
         return Estimate(escaped * unit, low * unit, high * unit, escaped, "escapes")
@@ -67,7 +67,7 @@ def middle(values: Sequence[float] | np.ndarray, sampled: str) -> Estimate:
     Without an interval for fewer than six samples. Source: David and Nagaraja 2003 (Order statistics), sec. 7.1.
     """
     x = np.sort(np.asarray(values, dtype=float))
-    rank = int(stats.binom.ppf(0.025, x.size, 0.5)) if x.size else 0
+    rank = int(scipy.stats.binom.ppf(0.025, x.size, 0.5)) if x.size else 0
     value = float(np.median(x)) if x.size else math.nan
     if rank < 1:
         return Estimate(value, samples=x.size, sampled=sampled)

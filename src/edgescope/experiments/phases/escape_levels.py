@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from edgescope.experiments.phases.readings import Piece, pieces_of
-from edgescope.experiments.selection import Item, Selection, tagged
+from edgescope.experiments.selection import CaseSelection, Item, tagged
 from edgescope.experiments.study_run import StudyRun
 from edgescope.phases import EscapeTimes
 
@@ -30,7 +30,7 @@ class Level:
         return 1 / self.coldness
 
 
-def escapes(**tags: str) -> Selection[StudyRun]:
+def escapes(**tags: str) -> CaseSelection[StudyRun]:
     """The tasks that timed escapes, with these tags; each a case named by its model."""
     return tagged(kind="escapes", **tags).expand(lambda run: [Item(run.tags["model"], run)])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgescope.experiments.selection import Item, Selection, tagged
+from edgescope.experiments.selection import CaseSelection, Item, tagged
 from edgescope.experiments.study_run import StudyRun
 from edgescope.store import Record
 
@@ -43,7 +43,7 @@ def pieces_of(run: StudyRun, measure: str) -> list[Piece]:
     return found
 
 
-def each_piece(measure: str, name: Callable[[Piece], str], **tags: str) -> Selection[Piece]:
+def each_piece(measure: str, name: Callable[[Piece], str], **tags: str) -> CaseSelection[Piece]:
     """The readings of one measure as cases, in the runs with these tags; without those whose name is empty."""
 
     def readings(run: StudyRun) -> list[Item[Piece]]:

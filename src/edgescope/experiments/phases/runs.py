@@ -14,7 +14,7 @@ from edgescope.experiments.phases.linear_paths import LINEAR_PATHS, LinearPathsT
 from edgescope.experiments.phases.network_sweeps import NetworkSettings, NetworksTask, Swept
 from edgescope.experiments.phases.plateaus import DwellTask, PlateauTask
 from edgescope.experiments.phases.stages import StagedTask
-from edgescope.experiments.phases.states import PROBLEMS, StatesTask
+from edgescope.experiments.phases.states import MODE_SETS, StatesTask
 from edgescope.experiments.phases.sweeps import FASTER, NOISY, DecaySweep, SamplesTask, SweepTask
 from edgescope.experiments.preset import Preset
 from edgescope.sweep import Task
@@ -30,7 +30,7 @@ SWEPT = tuple(float(f"{d:.3g}") for d in np.geomspace(1e-5, 3e-3, 13))
 
 
 @dataclass(frozen=True)
-class Setting:
+class PhasesSettings:
     """What a preset runs; ``dwell`` are the steps of a sweep at each decay, ``replicas`` the networks of each level of
     noise, ``paired`` those that compare learning rates, ``sparse`` and ``noisy`` the draws of few samples."""
 
@@ -59,7 +59,7 @@ class Setting:
     addition: AdditionSettings
 
 
-QUICK = Setting(
+QUICK = PhasesSettings(
     decays=60, dwell=1500, states=24, draws=20, chains=1000, replicas=40, paired=320, narrow=NARROW, wide=WIDE,
     max_steps=300_000, batches=BATCHES, trapped=20, epochs=3500, biased=3, biased_steps=2400, staged=80, sparse=40,
     noisy=8, plateau=(0.1, 0.03, 0.01), samples=200, width=16,
@@ -68,7 +68,7 @@ QUICK = Setting(
         decays=(1e-4, 2e-4, 4e-4), steps=6000, swept=SWEPT[::2], sweep_steps=500, settle=1500, path_steps=60, refine=0,
     ),
 )  # fmt: skip
-FULL = Setting(
+FULL = PhasesSettings(
     decays=120, dwell=6000, states=48, draws=100, chains=3000, replicas=100, paired=1000, narrow=(*NARROW, 0.001),
     wide=(*WIDE, 0.00065), max_steps=2_000_000, batches=(*BATCHES, 14), trapped=50, epochs=20_000, biased=20,
     biased_steps=40_000, staged=80, sparse=60, noisy=24, plateau=(0.1, 0.03, 0.01, 0.003), samples=500, width=24,
@@ -87,7 +87,7 @@ def phase_tasks(preset: Preset, seed: int) -> list[Task]:
     return paper_tasks(seed) if preset == "paper" else simulated_tasks(QUICK if preset == "quick" else FULL, seed)
 
 
-def simulated_tasks(s: Setting, seed: int) -> list[Task]:
+def simulated_tasks(s: PhasesSettings, seed: int) -> list[Task]:
     """The tasks of the presets that take minutes."""
     return [
         *_states(s, seed), *_escapes(s, seed), *_traps(s, seed), *_curves(s, seed),
@@ -96,7 +96,7 @@ def simulated_tasks(s: Setting, seed: int) -> list[Task]:
     ]  # fmt: skip
 
 
-def _states(s: Setting, seed: int) -> list[Task]:
+def _states(s: PhasesSettings, seed: int) -> list[Task]:
     noisy = (DecaySweep(NOISY, 3, s.dwell, temperature=3e-4), DecaySweep(FASTER, 3, s.dwell // 5, temperature=3e-4))
     sweeps = (
         DecaySweep("descent", 3, s.dwell),
@@ -107,12 +107,12 @@ def _states(s: Setting, seed: int) -> list[Task]:
     )
     return [
         SweepTask("sweeps", 12, seed, sweeps, s.decays, tags={"kind": "sweeps"}),
-        StatesTask("states", 11, seed, PROBLEMS, s.states, steps=20_000, tags={"kind": "states"}),
+        StatesTask("states", 11, seed, MODE_SETS, s.states, steps=20_000, tags={"kind": "states"}),
         SamplesTask("samples", 2, seed, tuple(range(s.draws)), steps=2000, tags={"kind": "samples"}),
     ]
 
 
-def _escapes(s: Setting, seed: int) -> list[Task]:
+def _escapes(s: PhasesSettings, seed: int) -> list[Task]:
     def tags(series: str, noise: str, width: int | None) -> dict[str, str]:
         model = "chain of 3" if width is None else f"width {width}"
         return {"kind": "escapes", "series": series, "noise": noise, "model": model}
@@ -145,7 +145,7 @@ def _escapes(s: Setting, seed: int) -> list[Task]:
     ]  # fmt: skip
 
 
-def _traps(s: Setting, seed: int) -> list[Task]:
+def _traps(s: PhasesSettings, seed: int) -> list[Task]:
     trials = [Trial(2000, decay, samples) for samples in ("fresh", "whitened") for decay in RELEASED]
     trials += [Trial(held, 0.03, "fresh") for held in (30, 40)]
     return [
@@ -154,7 +154,7 @@ def _traps(s: Setting, seed: int) -> list[Task]:
     ]
 
 
-def _curves(s: Setting, seed: int) -> list[Task]:
+def _curves(s: PhasesSettings, seed: int) -> list[Task]:
     releases = [Sparse(held, 0.0025, 10_000, s.sparse) for held in HELD]
     releases += [Sparse(3000, 0.15, 100_000, s.noisy, 1.5e-4), Sparse(3000, 0.10, 200_000, s.noisy, 4e-5)]
     return [
@@ -165,7 +165,7 @@ def _curves(s: Setting, seed: int) -> list[Task]:
     ]
 
 
-def _networks(s: Setting, seed: int) -> list[Task]:
+def _networks(s: PhasesSettings, seed: int) -> list[Task]:
     """Networks with tanh and ReLU on two sets of images."""
     images = {"digits": "digits", "fashion": "fashion-5k:pool=4"}
     kinds = [(name, data, kind) for name, data in images.items() for kind in ("tanh", "relu")]

@@ -18,25 +18,25 @@ from edgescope.theory.deep_linear import Mode, PhaseDiagram
 
 
 @dataclass(frozen=True)
-class Problem:
+class ModeSet:
     """Modes of these signals, on inputs of these variances."""
 
     signals: tuple[float, ...]
     variances: tuple[float, ...]
 
 
-PAPER_PROBLEM, PAPER_DECAY = Problem((0.9, 0.8), (1.0, 1.0)), 0.32
+PAPER_MODES, PAPER_DECAY = ModeSet((0.9, 0.8), (1.0, 1.0)), 0.32
 """The paper's own modes, and the decay at which it compares their states."""
 
-PROBLEMS = (
-    PAPER_PROBLEM,
-    Problem((1.0, 0.7, 0.45), (1.0, 1.0, 1.0)),
-    Problem((0.9, 0.6), (1.5, 0.6)),
+MODE_SETS = (
+    PAPER_MODES,
+    ModeSet((1.0, 0.7, 0.45), (1.0, 1.0, 1.0)),
+    ModeSet((0.9, 0.6), (1.5, 0.6)),
 )
 
 
 @dataclass(frozen=True)
-class StatesTask(PiecesTask[Problem]):
+class StatesTask(PiecesTask[ModeSet]):
     """How many states are metastable: descent from every set of learned modes, over decays, on two kinds of input."""
 
     decays: int
@@ -47,7 +47,7 @@ class StatesTask(PiecesTask[Problem]):
     def describe(self) -> dict[str, Any]:
         return {"data": "population, 2 and 3 modes, two covariances", "model": "linear, depth 3", "lr": self.lr}
 
-    def simulate(self, piece: Problem, seed: int) -> list[Reading]:
+    def simulate(self, piece: ModeSet, seed: int) -> list[Reading]:
         """Arrays over decays: "measured" and "theory" counts, "rank" of the lowest state measured, "theory_rank";
         "paper/rank R" are the losses at its decay of the states of the paper's two modes."""
         signals, variances = piece.signals, piece.variances
@@ -63,7 +63,7 @@ class StatesTask(PiecesTask[Problem]):
         arrays |= {"rank": ranks, "theory_rank": np.asarray(diagram.rank(decays))}
         same = arrays["measured"] == theory
         values = {"agree": float(same.sum()), "of": float(len(decays))}
-        if piece == PAPER_PROBLEM:
+        if piece == PAPER_MODES:
             at = self._states(data, signals, PAPER_DECAY, seed)
             values |= {f"paper/rank {rank}": min(e for r, e in at if r == rank) for rank in {r for r, _ in at}}
         return [Reading("states", values, arrays=arrays, note=f"signals {signals}, variances {variances}")]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edgescope.experiments.phases.readings import Piece, pieces_of
 from edgescope.experiments.phases.sweeps import SIGNALS
-from edgescope.experiments.selection import Item, Selection, tagged
+from edgescope.experiments.selection import CaseSelection, Item, tagged
 from edgescope.experiments.study_run import StudyRun
 from edgescope.theory.deep_linear import Mode
 
@@ -29,7 +29,7 @@ class SweptMode:
         return (self.others[sweep] if sweep else self.sweep)[f"{what}/{self.signal:g}"]
 
 
-def modes_of(*sweeps: str, signals: tuple[float, ...] = SIGNALS) -> Selection[SweptMode]:
+def modes_of(*sweeps: str, signals: tuple[float, ...] = SIGNALS) -> CaseSelection[SweptMode]:
     """The modes of these sweeps, one case each."""
 
     def modes(run: StudyRun) -> list[Item[SweptMode]]:

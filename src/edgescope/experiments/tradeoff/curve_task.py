@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgescope.experiments.manifest import Entry
+from edgescope.experiments.manifest import ManifestEntry
 from edgescope.experiments.tradeoff.curves import DESCENT, FLOW, LEAST
 from edgescope.linalg import top_eigenpairs
 from edgescope.progress import Progress, part_of
@@ -41,10 +41,12 @@ class CurveTask(Tagged):
     stacked: bool = True
     flow_steps: int = 20_000
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ManifestEntry]:
         """The runs, in folders below the task's own."""
         tags = {FLOW: {"role": FLOW}} | {_folder(r): {"role": DESCENT, "ratio": f"{r:g}"} for r in self.ratios}
-        return [Entry(f"{self.name}/{n}", f"{self.name}/{n}", dict(self.tags) | more) for n, more in tags.items()]
+        return [
+            ManifestEntry(f"{self.name}/{n}", f"{self.name}/{n}", dict(self.tags) | more) for n, more in tags.items()
+        ]
 
     def planned_runs(self) -> list[PlannedRun]:
         # A step of the flow takes 3 gradients, and about 5 products at every fifth; it covers the time of one step at

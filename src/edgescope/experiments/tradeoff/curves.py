@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from edgescope.experiments.selection import Selection, grouped
+from edgescope.experiments.selection import CaseSelection, grouped
 from edgescope.experiments.study_run import StudyRun
 from edgescope.store import Record
 from edgescope.training import End, FlowEnd
@@ -112,17 +112,17 @@ class Curve:
         return self.reached.filter(pl.col("ratio").is_between(low - 1e-9, high + 1e-9))
 
 
-def curves(**tags: str | Sequence[str]) -> Selection[Curve]:
+def curves(**tags: str | Sequence[str]) -> CaseSelection[Curve]:
     """The curves with these tags, one case each."""
     return grouped("curve", role=(FLOW, DESCENT), **tags).map(Curve.of)
 
 
-def sharpening_curves() -> Selection[Curve]:
+def sharpening_curves() -> CaseSelection[Curve]:
     """The curves that have an edge of stability to reach: where gradient flow does not sharpen there is none."""
     return curves().map(lambda curve: curve if curve.sharpening >= SHARPENS else None)
 
 
-def networks(**tags: str | Sequence[str]) -> Selection[list[Curve]]:
+def networks(**tags: str | Sequence[str]) -> CaseSelection[list[Curve]]:
     """The networks with these tags, one case each: their curves, which differ in the seed."""
 
     def curves_of(runs: list[StudyRun]) -> list[Curve] | None:

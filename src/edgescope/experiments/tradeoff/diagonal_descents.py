@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from edgescope.experiments.selection import Selection, tagged
+from edgescope.experiments.selection import CaseSelection, tagged
 from edgescope.experiments.study_run import StudyRun
 from edgescope.experiments.tradeoff.diagonal_task import MEASURE, STATUSES
 
@@ -61,6 +61,6 @@ class Descents:
         return float(min((above < ratio).sum(), (above > ratio).sum())) if np.isfinite(ratio) else np.nan
 
 
-def descents(samples: Literal["one", "several"]) -> Selection[Descents]:
+def descents(samples: Literal["one", "several"]) -> CaseSelection[Descents]:
     """The diagonal networks on one sample or on several, one case each."""
     return tagged(role="diagonal", samples=samples).map(Descents.of)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import stats
 
 from edgescope.claims import Measured, Open
 from edgescope.errors import InputError
@@ -36,8 +36,8 @@ def slope(x: Values, y: Values) -> Estimate | Open:
     """The slope of the straight line through points, least squares, with the interval of Student's t."""
     if missing := _no_line(x, y):
         return missing
-    found = stats.linregress(x, y)
-    reach = float(stats.t.ppf(0.975, len(x) - 2) * found.stderr)
+    found = scipy.stats.linregress(x, y)
+    reach = float(scipy.stats.t.ppf(0.975, len(x) - 2) * found.stderr)
     return Estimate(found.slope, found.slope - reach, found.slope + reach, len(x), RATES)
 
 
@@ -45,7 +45,7 @@ def straightness(x: Values, y: Values) -> Estimate | Open:
     """R² of the straight line through points, with the interval that Fisher's transformation gives the correlation."""
     if missing := _no_line(x, y):
         return missing
-    found = stats.pearsonr(x, y)
+    found = scipy.stats.pearsonr(x, y)
     ends = found.confidence_interval(0.95)
     low = 0.0 if ends.low < 0 < ends.high else min(ends.low**2, ends.high**2)
     return Estimate(found.statistic**2, low, max(ends.low**2, ends.high**2), len(x), RATES)
@@ -102,7 +102,7 @@ def kink(x: Values, y: Values) -> Estimate:
     spread = float(np.square(along - along.mean()).sum())
     if rest[best] > 0.5 * spread or spread <= 1e-20 * float(1 + np.square(along).sum()):  # no bend, or rounding
         return UNKNOWN
-    allowed = rest[best] * (1 + stats.f.ppf(0.95, 1, n - 3) / (n - 3))
+    allowed = rest[best] * (1 + scipy.stats.f.ppf(0.95, 1, n - 3) / (n - 3))
     inside = places[rest <= allowed]
     apart = places[1] - places[0]  # what the places that are tried can tell
     value, low, high = np.exp([places[best], inside[0] - apart, inside[-1] + apart]).tolist()

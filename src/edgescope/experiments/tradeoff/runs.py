@@ -28,7 +28,7 @@ LOGARITHMIC = tuple(
 
 
 @dataclass(frozen=True)
-class Family:
+class CurveFamily:
     """One network, data set and loss from several initialisations; ``cost`` of one curve in CPU-seconds.
 
     ``threshold`` is the training loss to come down to, ``varied`` what is changed of the plain network. ``every`` is
@@ -49,7 +49,7 @@ class Family:
     varied: str = "none"
     flow_steps: int = 20_000
 
-    def but(self, varied: str, **changes: object) -> Family:
+    def but(self, varied: str, **changes: object) -> CurveFamily:
         """This family from one initialisation with something changed."""
         named: dict[str, object] = {"name": f"{self.name}-{varied}", "varied": varied, "seeds": 1}
         return replace(self, **named | changes)  # type: ignore[arg-type]
@@ -87,26 +87,26 @@ _MLP, _RELU = "mlp:widths=50x50", "mlp:widths=50x50,activation=relu"
 _CNN, _RESNET, _VIT = "cnn:channels=8x8", "resnet:widths=8x16", "vit:patch=7,width=16,heads=2,depth=1"
 
 QUICK = (
-    Family("MLP-MSE", "MLP", MSE, _SMALL, _MLP, 0.05, 20, seeds=4),
-    Family("MLP-CE", "MLP", CE, _SMALL, _RELU, 0.1, 10, seeds=4),
-    Family("digits-MSE", "MLP", MSE, "digits:train=200,test=300", "mlp:widths=32x32", 0.02, 15, seeds=4),
-    Family("CNN-MSE", "CNN", MSE, _IMAGES, f"{_CNN},activation=tanh", 0.15, 45, ratios=RATIOS[1:]),
-    Family("ViT-CE", "ViT", CE, _IMAGES, _VIT, 0.8, 25, ratios=COARSE),
-    Family("ResNet-CE", "ResNet", CE, _TINY, _RESNET, 0.6, 70, ratios=COARSE, every=4),
+    CurveFamily("MLP-MSE", "MLP", MSE, _SMALL, _MLP, 0.05, 20, seeds=4),
+    CurveFamily("MLP-CE", "MLP", CE, _SMALL, _RELU, 0.1, 10, seeds=4),
+    CurveFamily("digits-MSE", "MLP", MSE, "digits:train=200,test=300", "mlp:widths=32x32", 0.02, 15, seeds=4),
+    CurveFamily("CNN-MSE", "CNN", MSE, _IMAGES, f"{_CNN},activation=tanh", 0.15, 45, ratios=RATIOS[1:]),
+    CurveFamily("ViT-CE", "ViT", CE, _IMAGES, _VIT, 0.8, 25, ratios=COARSE),
+    CurveFamily("ResNet-CE", "ResNet", CE, _TINY, _RESNET, 0.6, 70, ratios=COARSE, every=4),
 )
 
-_PLAIN = Family("MLP-MSE", "MLP", MSE, _SMALL, _MLP, 0.05, 25, seeds=4, ratios=FINE)
+_PLAIN = CurveFamily("MLP-MSE", "MLP", MSE, _SMALL, _MLP, 0.05, 25, seeds=4, ratios=FINE)
 _ONCE = replace(_PLAIN, ratios=RATIOS)
 FULL = (
     _PLAIN,
-    Family("MLP-CE", "MLP", CE, _SMALL, _RELU, 0.05, 20, seeds=4, ratios=FINE),
-    Family("digits-MSE", "MLP", MSE, "digits:train=800,test=300", _MLP, 0.02, 60, seeds=4, ratios=FINE),
-    Family("CNN-MSE", "CNN", MSE, _IMAGES, f"{_CNN},activation=tanh", 0.12, 150, ratios=FINE),
-    Family("CNN-CE", "CNN", CE, _SMALL, f"{_CNN},activation=relu", 0.4, 180, ratios=FINE),
-    Family("ViT-MSE", "ViT", MSE, _IMAGES, _VIT, 0.1, 90),
-    Family("ViT-CE", "ViT", CE, _IMAGES, _VIT, 0.5, 100),
-    Family("ResNet-MSE", "ResNet", MSE, _TINY, _RESNET, 0.1, 170, every=4),
-    Family("ResNet-CE", "ResNet", CE, _TINY, _RESNET, 0.4, 300, every=4),
+    CurveFamily("MLP-CE", "MLP", CE, _SMALL, _RELU, 0.05, 20, seeds=4, ratios=FINE),
+    CurveFamily("digits-MSE", "MLP", MSE, "digits:train=800,test=300", _MLP, 0.02, 60, seeds=4, ratios=FINE),
+    CurveFamily("CNN-MSE", "CNN", MSE, _IMAGES, f"{_CNN},activation=tanh", 0.12, 150, ratios=FINE),
+    CurveFamily("CNN-CE", "CNN", CE, _SMALL, f"{_CNN},activation=relu", 0.4, 180, ratios=FINE),
+    CurveFamily("ViT-MSE", "ViT", MSE, _IMAGES, _VIT, 0.1, 90),
+    CurveFamily("ViT-CE", "ViT", CE, _IMAGES, _VIT, 0.5, 100),
+    CurveFamily("ResNet-MSE", "ResNet", MSE, _TINY, _RESNET, 0.1, 170, every=4),
+    CurveFamily("ResNet-CE", "ResNet", CE, _TINY, _RESNET, 0.4, 300, every=4),
     _ONCE.but("1000 samples", data=_LARGER, threshold=0.1, cost=100),
     _ONCE.but("width 25", model="mlp:widths=25x25", cost=20),
     _ONCE.but("width 150", model="mlp:widths=150x150", cost=80),
@@ -118,10 +118,12 @@ FULL = (
 )
 
 _WIDE = "mlp:widths=200x200"
-_PAPER = Family("MLP-MSE", "MLP", MSE, "cifar10-5k", _WIDE, 0.05, 3e4, seeds=4, ratios=LOGARITHMIC, flow_steps=200_000)
+_PAPER = CurveFamily(
+    "MLP-MSE", "MLP", MSE, "cifar10-5k", _WIDE, 0.05, 3e4, seeds=4, ratios=LOGARITHMIC, flow_steps=200_000
+)
 
 
-def _both_losses(network: str, model: str, cost: float, every: int | None = None) -> tuple[Family, Family]:
+def _both_losses(network: str, model: str, cost: float, every: int | None = None) -> tuple[CurveFamily, CurveFamily]:
     plain = replace(_PAPER, name=f"{network}-MSE", network=network, model=model, cost=cost, seeds=1, every=every)
     return plain, replace(plain, name=f"{network}-CE", loss=CE, threshold=0.1)
 
@@ -143,7 +145,7 @@ PAPER = (
     _PAPER.but("start doubled", model=f"{_WIDE},gain=2"),
 )
 
-FAMILIES: dict[Preset, tuple[Family, ...]] = {"quick": QUICK, "full": FULL, "paper": PAPER}
+FAMILIES: dict[Preset, tuple[CurveFamily, ...]] = {"quick": QUICK, "full": FULL, "paper": PAPER}
 
 DRAWS: dict[Preset, int] = {"quick": 4, "full": 6, "paper": 20}
 """Random diagonal regressions on several samples."""

@@ -79,17 +79,17 @@ def array_figures(records: Mapping[str, Record], thresholds: pl.DataFrame, taken
 
 
 def _ridge(measure: str, number: int, name: str, record: Record, thresholds: pl.DataFrame) -> Figure | None:
-    """The spectra of one run, one moment above the other; None where it has none."""
+    """The spectra of one run, one step above the other; None where it has none."""
     moments, count = spectra(record, MOST_MOMENTS, measure)
     if moments.is_empty():
         return None
     known = thresholds.filter(pl.col("run") == name, pl.col("threshold").is_finite())["threshold"]
-    fewer = f" {MOST_MOMENTS} of {count} moments are drawn, evenly spaced." if count > MOST_MOMENTS else ""
+    fewer = f" {MOST_MOMENTS} of {count} steps are shown, evenly spaced." if count > MOST_MOMENTS else ""
     ours = measure == "spectrum"
     return Figure(
         f"spectrum-{number}" if ours else f"{file_name(measure, set())}-spectrum-{number}",
         f"The spectrum over training: {name}" if ours else printable(f"{measure}: {name}"),
-        "Density of the eigenvalues of the Hessian, logarithmic over six decades, one moment above the other; "
+        "Density of the eigenvalues of the Hessian, logarithmic over six decades, one step above the other; "
         f"dashed: the last threshold, where it can be compared.{fewer}",
         spectral_ridge(moments, threshold=known[-1] if len(known) and ours else None),
     )
@@ -109,7 +109,7 @@ def _layers(records: Mapping[str, Record]) -> Iterator[Figure]:
     table = pl.concat(tables)
     if table["row"].n_unique() < 2 and len(tables) == 1:
         return
-    fewer = f" The first {MOST_MAPS} runs are drawn." if len(records) > MOST_MAPS == len(tables) else ""
+    fewer = f" The first {MOST_MAPS} runs are shown." if len(records) > MOST_MAPS == len(tables) else ""
     yield Figure(
         "layers",
         "The sharpest direction, by layer",

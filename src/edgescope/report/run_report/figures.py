@@ -17,7 +17,7 @@ from edgescope.figures import (
     ratio_curves,
     series_panels,
 )
-from edgescope.figures.lines import Chart
+from edgescope.figures.chart import Chart
 from edgescope.figures.series import log_helps
 from edgescope.report.run_report.arrays import array_figures
 from edgescope.report.run_report.events import marks_of
@@ -101,7 +101,7 @@ class _Drawn:
         positive = int((finite > 0).sum()) > 0.9 * len(finite)
         title, caption = (
             "Loss",
-            "The mean loss over all samples of training, and of each evaluation where there are some.",
+            "The mean loss over all samples of the training data, and of each evaluation.",
         )
         if not self.single and positive and set(parts) <= {"train", "test"}:
             renamed = loss.select("run", "step", loss="value", split="part")
@@ -127,17 +127,17 @@ class _Drawn:
             title="eigenvalue λ of the Hessian" if self.single else "eigenvalue λ",
             logarithmic=log_helps(table["value"]),
         )
-        caption = "The largest eigenvalues of the Hessian of the training loss, the first one drawn darkest."
+        caption = "The largest eigenvalues of the Hessian of the training loss, the first one darkest."
         if not edges.is_empty():
             caption += (
-                " Dashed: the stability threshold of the optimizer (for gradient descent the threshold 2/η), where it "
-                "has no metric of its own, so that the two can be compared."
+                " Dashed: the stability threshold of the optimizer (for gradient descent the threshold 2/η), if it has "
+                "no preconditioner, so that the two can be compared."
             )
             decays = thresholds.filter(pl.col("decay") != 0)
             if not decays.is_empty():
                 caption += (
-                    " Weight decay adds the same to every eigenvalue that the optimizer sees, so the line drawn is the "
-                    "threshold less the weight decay."
+                    " Weight decay adds the same number to every eigenvalue of the effective Hessian, so the line is "
+                    "the threshold minus the weight decay."
                 )
         yield self._figure("eigenvalues", "Largest eigenvalues of the Hessian", caption, self._marked(chart))
 
@@ -151,7 +151,7 @@ class _Drawn:
         if not _measured(values):
             if _measured(edges):
                 panels = self._panels(edges, about(self.known, "threshold"))
-                caption = self._caption("threshold", "The sharpness at which the optimizer turns unstable.")
+                caption = self._caption("threshold", "The sharpness at which the optimizer becomes unstable.")
                 yield self._figure("threshold", "Stability threshold", caption, self._lines(panels, "threshold"))
             return
         curves = self._composed(values).select("run", "step", "value")
@@ -167,12 +167,12 @@ class _Drawn:
             logarithmic=log_helps(pl.concat([curves["value"], lines["threshold"]])),
         )
         caption = (
-            "The largest eigenvalue that the optimizer sees: of the Hessian with its weight decay, in its own metric "
-            "or geometry. Dashed: its stability threshold (for gradient descent the threshold 2/η). Measures "
-            "effective_sharpness and threshold."
+            "The largest eigenvalue of the effective Hessian: the Hessian with the weight decay, in the metric or "
+            "geometry of the optimizer. Dashed: the stability threshold of the optimizer (for gradient descent the "
+            "threshold 2/η). Measures effective_sharpness and threshold."
         )
         if seen:
-            caption += " Not for runs whose optimizer sees the Hessian itself, which the figure before shows."
+            caption += " Runs without preconditioner and weight decay are in the previous figure only."
         chart = chart if several else self._marked(chart)
         yield self._figure("effective-sharpness", "Effective sharpness and threshold", caption, chart, not several)
 
@@ -185,7 +185,7 @@ class _Drawn:
         if table["run"].n_unique() > MOST_RUNS:
             table = found.filter(pl.col("part") == "").select("run", "step", ratio="value")
         caption = (
-            "The largest eigenvalue of the effective Hessian, in the optimizer's own metric, over its stability "
+            "The largest eigenvalue of the effective Hessian, in the metric of the optimizer, over the stability "
             "threshold: 1 is the edge of stability."
         )
         lost = self._composed_names(found) if self.single and self.diverged else self.diverged

@@ -9,8 +9,8 @@ from typing import Final
 import polars as pl
 
 from edgescope.figures import Figure, Mark, heat_map, series_panels
+from edgescope.figures.chart import Chart
 from edgescope.figures.heat_map import MOST_ROWS
-from edgescope.figures.lines import Chart
 from edgescope.figures.series import log_helps
 from edgescope.report.run_report.names import coarser, file_name
 from edgescope.report.run_report.scalars import About, about
@@ -129,7 +129,7 @@ def _map(family: _Family, names: Sequence[str], said: About) -> tuple[Chart, str
         finite = pl.when(pl.col("value").is_finite()).then(pl.col("value"))
         table = table.group_by("run", "row", "step", maintain_order=True).agg(finite.mean().alias("value"))
     if len(drawn) < len(names):
-        more += f" The first {len(drawn)} runs are drawn."
+        more += f" The first {len(drawn)} runs are shown."
     log = log_helps(table["value"])
     title = said.unit if said.unit and len(said.unit) <= 24 else "value"
     return heat_map(table.select("run", "row", "step", "value"), title=title, logarithmic=log), more
@@ -149,7 +149,7 @@ def _further(families: Sequence[_Family], diverged: Collection[str], taken: set[
     names = table["panel"].unique(maintain_order=True).to_list()
     caption = "Further measures, by their names."
     if len(names) > MOST_PANELS:
-        caption += f" {MOST_PANELS} of {len(names)} are drawn; edgescope export gives the numbers of all."
+        caption += f" {MOST_PANELS} of {len(names)} are shown; edgescope export gives the numbers of all."
     chart = series_panels(table.filter(pl.col("panel").is_in(names[:MOST_PANELS])), diverged=diverged)
     return Figure(file_name("further", taken), "Further measures", caption, chart)
 

@@ -30,7 +30,9 @@ def report_runs(folder: Path, out: Path | None = None) -> Path:
     """
     below = runs_below(folder)
     if not below:
-        raise RecordError(f"{folder} holds no record", expected="the folder of a study, of a run, or of several runs")
+        raise RecordError(
+            f"{folder} contains no record", expected="the folder of a study, of a run, or of several runs"
+        )
     names = printable_names(name or folder.resolve().name for name in below)
     places = dict(zip(names, below.values(), strict=True))
     found = gather(places)
@@ -97,10 +99,10 @@ def _kept(pieces: Iterable[pl.DataFrame], kept: list[pl.DataFrame]) -> Iterator[
 
 def abstract_of(runs: int) -> str:
     """What the figures of so many runs show."""
-    text = "All that was measured on the way, drawn from the record."
+    text = "All measurements during training, from the record."
     if runs > MOST_RUNS:
         text += (
-            f" Pictures show {MOST_RUNS} of {runs} runs: the first, those with the lowest and the highest value of each"
+            f" Figures show {MOST_RUNS} of {runs} runs: the first, those with the lowest and the highest value of each"
             " quantity, and others evenly spaced in the order of their names. The tables have all runs."
         )
     return text

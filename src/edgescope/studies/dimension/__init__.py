@@ -13,7 +13,6 @@ from edgescope.figures import Figure
 from edgescope.options import check_fields, text
 from edgescope.studies.dimension.claims import GRID_TOPICS
 from edgescope.studies.dimension.estimates import ESTIMATE_TOPICS
-from edgescope.studies.dimension.figures import dimension_figures
 from edgescope.studies.sources import TUCI
 from edgescope.studies.study import Preset, Study
 from edgescope.studies.tested_claim import Topic
@@ -22,7 +21,7 @@ from edgescope.sweep import Task
 
 @dataclass(frozen=True)
 class Dimension(Study):
-    """Sharpness dimension against the generalization gap, over learning rates and batch sizes, beside its rivals.
+    """Sharpness dimension and other predictors of the generalization gap, over learning rates and batch sizes.
 
     ``images`` and ``text`` are the data: another image set ("dimension:images=mnist:FOLDER"), another text file
     ("dimension:text=text:FILE").
@@ -54,4 +53,6 @@ class Dimension(Study):
         return dimension_tasks(preset, seed, self.images, self.text)
 
     def figures(self, runs: Runs) -> list[Figure]:
+        from edgescope.studies.dimension.figures import dimension_figures  # only here: charts take long to load
+
         return dimension_figures(runs)

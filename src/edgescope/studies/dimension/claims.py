@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from edgescope.claims import Open
 from edgescope.experiments.dimension.grid import TARGETS, Correlations, Statistic
-from edgescope.experiments.selection import Item, Selection
+from edgescope.experiments.selection import CaseSelection, Item
 from edgescope.experiments.study_run import Runs
 from edgescope.statistics.estimate import Estimate
 from edgescope.studies.stated_claim import stated_claim
@@ -22,19 +22,19 @@ Found = Item[Estimate | Open]
 """A correlation of one measure, or its lead over a rival, as a case."""
 
 
-def _claim(name: str, each: Selection[Estimate | Open]) -> TestedClaim[Estimate | Open]:
+def _claim(name: str, each: CaseSelection[Estimate | Open]) -> TestedClaim[Estimate | Open]:
     """A claim whose cases are found from the correlations of a grid; nothing is left to measure."""
     return stated_claim(f"dimension.{name}", each=each)(lambda found: found)
 
 
-def _family(role: str, optimizer: str = "") -> Selection[Correlations]:
+def _family(role: str, optimizer: str = "") -> CaseSelection[Correlations]:
     """The grid of one architecture, if it has runs."""
 
     def choose(runs: Runs) -> list[Item[Correlations]]:
         found = Correlations.of(runs, role, optimizer)
         return [Item(optimizer or role, found, {"optimizer": optimizer} if optimizer else {})] if found.points else []
 
-    return Selection(choose)
+    return CaseSelection(choose)
 
 
 def _values(*measures: str, statistic: Statistic = "tau") -> Callable[[Correlations], list[Found]]:
@@ -102,7 +102,7 @@ GRID_TOPICS = (
         "Language models",
         (
             _claim("gpt-sharpness-against", UNDER_ADAMW.expand(_values("largest eigenvalue"))),
-            _claim("gpt-every-optimizer", Selection(_of_every_optimizer)),
+            _claim("gpt-every-optimizer", CaseSelection(_of_every_optimizer)),
         ),
     ),
     Topic(

@@ -10,7 +10,7 @@ import polars as pl
 
 from edgescope.claims import Measured, Open
 from edgescope.experiments.dimension.grid import family_of, grid_table
-from edgescope.experiments.selection import Item, Selection, tagged
+from edgescope.experiments.selection import CaseSelection, Item, tagged
 from edgescope.experiments.study_run import Runs, StudyRun
 from edgescope.statistics.estimate import Estimate
 from edgescope.studies.stated_claim import stated_claim
@@ -46,7 +46,7 @@ def _exact_rows(runs: Runs) -> list[Item[pl.DataFrame]]:
     return [] if known.is_empty() else [Item("mlp", known)]
 
 
-EXACT = Selection(_exact_rows)
+EXACT = CaseSelection(_exact_rows)
 
 
 def _averages(table: pl.DataFrame) -> list[Item[np.ndarray]]:

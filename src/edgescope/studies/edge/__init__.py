@@ -11,7 +11,6 @@ from edgescope.experiments.preset import Preset
 from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.studies.edge.claims import TOPICS
-from edgescope.studies.edge.figures import edge_figures
 from edgescope.studies.sources import COHEN_2021, COHEN_2022
 from edgescope.studies.study import Study
 from edgescope.studies.tested_claim import Topic
@@ -27,7 +26,7 @@ class Edge(Study):
     abstract: ClassVar[str] = (
         "Full-batch training of a fully connected and a convolutional network on Fashion-MNIST images, half-squared "
         "loss. The largest eigenvalue of the Hessian (the sharpness) rises until it reaches the value at which the "
-        "optimizer turns unstable, and then stays there, while the loss goes on falling over long spans although "
+        "optimizer becomes unstable, and then stays there, while the loss goes on falling over long spans although "
         "single steps raise it. Each optimizer is compared with its own threshold, in its own metric; gradient flow, "
         "which has none, with all of them."
     )
@@ -39,4 +38,6 @@ class Edge(Study):
         return edge_tasks(preset, seed)
 
     def figures(self, runs: Runs) -> list[Figure]:
+        from edgescope.studies.edge.figures import edge_figures  # only here: charts take long to load
+
         return edge_figures(runs)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from scipy.stats import kendalltau
+import scipy
 
 from edgescope.claims import Measured, Open
 from edgescope.experiments.edge.loss_changes import LossAtEdge, loss_changes
 from edgescope.experiments.edge.sharpening import BesideFlow, beside_flow, rising_sharpness
-from edgescope.experiments.selection import Selection, tagged
+from edgescope.experiments.selection import CaseSelection, tagged
 from edgescope.experiments.study_run import StudyRun
 from edgescope.experiments.threshold_series import ThresholdSeries
 from edgescope.statistics.estimate import Estimate
@@ -32,10 +32,10 @@ def sharpens_steadily(run: StudyRun) -> Estimate | Open:
     rising = rising_sharpness(run)
     if len(rising) <= 3:
         return Open("starts too close to its threshold", "a smaller learning rate")
-    return Estimate.exact(kendalltau(np.arange(len(rising)), rising).statistic)
+    return Estimate.exact(scipy.stats.kendalltau(np.arange(len(rising)), rising).statistic)
 
 
-@stated_claim("edge.flow-sharpens-further", each=Selection(beside_flow))
+@stated_claim("edge.flow-sharpens-further", each=CaseSelection(beside_flow))
 def flow_sharpens_further(pair: BesideFlow) -> Measured | Open:
     highest = float(pair.flow.record.series("sharpness", "1")[1].max())
     ratio = highest * float(pair.descent.record.config["lr"]) / 2

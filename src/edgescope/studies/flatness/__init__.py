@@ -11,7 +11,6 @@ from edgescope.experiments.preset import Preset
 from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.options import check_fields
-from edgescope.studies.flatness.figures import flatness_figures
 from edgescope.studies.flatness.generalization import GENERALIZATION
 from edgescope.studies.flatness.least_trace import LEAST_TRACE
 from edgescope.studies.flatness.other_minimizers import OTHER_MINIMIZERS
@@ -75,4 +74,6 @@ class Flatness(Study):
         return data, model, loss
 
     def figures(self, runs: Runs) -> list[Figure]:
+        from edgescope.studies.flatness.figures import flatness_figures  # only here: charts take long to load
+
         return flatness_figures(runs)

@@ -14,7 +14,7 @@ from edgescope.experiments.flatness.user_network import last
 from edgescope.experiments.selection import tagged
 from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure, flatness_against_error, neuron_fields, seed_bands
-from edgescope.figures.lines import Chart
+from edgescope.figures.chart import Chart
 
 EXCESS = "trace over the least"
 VARIANTS = {

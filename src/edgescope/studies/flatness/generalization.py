@@ -9,7 +9,7 @@ import numpy as np
 
 from edgescope.claims import Measured, Open
 from edgescope.experiments.flatness.seed_runs import Pair, SeedRuns, answer, seed_runs
-from edgescope.experiments.selection import Item, Selection
+from edgescope.experiments.selection import CaseSelection, Item
 from edgescope.experiments.study_run import Runs
 from edgescope.statistics.estimate import Estimate
 from edgescope.statistics.welch import mean_difference
@@ -47,7 +47,7 @@ def _ball(runs: Runs) -> list[Item[Pair]]:
     return [Item("ball", (found["ball-bias"], found["ball-no-bias"]))] if len(found) == 2 else []
 
 
-@stated_claim("flatness.ball-no-bias-better", each=Selection(_ball))
+@stated_claim("flatness.ball-no-bias-better", each=CaseSelection(_ball))
 def ball_no_bias_better(pair: Pair) -> Measured:
     named = {"with bias": pair[0], "without bias": pair[1]}
     beside = {f"{words}: training loss": run.mean("training_loss") for words, run in named.items()}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from edgescope.claims import Measured, Open
 from edgescope.experiments.flatness.constructions import Construction, constructions
 from edgescope.experiments.flatness.seed_runs import SeedRuns, answer, seed_runs
-from edgescope.experiments.selection import Item, Selection, tagged
+from edgescope.experiments.selection import CaseSelection, Item, tagged
 from edgescope.experiments.study_run import StudyRun
 from edgescope.statistics.estimate import Estimate
 from edgescope.statistics.means import sample_mean
@@ -36,7 +36,7 @@ def reaches_least_trace(run: SeedRuns) -> Measured | Open:
 ALL = tagged(role="constructions").expand(constructions)
 
 
-def _kind(kind: str) -> Selection[Construction]:
+def _kind(kind: str) -> CaseSelection[Construction]:
     """The networks in closed form of one kind."""
 
     def chosen(run: StudyRun) -> Sequence[Item[Construction]]:

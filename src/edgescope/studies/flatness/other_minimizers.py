@@ -9,7 +9,7 @@ from edgescope.claims import Measured, Open
 from edgescope.errors import InputError
 from edgescope.experiments.flatness.seed_runs import ARCHITECTURES, Pair, SeedRuns, answer, pairs, seed_runs
 from edgescope.experiments.flatness.trace_and_error import TraceAndError, trace_and_error
-from edgescope.experiments.selection import Selection
+from edgescope.experiments.selection import CaseSelection
 from edgescope.statistics.estimate import Estimate
 from edgescope.statistics.kendall import kendall
 from edgescope.statistics.means import sample_mean
@@ -48,7 +48,7 @@ def _other_minimizer(method: str) -> tuple[TestedClaim[SeedRuns], TestedClaim[Pa
     return flattens, stated_claim(f"{name}-divides", each=pairs(ARCHITECTURES, method, "1SAM"))(_divides)
 
 
-@stated_claim("flatness.explains-error", each=Selection(trace_and_error))
+@stated_claim("flatness.explains-error", each=CaseSelection(trace_and_error))
 def explains_error(networks: TraceAndError) -> Estimate | Open:
     sharpness, errors = networks
     if len(errors) < 5:

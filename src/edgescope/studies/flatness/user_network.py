@@ -16,7 +16,7 @@ from edgescope.experiments.flatness.user_network import (
     last,
     sharpness_ratio,
 )
-from edgescope.experiments.selection import Selection, tagged
+from edgescope.experiments.selection import CaseSelection, tagged
 from edgescope.experiments.study_run import StudyRun
 from edgescope.statistics.estimate import Estimate
 from edgescope.statistics.means import sample_mean
@@ -33,7 +33,7 @@ FLATTER = Region(0.0, 1.0)
 def _lowers(sharpness: str) -> TestedClaim[Pair]:
     """One measure of sharpness is smaller under SAM than under SGD, at every radius and seed."""
 
-    @stated_claim(f"flatness.user-{sharpness}-falls", each=Selection(by_radius).expand(by_seed))
+    @stated_claim(f"flatness.user-{sharpness}-falls", each=CaseSelection(by_radius).expand(by_seed))
     def lowers(pair: Pair) -> Measured:
         beside = {
             f"{name} under {method}": last(run, name)
@@ -45,7 +45,7 @@ def _lowers(sharpness: str) -> TestedClaim[Pair]:
     return lowers
 
 
-@stated_claim("flatness.user-error-follows", each=Selection(by_radius))
+@stated_claim("flatness.user-error-follows", each=CaseSelection(by_radius))
 def user_error_follows(pairs: UserRuns) -> Measured | Open:
     sam, sgd = (np.array([last(run, "accuracy") for run in runs]) for runs in zip(*pairs, strict=True))
     beside = {"under SAM": sample_mean(sam), "under SGD": sample_mean(sgd)}

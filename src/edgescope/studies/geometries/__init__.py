@@ -10,7 +10,6 @@ from edgescope.experiments.geometries.runs import BELOW, UNKNOWN, geometry_tasks
 from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.studies.geometries.beside_sharpness import EIGENVALUES_AND_OUTPUTS, TAYLOR_MODEL
-from edgescope.studies.geometries.figures import geometry_figures
 from edgescope.studies.geometries.hovering import HOVERING
 from edgescope.studies.geometries.identities import IDENTITIES, QUADRATICS
 from edgescope.studies.geometries.other_methods import OTHER_METHODS
@@ -22,7 +21,7 @@ from edgescope.sweep import Task
 
 @dataclass(frozen=True)
 class Geometries(Study):
-    """Descent in seven geometries on three kinds of network, each against its own sharpness, between two bounds."""
+    """Steepest descent in seven geometries on three kinds of networks, with bounds of the sharpness in each geometry."""
 
     name: ClassVar[str] = "geometries"
     title: ClassVar[str] = "Descent in any norm runs at its own edge of stability"
@@ -49,4 +48,6 @@ class Geometries(Study):
         return geometry_tasks(preset, seed)
 
     def figures(self, runs: Runs) -> list[Figure]:
+        from edgescope.studies.geometries.figures import geometry_figures  # only here: charts take long to load
+
         return geometry_figures(runs)

@@ -9,8 +9,8 @@ import numpy as np
 
 from edgescope.claims import Measured, Open
 from edgescope.errors import InputError
-from edgescope.experiments.geometries.descents import Descent, descents
-from edgescope.experiments.selection import Item, Selection
+from edgescope.experiments.geometries.descents import DescentRun, descents
+from edgescope.experiments.selection import CaseSelection, Item
 from edgescope.experiments.study_run import Runs
 from edgescope.experiments.threshold_series import AT_LEAST
 from edgescope.statistics.estimate import Estimate
@@ -24,7 +24,7 @@ WINDOW = 10
 
 
 @stated_claim("geometries.plain-eigenvalue", each=descents(method=("linf", "spectral")))
-def plain_eigenvalue(run: Descent) -> Estimate | Open:
+def plain_eigenvalue(run: DescentRun) -> Estimate | Open:
     return run.not_at_edge or Estimate.exact(run.plain)
 
 
@@ -32,8 +32,8 @@ def plain_eigenvalue(run: Descent) -> Estimate | Open:
 class BesideDescent:
     """A run, and gradient descent on the same network."""
 
-    run: Descent
-    plain: Descent | None
+    run: DescentRun
+    plain: DescentRun | None
 
 
 def _beside_descent(runs: Runs) -> list[Item[BesideDescent]]:
@@ -42,7 +42,7 @@ def _beside_descent(runs: Runs) -> list[Item[BesideDescent]]:
     return [Item(i.name, BesideDescent(i.value, plain.get(i.factors["network"])), i.factors) for i in found]
 
 
-@stated_claim("geometries.outputs-oscillate-first", each=Selection(_beside_descent))
+@stated_claim("geometries.outputs-oscillate-first", each=CaseSelection(_beside_descent))
 def outputs_oscillate_first(pair: BesideDescent) -> Measured | Open:
     onset, crossing = pair.run.oscillates(WINDOW), pair.run.crossing
     if math.isnan(crossing):
@@ -55,7 +55,7 @@ def outputs_oscillate_first(pair: BesideDescent) -> Measured | Open:
 
 
 @stated_claim("geometries.several-directions", each=descents(method="gd"))
-def several_directions(run: Descent) -> Measured | Open:
+def several_directions(run: DescentRun) -> Measured | Open:
     if run.not_at_edge:
         return run.not_at_edge
     count, _ = run.unstable_directions()
@@ -63,7 +63,7 @@ def several_directions(run: Descent) -> Measured | Open:
 
 
 @stated_claim("geometries.more-directions-higher-sharpness", each=descents(method="gd"))
-def more_directions_higher_sharpness(run: Descent) -> Estimate | Open:
+def more_directions_higher_sharpness(run: DescentRun) -> Estimate | Open:
     count, excess = run.unstable_directions()
     if len(count) < AT_LEAST:
         return run.not_at_edge or Open(f"{len(count)} readings after crossing", "more steps")
@@ -74,25 +74,25 @@ def more_directions_higher_sharpness(run: Descent) -> Estimate | Open:
     return Estimate(found.value, min(found.low, found.value), max(found.high, found.value), len(count), "readings")
 
 
-def _ahead(run: Descent, which: int) -> Estimate | None:
+def _ahead(run: DescentRun, which: int) -> Estimate | None:
     largest = run.ahead[which]
     return Estimate.exact(largest) if run.ends_at_edge and not math.isnan(run.ahead[0]) else None
 
 
 @stated_claim("geometries.model-diverges", each=descents(method=METHODS))
-def model_diverges(run: Descent) -> Estimate | None:
+def model_diverges(run: DescentRun) -> Estimate | None:
     return _ahead(run, 0)
 
 
 @stated_claim("geometries.network-does-not-diverge", each=descents(method=METHODS))
-def network_does_not_diverge(run: Descent) -> Estimate | None:
+def network_does_not_diverge(run: DescentRun) -> Estimate | None:
     return _ahead(run, 1)
 
 
 @stated_claim(
     "geometries.sharpness-above-eigenvalue", each=descents(method=("linf", "sign", "spectral", "spectral-normalized"))
 )
-def sharpness_above_eigenvalue(run: Descent) -> Measured | Open:
+def sharpness_above_eigenvalue(run: DescentRun) -> Measured | Open:
     lower, upper, plain, slack = run.against_eigenvalue()
     if not lower.size:
         return Open("S and λ were never measured together", "a longer run")
@@ -103,7 +103,7 @@ def sharpness_above_eigenvalue(run: Descent) -> Measured | Open:
 
 
 @stated_claim("geometries.sharpness-below-eigenvalue", each=descents(method="blocks"))
-def sharpness_below_eigenvalue(run: Descent) -> Measured | Open:
+def sharpness_below_eigenvalue(run: DescentRun) -> Measured | Open:
     lower, upper, plain, slack = run.against_eigenvalue()
     if not lower.size:
         return Open("S and λ were never measured together", "a longer run")

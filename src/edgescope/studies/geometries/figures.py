@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 
-from edgescope.experiments.geometries.descents import Descent, descents
+from edgescope.experiments.geometries.descents import DescentRun, descents
 from edgescope.experiments.selection import run_tagged, tagged
 from edgescope.experiments.study_run import Runs
 from edgescope.experiments.tables import intervals, series
@@ -40,7 +40,7 @@ def geometry_figures(runs: Runs) -> list[Figure]:
     return [*figures, *_forgetting(runs), *_chen(runs), *_quadratics(runs)]
 
 
-def _brackets(key: str, found: list[Descent]) -> Figure:
+def _brackets(key: str, found: list[DescentRun]) -> Figure:
     sharpness, smoothness = [], []
     for run in found:
         lower = pl.DataFrame({"step": run.sharpness.steps, "lower": run.sharpness.ratio})
@@ -58,7 +58,7 @@ def _brackets(key: str, found: list[Descent]) -> Figure:
     )
 
 
-def _settled(every: list[Descent]) -> Figure:
+def _settled(every: list[DescentRun]) -> Figure:
     tables = []
     for symbol, of in (("S", lambda run: run.sharpness), ("D", lambda run: run.smoothness)):
         tables.append(intervals(of(run) for run in every).with_columns(group=pl.lit(symbol)))
@@ -75,7 +75,7 @@ def _settled(every: list[Descent]) -> Figure:
     )
 
 
-def _plain(key: str, found: list[Descent]) -> Iterator[Figure]:
+def _plain(key: str, found: list[DescentRun]) -> Iterator[Figure]:
     records = {run.method: run.record for run in found if not run.normalized}
     if not records:
         return
@@ -91,7 +91,7 @@ def _plain(key: str, found: list[Descent]) -> Iterator[Figure]:
     )
 
 
-def _losses(key: str, found: list[Descent]) -> Iterator[Figure]:
+def _losses(key: str, found: list[DescentRun]) -> Iterator[Figure]:
     records = {run.method: run.record for run in found}
     diverged = [method for method, record in records.items() if record.status == "diverged"]
     title = "loss, cross-entropy" if found[0].record.config["loss"] == "cross-entropy" else "loss ½‖f − y‖²"
@@ -104,7 +104,7 @@ def _losses(key: str, found: list[Descent]) -> Iterator[Figure]:
     )
 
 
-def _ahead(key: str, found: list[Descent]) -> Iterator[Figure]:
+def _ahead(key: str, found: list[DescentRun]) -> Iterator[Figure]:
     tables = []
     for run in found:
         if not run.ends_at_edge or run.normalized or np.isnan(run.ahead[0]):

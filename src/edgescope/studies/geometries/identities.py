@@ -6,7 +6,7 @@ import numpy as np
 
 from edgescope.claims import Measured, Open
 from edgescope.experiments.geometries.quadratics import QuadraticRun, quadratic_runs
-from edgescope.experiments.geometries.steps import Steps
+from edgescope.experiments.geometries.steps import StepLossChanges
 from edgescope.experiments.selection import tagged
 from edgescope.statistics.estimate import Estimate
 from edgescope.studies.stated_claim import stated_claim
@@ -16,8 +16,10 @@ ROUNDINGS = 100.0
 products round by some tens."""
 
 
-@stated_claim("geometries.descent-identity", each=tagged(role=("descent", "chen"), precision="float64").map(Steps.of))
-def descent_identity(steps: Steps) -> Measured | Open:
+@stated_claim(
+    "geometries.descent-identity", each=tagged(role=("descent", "chen"), precision="float64").map(StepLossChanges.of)
+)
+def descent_identity(steps: StepLossChanges) -> Measured | Open:
     kept = steps.by_differences
     if not kept.any():
         return Open("no step whose D is resolved by differences of losses", "larger steps")
@@ -26,8 +28,8 @@ def descent_identity(steps: Steps) -> Measured | Open:
     return Measured(Estimate.exact(relative.max()), {"steps": float(kept.sum())})
 
 
-@stated_claim("geometries.rises-exactly-above", each=tagged(role=("descent", "chen")).map(Steps.of))
-def rises_exactly_above(steps: Steps) -> Measured | Open:
+@stated_claim("geometries.rises-exactly-above", each=tagged(role=("descent", "chen")).map(StepLossChanges.of))
+def rises_exactly_above(steps: StepLossChanges) -> Measured | Open:
     clear = np.abs(steps.actual) > steps.rounding
     if not clear.any():
         return Open("every loss change is lost in rounding", "steps earlier in training")

@@ -10,7 +10,6 @@ from edgescope.experiments.grokking.runs import grokking_tasks
 from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.studies.grokking.claims import TOPICS
-from edgescope.studies.grokking.figures import grokking_figures
 from edgescope.studies.sources import TUCI
 from edgescope.studies.study import Preset, Study
 from edgescope.studies.tested_claim import Topic
@@ -19,7 +18,7 @@ from edgescope.sweep import TrainTask
 
 @dataclass(frozen=True)
 class GrokkingStudy(Study):
-    """Modular addition by a small network: accuracies, sharpness dimension and other measures through the jump."""
+    """Modular addition by a small network: accuracies, sharpness dimension and other measures before and after it groks."""
 
     name: ClassVar[str] = "grokking"
     title: ClassVar[str] = "Grokking modular addition, and what moves before"
@@ -44,4 +43,6 @@ class GrokkingStudy(Study):
         return grokking_tasks(preset, seed)
 
     def figures(self, runs: Runs) -> list[Figure]:
+        from edgescope.studies.grokking.figures import grokking_figures  # only here: charts take long to load
+
         return grokking_figures(runs)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.stats import kendalltau
 
 from edgescope.claims import Measured, Open
 from edgescope.errors import InputError
@@ -18,7 +18,7 @@ from edgescope.experiments.grokking.training_curves import (
     grokked_curves,
     training_curves,
 )
-from edgescope.experiments.selection import Item, Selection
+from edgescope.experiments.selection import CaseSelection, Item
 from edgescope.experiments.study_run import Runs
 from edgescope.statistics.estimate import Estimate
 from edgescope.statistics.kendall_difference import kendall_difference
@@ -52,7 +52,7 @@ def _all_grokked(runs: Runs) -> list[Item[Sequence[TrainingCurves]]]:
     return [Item("all that grokked", found)] if found else []
 
 
-@stated_claim("grokking.rds-follows-worse", each=Selection(_all_grokked))
+@stated_claim("grokking.rds-follows-worse", each=CaseSelection(_all_grokked))
 def rds_follows_worse(runs: Sequence[TrainingCurves]) -> Measured | Open:
     leads = {run.name: run.correlation("SD") - run.correlation("RDS sharpness") for run in runs}
     known = [lead for lead in leads.values() if np.isfinite(lead)]
@@ -65,7 +65,7 @@ def rds_follows_worse(runs: Sequence[TrainingCurves]) -> Measured | Open:
 def _tau(values: Float[np.ndarray, " n"]) -> float:
     """Kendall's tau of values with their order; NaN for fewer than five."""
     known = np.isfinite(values)
-    return float(kendalltau(np.flatnonzero(known), values[known]).statistic) if known.sum() > 4 else np.nan
+    return float(scipy.stats.kendalltau(np.flatnonzero(known), values[known]).statistic) if known.sum() > 4 else np.nan
 
 
 def _exact(value: float) -> Estimate | Open:

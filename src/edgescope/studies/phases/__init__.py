@@ -20,7 +20,6 @@ from edgescope.studies.phases import (
     claims_theory,
     claims_transitions,
 )
-from edgescope.studies.phases.figures import phase_figures
 from edgescope.studies.study import Study
 from edgescope.studies.tested_claim import Topic
 from edgescope.sweep import Task
@@ -28,7 +27,7 @@ from edgescope.sweep import Task
 
 @dataclass(frozen=True)
 class Phases(Study):
-    """First-order transitions in weight decay, hysteresis, barriers, escape, and the grokking curves they make."""
+    """First-order transitions in weight decay, hysteresis, barriers, escape, and the grokking that follows from them."""
 
     name: ClassVar[str] = "phases"
     title: ClassVar[str] = "First-order transitions in weight decay, and whether escape from them is grokking"
@@ -67,4 +66,6 @@ class Phases(Study):
         return phase_tasks(preset, seed)
 
     def figures(self, runs: Runs) -> list[Figure]:
+        from edgescope.studies.phases.figures import phase_figures  # only here: charts take long to load
+
         return phase_figures(runs)

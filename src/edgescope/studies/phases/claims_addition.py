@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from edgescope.claims import Answer, Measured, Open
 from edgescope.experiments.phases.loops import swept_area, unsettled
@@ -74,7 +74,7 @@ def delay_follows_barrier(p: Piece) -> Answer:
         return Open("there is no barrier for it to follow", "a network with a barrier", beside=_delays(p))
     if heights.size < 4 or min(np.ptp(heights), np.ptp(delays)) == 0:
         return Open(f"{heights.size} decays with a delay, four that differ needed", "more decays", beside=_delays(p))
-    found = stats.pearsonr(heights, np.log(delays))
+    found = scipy.stats.pearsonr(heights, np.log(delays))
     low, high = found.confidence_interval(0.95)
     value = float(found.statistic)
     estimate = Estimate(value, min(float(low), value), max(float(high), value), heights.size, "decays")
@@ -86,8 +86,8 @@ def delay_inverse(p: Piece) -> Answer:
     decays, delays, _ = _known(p)
     if len(delays) < 3:
         return Open(f"{len(delays)} decays with a delay, three needed", "more steps", beside=_delays(p))
-    found = stats.linregress(np.log(decays), np.log(delays))
-    reach, value = float(stats.t.ppf(0.975, len(delays) - 2) * found.stderr), float(found.slope)
+    found = scipy.stats.linregress(np.log(decays), np.log(delays))
+    reach, value = float(scipy.stats.t.ppf(0.975, len(delays) - 2) * found.stderr), float(found.slope)
     return Measured(Estimate(value, value - reach, value + reach, len(delays), "decays"), _delays(p))
 
 

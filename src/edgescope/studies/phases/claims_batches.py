@@ -10,7 +10,7 @@ from edgescope.experiments.phases.batch_traps import BATCHES_AN_EPOCH, BRIEF, SA
 from edgescope.experiments.phases.escape_estimates import escapes_expected, slope, time_ratio, with_rows
 from edgescope.experiments.phases.escape_levels import Level, escapes, levels_of
 from edgescope.experiments.phases.readings import Piece, pieces_of
-from edgescope.experiments.selection import Item, Selection, tagged, whole
+from edgescope.experiments.selection import CaseSelection, Item, tagged, whole
 from edgescope.experiments.study_run import StudyRun
 from edgescope.statistics.estimate import Estimate
 from edgescope.statistics.means import sample_mean
@@ -24,7 +24,7 @@ NO_TRAP = "no network was trapped"
 LONGER = "networks that are trapped: a longer trap, or a higher decay"
 
 
-def _protocols(brief: bool) -> Selection[list[Piece]]:
+def _protocols(brief: bool) -> CaseSelection[list[Piece]]:
     """Trapped and released networks, those of the same protocol together as one case."""
 
     def merged(run: StudyRun) -> list[Item[list[Piece]]]:

@@ -9,7 +9,7 @@ import numpy as np
 from edgescope.claims import Answer, Measured, Open
 from edgescope.experiments.phases.escape_estimates import middle, with_rows
 from edgescope.experiments.phases.readings import Piece, each_piece, pieces_of
-from edgescope.experiments.selection import Item, Selection, tagged
+from edgescope.experiments.selection import CaseSelection, Item, tagged
 from edgescope.experiments.study_run import StudyRun
 from edgescope.statistics.estimate import Estimate
 from edgescope.statistics.means import proportion, sample_mean
@@ -49,7 +49,7 @@ def never_below(p: Piece) -> Estimate:
     return Estimate.exact(float(np.isfinite(p.array("time")[p.array("ratio") <= 1]).sum()))
 
 
-def _delays(shortest: float, longest: float) -> Selection[np.ndarray]:
+def _delays(shortest: float, longest: float) -> CaseSelection[np.ndarray]:
     """The delays of all draws, without noise, after traps of so many steps."""
 
     def delays(run: StudyRun) -> list[Item[np.ndarray]]:

@@ -6,13 +6,13 @@ import math
 
 from edgescope.claims import Answer, Measured, Open
 from edgescope.experiments.phases.readings import Piece, each_piece
-from edgescope.experiments.phases.states import PAPER_DECAY, PAPER_PROBLEM
+from edgescope.experiments.phases.states import PAPER_DECAY, PAPER_MODES
 from edgescope.experiments.selection import Item
 from edgescope.statistics.estimate import Estimate
 from edgescope.studies.stated_claim import stated_claim
 from edgescope.theory.deep_linear import Mode
 
-PROBLEMS = each_piece("states", lambda p: p.note, kind="states")
+EACH_MODE_SET = each_piece("states", lambda p: p.note, kind="states")
 PAPER = each_piece("states", lambda p: f"signals 0.9 and 0.8 at decay {PAPER_DECAY}" * bool(_losses(p)), kind="states")
 
 
@@ -21,7 +21,7 @@ def _losses(problem: Piece) -> dict[int, float]:
     return {rank: problem[key] for rank in (0, 1, 2) if (key := f"paper/rank {rank}") in problem.values}
 
 
-@stated_claim("phases.number-of-states", each=PROBLEMS)
+@stated_claim("phases.number-of-states", each=EACH_MODE_SET)
 def number_of_states(problem: Piece) -> Answer:
     return Measured(Estimate.exact(problem["agree"] / problem["of"]), {"decays": problem["of"]})
 
@@ -40,7 +40,7 @@ def global_minimum(problem: Piece) -> Answer:
     each=PAPER.expand(lambda p: [Item(f"rank {rank}", (rank, loss)) for rank, loss in _losses(p).items() if rank]),
 )
 def printed_loss(state: tuple[int, float]) -> Answer:
-    (rank, loss), signals = state, PAPER_PROBLEM.signals
+    (rank, loss), signals = state, PAPER_MODES.signals
     learned = [Mode(3, signal) for signal in signals[:rank]]
     misfit = sum(0.5 * signal**2 for signal in signals[rank:])
     misfit += sum(0.5 * (m.signal - float(m.minimum_product(PAPER_DECAY))) ** 2 for m in learned)
@@ -49,7 +49,7 @@ def printed_loss(state: tuple[int, float]) -> Answer:
     return Measured(Estimate.exact(math.fabs(misfit + weights - loss)), beside)
 
 
-@stated_claim("phases.coexistence", each=PROBLEMS)
+@stated_claim("phases.coexistence", each=EACH_MODE_SET)
 def coexistence(problem: Piece) -> Estimate:
     return Estimate.exact(float((problem.array("rank") == problem.array("theory_rank")).mean()))
 

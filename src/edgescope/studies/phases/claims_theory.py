@@ -10,7 +10,7 @@ import numpy as np
 
 from edgescope.claims import Answer, Measured
 from edgescope.experiments.phases.linear_network import SIZES
-from edgescope.experiments.selection import Item, Selection
+from edgescope.experiments.selection import CaseSelection, Item
 from edgescope.statistics.estimate import Estimate
 from edgescope.studies.stated_claim import stated_claim
 from edgescope.theory.deep_linear import Mode
@@ -60,9 +60,9 @@ def golden_values() -> list[Golden]:
     ]
 
 
-def fixed(cases: dict[str, T]) -> Selection[T]:
+def fixed(cases: dict[str, T]) -> CaseSelection[T]:
     """Cases that need no run."""
-    return Selection(lambda runs: [Item(name, value) for name, value in cases.items()])
+    return CaseSelection(lambda runs: [Item(name, value) for name, value in cases.items()])
 
 
 @stated_claim("phases.golden-values", each=fixed({golden.name: golden for golden in golden_values()}))

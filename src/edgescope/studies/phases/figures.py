@@ -14,7 +14,7 @@ from edgescope.experiments.phases.sweeps import HIGHEST, SIGNALS
 from edgescope.experiments.selection import run_tagged, tagged
 from edgescope.experiments.study_run import Runs, StudyRun
 from edgescope.figures import Figure, arrhenius_lines, hysteresis_loops, loss_curves, stacked_panels, survival_curves
-from edgescope.figures.lines import Chart
+from edgescope.figures.chart import Chart
 from edgescope.studies.phases.figures_networks import network_figures
 from edgescope.theory.deep_linear import Mode
 

@@ -12,7 +12,6 @@ from edgescope.figures import Figure
 from edgescope.studies.study import Preset, Study
 from edgescope.studies.tested_claim import Topic
 from edgescope.studies.tradeoff.diagonal_claims import ONE_SAMPLE, SEVERAL_SAMPLES
-from edgescope.studies.tradeoff.figures import tradeoff_figures
 from edgescope.studies.tradeoff.network_claims import BELOW_AND_ABOVE, CONDITIONS
 from edgescope.studies.tradeoff.objection_claims import OSCILLATION, SCALE
 from edgescope.studies.tradeoff.test_loss_claims import TEST_LOSS
@@ -21,7 +20,8 @@ from edgescope.sweep import Task
 
 @dataclass(frozen=True)
 class Tradeoff(Study):
-    """Gradient flow and full-batch descent at rates over two decades, from one initialisation to one training loss."""
+    """Gradient flow, and gradient descent at learning rates over two decades, from one initialisation to one training
+    loss."""
 
     name: ClassVar[str] = "tradeoff"
     title: ClassVar[str] = "The norm-sharpness trade-off across learning rates"
@@ -59,4 +59,6 @@ class Tradeoff(Study):
         return tradeoff_tasks(preset, seed)
 
     def figures(self, runs: Runs) -> list[Figure]:
+        from edgescope.studies.tradeoff.figures import tradeoff_figures  # only here: charts take long to load
+
         return tradeoff_figures(runs)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edgescope.claims import Measured, Open
-from edgescope.experiments.selection import Item, Selection, tagged
+from edgescope.experiments.selection import CaseSelection, Item, tagged
 from edgescope.experiments.study_run import StudyRun
 from edgescope.experiments.tradeoff.curves import Curve, sharpening_curves
 from edgescope.experiments.tradeoff.over_rates import rank_trend, slope, slope_ratio, with_rows
@@ -53,7 +53,7 @@ ADAPTIVE_FALLS = tuple(
 )
 
 
-def _over_first(*keys: tuple[str, str]) -> Selection[Measured]:
+def _over_first(*keys: tuple[str, str]) -> CaseSelection[Measured]:
     """The relative change of these measures from the first to the last rescaling, a case each."""
 
     def changes(run: StudyRun) -> list[Item[Measured]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.integrate import quad
+import scipy
 
 from edgescope.errors import InputError
 from edgescope.theory.arguments import (
@@ -242,7 +242,11 @@ class Mode:
                 excess = decay_end * np.exp(-below) * np.expm1(_tilt(D, z) + below)
                 return float(2 * w ** (4 - 2 * D) * excess / (v * r + 2 * v * v * (s - p) ** 2))
 
-            return float(quad(integrand, low, high, epsabs=0, epsrel=1e-11, limit=500)[0]) if high > low else 0.0
+            return (
+                float(scipy.integrate.quad(integrand, low, high, epsabs=0, epsrel=1e-11, limit=500)[0])
+                if high > low
+                else 0.0
+            )
 
         decay_end = self.critical_decay()
         return plain(elementwise(slope, below, self._saddle(below), self._minimum(below)))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.linalg import sqrtm
-from scipy.optimize import minimize
 
 from edgescope.errors import InputError
 from edgescope.theory.arguments import Array
@@ -34,7 +33,7 @@ def search(depth: int, C: Float[Array, "m n"], covariance: Float[Array, "n n"], 
     rank = int(np.linalg.matrix_rank(C))
     if rank > _MAX_MODES:
         raise InputError(f"{rank} modes coupled by the covariance", expected=f"at most {_MAX_MODES}")
-    whitening = np.linalg.inv(np.real(sqrtm(covariance)))
+    whitening = np.linalg.inv(np.real(scipy.linalg.sqrtm(covariance)))
     starts = []
     for basis in (whitening, np.eye(len(covariance))):
         left, values, right = np.linalg.svd(C @ basis, full_matrices=False)
@@ -85,5 +84,7 @@ def _descend(depth: int, C: Array, covariance: Array, decay: float, start: Array
     first = np.concatenate([layer.ravel() for layer in layers])
     first = first + 1e-3 * np.abs(first).max() * perturbation  # away from saddles of symmetric networks
     size = float(np.abs(C).max())
-    ended = minimize(loss, first, jac=True, method="BFGS", options={"gtol": 1e-9 * size, "maxiter": 2000})
+    ended = scipy.optimize.minimize(
+        loss, first, jac=True, method="BFGS", options={"gtol": 1e-9 * size, "maxiter": 2000}
+    )
     return product(split(ended.x), C.shape[1])

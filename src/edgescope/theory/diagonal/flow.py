@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.integrate import solve_ivp
-from scipy.optimize import minimize_scalar
 
 from edgescope.theory.arguments import Array
 from edgescope.theory.diagonal.curvature import sharpness
@@ -70,7 +69,7 @@ def gradient_flow(X: Float[Array, "n d"], y: Float[Array, " n"], start: Float[Ar
     fitted.terminal = True  # type: ignore[attr-defined]
     unit = np.abs(X).max()
     rate = 4 * unit * np.abs(y).max() + sharpness(X, y, start**2)
-    path = solve_ivp(
+    path = scipy.integrate.solve_ivp(
         velocity,
         (0, _LONG / rate),
         np.zeros(n),
@@ -91,7 +90,7 @@ def gradient_flow(X: Float[Array, "n d"], y: Float[Array, " n"], start: Float[Ar
     around = times[max(top - 1, 0)], times[min(top + 1, len(times) - 1)]
     peak = highest[top]
     if around[0] < around[1]:
-        refined = minimize_scalar(
+        refined = scipy.optimize.minimize_scalar(
             lambda t: -sharpness_at(t), bounds=around, method="bounded", options={"xatol": 1e-9 * around[1]}
         )
         peak = max(peak, -float(refined.fun))

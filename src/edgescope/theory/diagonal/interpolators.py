@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.linalg import null_space
-from scipy.optimize import linprog
 
 from edgescope.errors import InputError
 from edgescope.theory.arguments import Array
@@ -64,7 +63,7 @@ def _linear_program(cost: Array, X: Float[Array, "n d"], y: Float[Array, " n"]) 
         return np.zeros(X.shape[1])
     if unit == 0:
         raise _no_interpolator()
-    found = linprog(cost, A_eq=X / unit, b_eq=y / height, method="highs-ds", options=_TIGHT)
+    found = scipy.optimize.linprog(cost, A_eq=X / unit, b_eq=y / height, method="highs-ds", options=_TIGHT)
     if found.x is None:
         raise _no_interpolator()
     return np.maximum(found.x, 0) * height / unit
@@ -81,7 +80,7 @@ def _inside(X: Float[Array, "n d"], y: Float[Array, " n"]) -> Float[Array, " d"]
     below = np.hstack([-np.eye(d), np.zeros((d, 1)), np.eye(d)])  # z <= b
     bounds = [(0, None)] * d + [(1, None)] + [(0, 1)] * d
     cost = np.r_[np.zeros(d + 1), -np.ones(d)]
-    found = linprog(cost, below, np.zeros(d), equal, np.zeros(n), bounds, method="highs", options=_TIGHT)
+    found = scipy.optimize.linprog(cost, below, np.zeros(d), equal, np.zeros(n), bounds, method="highs", options=_TIGHT)
     if found.x is None:
         raise _no_interpolator()
     b, k, z = found.x[:d], found.x[d], found.x[d + 1 :]
@@ -97,7 +96,7 @@ def _barrier(X: Float[Array, "n d"], start: Float[Array, " d"]) -> Float[Array, 
     X, height = X / unit, start.max()
     beta, n, d = start / height, *X.shape
     top = float(np.linalg.eigvalsh((X * beta) @ X.T)[-1])
-    free = null_space(X)
+    free = scipy.linalg.null_space(X)
     if free.shape[1] == 0:
         return start
     t, weight = 2 * top, (n + d) / top

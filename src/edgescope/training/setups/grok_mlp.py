@@ -9,7 +9,7 @@ from edgescope.training.config import RunConfig
 
 @dataclass(frozen=True)
 class GrokMLP(RunConfig):
-    """Addition modulo 53 by a two-layer MLP: memorised by step 100, understood (95% of the rest) at 1,525; 20 s.
+    """Addition modulo 53 by a two-layer MLP: memorised by step 100, 95% test accuracy at step 1,525; 20 s.
 
     Power et al. (2022, arXiv 2201.02177) took a transformer, Tuci et al. (2026, arXiv 2604.19740) two layers and the
     prime 97; here both numbers come as one-hot vectors to 128 ReLU units, full batch, AdamW with decay 1.

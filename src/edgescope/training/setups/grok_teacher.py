@@ -9,7 +9,8 @@ from edgescope.training.config import RunConfig
 
 @dataclass(frozen=True)
 class GrokTeacher(RunConfig):
-    """A student with four times the usual weights: 60 samples fit by step 200, its test loss fell by 3,000; 15 s.
+    """A student network that starts with four times the usual weights: 60 samples are fitted at step 200, the test
+    loss has fallen at step 3,000; 15 s.
 
     After Liu et al. (2023, arXiv 2210.01117): tanh teacher and student of 5 inputs, 100 hidden units and 5 outputs
     (theirs have one layer more), AdamW; weight decay brings the norm down to where the student generalises, in a time

@@ -9,7 +9,7 @@ from edgescope.training.config import RunConfig
 
 @dataclass(frozen=True)
 class GrokTransformer(RunConfig):
-    """Addition modulo 37 by a one-layer transformer: memorised by step 80, understood (95% of the rest) at 440; 15 s.
+    """Addition modulo 37 by a one-layer transformer: memorised by step 80, 95% test accuracy at step 440; 15 s.
 
     After Nanda et al. (2023, arXiv 2301.05217): one layer, full batch, AdamW with decay 1; theirs has the prime 113,
     30% of the pairs, no LayerNorm, and betas of 0.9 and 0.98 (recalled). Mirrored pairs are left out, since a
