@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -13,7 +14,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from edgescope.errors import InputError
-from edgescope.options import check_fields, real
+from edgescope.linear_cross_entropy import linear_cross_entropy as linear_cross_entropy
+from edgescope.options import check_fields, integer, optional, real
 from edgescope.registry import Registry
 from edgescope.short_errors import short_errors
 
@@ -153,9 +155,29 @@ class Logistic(Loss):
         return self.smoothing * (1 - self.smoothing)
 
 
+@dataclass(frozen=True)
+class LinearCrossEntropy(Loss):
+    """Cross-entropy of a model that ends in a linear layer over a large vocabulary, whose logits are not held at once.
+
+    ``head`` is the name of that layer in the model, ``head`` in this package's ``gpt``, and ``chunk`` the number of
+    tokens whose logits are held, by default as many as have 4 million. :func:`supervised` makes a loss function of it
+    that computes with :func:`linear_cross_entropy`; called with logits, it is :func:`cross_entropy`.
+    """
+
+    head: str = "head"
+    chunk: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, "loss 'linear-cross-entropy'", chunk=optional(integer(1)))
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, ""]:
+        return cross_entropy(outputs, targets)
+
+
 LOSSES: Registry[Loss] = Registry("loss")
 LOSSES.add("mse", HalfMSE)
 LOSSES.add("cross-entropy", CrossEntropy)
+LOSSES.add("linear-cross-entropy", LinearCrossEntropy)
 LOSSES.add("squared", SquaredError)
 LOSSES.add("logistic", Logistic)
 
@@ -211,6 +233,91 @@ class Supervised:
             raise
 
 
+@dataclass(frozen=True)
+class SupervisedHead(Supervised):
+    """The loss of a model that ends in a linear layer, from what that layer is applied to; logits are not held.
+
+    ``outputs`` are still the logits, of all tokens. Gauss-Newton products are those of the model with its logits as
+    outputs. They are computed with ``before_head`` in the place of the outputs and ``criterion_after_head`` in that of
+    the criterion, whose second derivative is the curvature of the cross-entropy in the logits, carried back through
+    the linear layer.
+    """
+
+    criterion: LinearCrossEntropy
+
+    def __call__(self, model: nn.Module, batch: Any) -> Float[Tensor, ""]:
+        """The mean loss of ``model`` on ``batch``. Raises :class:`InputError` where the model ends in another way."""
+        hidden, layer = self._before(model, batch)
+        return self._mean(hidden, layer.weight, layer.bias, batch)
+
+    def before_head(self, model: nn.Module, batch: Any) -> Float[Tensor, "rows D"]:
+        """What the linear layer is applied to, a row for each token, and below it the rows of its weight.
+
+        Where the layer has a bias, that is one more column, beside ones.
+        """
+        hidden, layer = self._before(model, batch)
+        rows, bias = torch.cat([hidden.flatten(0, -2), layer.weight]), layer.bias
+        if bias is None:
+            return rows
+        return torch.cat([rows, torch.cat([bias.new_ones(len(rows) - len(bias)), bias])[:, None]], 1)
+
+    def criterion_after_head(
+        self, rows: Float[Tensor, "rows D"], batch: Any, at: Float[Tensor, "rows D"]
+    ) -> Float[Tensor, ""]:
+        """The mean loss for these rows, with the logits linearized at the rows ``at``.
+
+        The logits h W^T are h W0^T + h0 (W - W0)^T to first order: the products of (h, h0) and (W0, W - W0).
+        """
+        count = self.targets(batch).numel()
+        hidden, weight = torch.cat([rows[:count], at[:count]], 1), torch.cat([at[count:], rows[count:] - at[count:]], 1)
+        return self._mean(hidden, weight, None, batch)
+
+    def _mean(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, batch: Any) -> Float[Tensor, ""]:
+        hidden = hidden.flatten(0, -2) if hidden.ndim > 1 else hidden
+        targets = self.targets(batch).flatten()
+        # All labels count, as in `cross_entropy`: -100 is an error, too.
+        return linear_cross_entropy(hidden, weight, targets, bias, ignore_index=_NO_LABEL, chunk=self.criterion.chunk)
+
+    def _before(self, model: nn.Module, batch: Any) -> tuple[Tensor, nn.Linear]:
+        """What the linear layer is applied to, for all tokens, and the layer, which the model is run without."""
+        name = self.criterion.head
+        layer = dict(model.named_modules()).get(name)
+        if not isinstance(layer, nn.Linear):
+            raise InputError(
+                f"a model with {'a ' + type(layer).__name__ if layer else 'nothing'} at '{name}'",
+                expected="the linear layer at which the model ends",
+                hint="linear-cross-entropy:head=NAME, or cross-entropy",
+            )
+        with _as_identity(layer) as seen:
+            found = self.outputs(model, batch)
+        if len(seen) != 1 or found is not seen[0]:
+            raise InputError(
+                f"a model that does not end with its layer '{name}'",
+                expected="the outputs of that layer as those of the model",
+                hint="cross-entropy, or a loss function of your own with edgescope.losses.linear_cross_entropy",
+            )
+        return found, layer
+
+
+@contextmanager
+def _as_identity(layer: nn.Linear) -> Iterator[list[Tensor]]:
+    """Inside, the layer returns what it is given; the list of that."""
+    seen: list[Tensor] = []
+    before = vars(layer).get("forward")
+
+    def forward(hidden: Tensor) -> Tensor:
+        seen.append(hidden)
+        return hidden
+
+    layer.forward = forward  # type: ignore[method-assign, assignment]
+    try:
+        yield seen
+    finally:
+        del layer.forward
+        if before is not None:
+            layer.forward = before  # type: ignore[method-assign]
+
+
 @short_errors
 def supervised(criterion: Criterion) -> Supervised:
     """A loss function ``loss_fn(model, batch)`` for batches ``(inputs, targets)`` or dicts with these keys.
@@ -230,7 +337,7 @@ def supervised(criterion: Criterion) -> Supervised:
             expected="a function of outputs and targets",
             hint=f"LOSSES.build({criterion!r})" if isinstance(criterion, str) else None,
         )
-    return Supervised(criterion)
+    return SupervisedHead(criterion) if isinstance(criterion, LinearCrossEntropy) else Supervised(criterion)
 
 
 def _parts(batch: Any) -> tuple[Tensor, Tensor]:

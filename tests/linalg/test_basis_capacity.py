@@ -8,8 +8,8 @@ import torch
 from dense_cases import like_a_hessian, with_spectrum
 from edge_network import Live, digits_network
 
-from edgescope.errors import MemoryBudgetError
-from edgescope.linalg import EigenTracker, Operator, top_eigenpairs
+from edgescope.errors import InputError, MemoryBudgetError
+from edgescope.linalg import DiagonalMetric, EigenTracker, Operator, top_eigenpairs
 from edgescope.linalg.capacity import best_capacity, fitting_capacity
 
 CROWD = [1.037, 1.022, 1.014, 0.990, 0.97, 0.95, 0.93, 0.9]  # over the threshold, as measured at the edge of stability
@@ -77,8 +77,29 @@ def test_where_memory_is_short_fewer_vectors_find_the_same_pairs_and_say_so(k: i
 
 def test_less_than_the_least_is_refused_with_both_figures() -> None:
     matrix = with_spectrum(like_a_hessian(400, 0), 0)
-    with pytest.raises(MemoryBudgetError, match=r"a set of 20 vectors of length 400 needs .* and .* may be used"):
-        top_eigenpairs(limited(matrix, 17), 6)
+    with pytest.raises(MemoryBudgetError, match=r"a set of 17 vectors of length 400 needs .* and .* may be used"):
+        top_eigenpairs(limited(matrix, 16), 6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("k", [1, 2, 6])
+def test_two_vectors_beyond_the_wanted_ones_are_enough(k: int, seed: int) -> None:
+    matrix = with_spectrum(like_a_hessian(400, seed), seed)
+    exact = np.linalg.eigvalsh(matrix.numpy())[::-1][:k]
+    least = top_eigenpairs(limited(matrix, 2 * k + 5), k, seed=seed)
+    assert least.note is not None
+    assert f"a basis of {k + 2} vectors" in least.note
+    assert bool(least.converged.all())
+    np.testing.assert_allclose(least.values.numpy(), exact, rtol=1e-5)
+
+
+def test_a_place_for_the_basis_that_is_the_operators_own_changes_nothing() -> None:
+    matrix = with_spectrum(like_a_hessian(400, 0), 0)
+    operator = limited(matrix, 60)
+    assert operator.held_on("cpu") is operator
+    assert torch.equal(top_eigenpairs(matrix, 2, basis_device="cpu").values, top_eigenpairs(matrix, 2).values)
+    with pytest.raises(InputError, match="basis_device= with a metric"):
+        top_eigenpairs(matrix, basis_device="cpu", metric=DiagonalMetric(torch.ones(400, dtype=torch.float64)))
 
 
 def test_a_tracker_in_little_memory_follows_and_says_so(edge: torch.Tensor) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from objective_problems import build, reference, relative
 
-from edgescope.objective import Objective, Plan, plan
+from edgescope.objective import Objective, Plan, plan, timings
 from edgescope.objective.compiled import Compiled
 from edgescope.objective.graph_memory import GraphMemory
 from edgescope.objective.paths import DoubleBackward, ForwardOverReverse
@@ -61,7 +61,7 @@ def test_fixed_path_and_threads_are_respected_and_nothing_is_timed(monkeypatch: 
     def never() -> float:
         raise AssertionError("timed")
 
-    monkeypatch.setattr(plan.time, "perf_counter", never)
+    monkeypatch.setattr(timings.time, "perf_counter", never)
     for path in ("kept", "kept-batched", "rebuilt", "rebuilt-batched", "forward"):
         o = objective(path=path, threads=1)
         o.hvp(torch.ones(o.size, 3))
@@ -104,7 +104,7 @@ def test_only_what_was_left_open_is_timed(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(("slow", "winner"), [(1, 2), (2, 1)])
 def test_the_faster_number_of_threads_is_taken(slow: int, winner: int, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(plan.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timings.time, "perf_counter", lambda: clock[0])
     gradient = plan.TrainingProblem.gradient
 
     def timed(self: Any, point: Any) -> Any:
@@ -127,7 +127,7 @@ def test_the_faster_number_of_threads_is_taken(slow: int, winner: int, monkeypat
 @pytest.mark.parametrize("fastest", ["kept", "kept-batched"])
 def test_the_fastest_path_is_taken(fastest: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(plan.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timings.time, "perf_counter", lambda: clock[0])
     products = DoubleBackward.products
 
     def timed(self: Any, problem: Any, point: Any, rows: Any) -> Any:
@@ -146,7 +146,7 @@ def test_the_fastest_path_is_taken(fastest: str, monkeypatch: pytest.MonkeyPatch
 
 def test_a_faster_path_with_another_product_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(plan.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timings.time, "perf_counter", lambda: clock[0])
     products = DoubleBackward.products
 
     def wrong(self: Any, problem: Any, point: Any, rows: Any) -> Any:
@@ -182,7 +182,7 @@ def test_rivals_are_timed_only_where_they_can_win(monkeypatch: pytest.MonkeyPatc
 
 def test_a_slow_objective_is_timed_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr(plan.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(timings.time, "perf_counter", lambda: clock[0])
     counts = {"gradient": 0, "product": 0}
     gradient, products = plan.TrainingProblem.gradient, DoubleBackward.products
 

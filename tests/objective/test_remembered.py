@@ -31,9 +31,9 @@ def checks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     seen: list[int] = []
     check = curvature.refuse_wrong_hessian
 
-    def watched(problem: Any, point: Any) -> bool:
+    def watched(problem: Any, point: Any, *wide: bool) -> bool:
         seen.append(problem.layout.size)
-        return check(problem, point)
+        return check(problem, point, *wide)
 
     monkeypatch.setattr(curvature, "refuse_wrong_hessian", watched)
     return seen

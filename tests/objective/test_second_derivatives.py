@@ -159,7 +159,7 @@ def test_a_wrong_path_is_never_chosen_however_fast(name: str, monkeypatch: pytes
     problem = Problem(OPERATIONS[name])
     if problem.operation.refused:
         return
-    monkeypatch.setattr(plan, "_shortest", halved)
+    monkeypatch.setattr(plan, "shortest", halved)
     monkeypatch.setattr(plan.Planner, "keeps", lambda *_: False)
     objective = problem.objective("auto")
     assert objective.plan(3).path not in problem.operation.wrong_on

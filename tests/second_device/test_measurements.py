@@ -119,6 +119,18 @@ def test_results_are_on_the_device(device: torch.device) -> None:
     assert gradient.device.type == device.type
 
 
+def test_the_basis_of_an_eigen_solver_may_lie_on_the_cpu(device: torch.device) -> None:
+    there = objective(device)
+    wanted = es.top_eigenpairs(there, k=2, tol=1e-6)
+    found = es.top_eigenpairs(there, k=2, tol=1e-6, basis_device="cpu", start=wanted.vectors[:, :1])
+    assert found.vectors.device.type == "cpu"
+    assert bool(found.converged.all())
+    torch.testing.assert_close(found.values, wanted.values, rtol=1e-9, atol=0)
+    images = there.hvp(found.vectors.to(device)).cpu()
+    residuals = (images - found.values * found.vectors).norm(dim=0)
+    torch.testing.assert_close(residuals, found.residuals, rtol=1e-3, atol=1e-12)
+
+
 def test_a_tracker_follows_and_is_continued(device: torch.device) -> None:
     found = []
     for where in ("cpu", device):

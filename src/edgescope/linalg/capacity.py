@@ -15,7 +15,8 @@ _A_PAIR = 2  # more for each pair,
 _BESIDE = 8  # beyond so many
 _A_VECTOR = 4  # more for each further vector of a block
 _SEEDED = 12  # beyond the seeds
-_LEAST = 4  # fewer vectors than this beyond the wanted ones make almost no progress between restarts
+_FEW = 4  # vectors beyond the wanted ones with which a search took at most half more products,
+_LEAST = 1  # and with which it took up to four times as many, in crowds and for small residuals
 _TRANSIENT = 1  # copies of the vectors that are multiplied at once
 
 
@@ -43,14 +44,14 @@ def best_capacity(wanted: int, block: int = 1, seeds: int = 0) -> int:
 def fitting_capacity(operator: Operator, best: int, wanted: int, block: int, width: int) -> Capacity:
     """The capacity of a basis that fits beside ``width`` rows outside, the resulting vectors and a block's products.
 
-    At most ``best``. Raises :class:`MemoryBudgetError` where fewer than ``_LEAST`` vectors and a block, beyond the
-    wanted ones, fit.
+    At most ``best``. Products are made to leave memory for ``_FEW`` vectors and a block beyond the wanted ones, where
+    they can, and fewer are held where they cannot. Raises :class:`MemoryBudgetError` where not even ``_LEAST`` fit.
     """
     best = min(best, operator.size)
     beside = wanted + _TRANSIENT * block
     vector = operator.size * operator.dtype.itemsize
-    least = min(wanted + block + _LEAST, best)
-    vectors = operator.room((rows_needed(operator, least, width) + beside) * vector) // vector
+    few, least = (min(wanted + block + rest, best) for rest in (_FEW, _LEAST))
+    vectors = operator.room((rows_needed(operator, few, width) + beside) * vector) // vector
     if rows_needed(operator, best, width) + beside <= vectors:
         return Capacity(best, best)
     rows = min(vectors - beside - width, best)

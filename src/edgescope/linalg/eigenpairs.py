@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from edgescope.allocator import return_freed_memory
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost
 from edgescope.errors import InputError
@@ -77,6 +78,7 @@ def top_eigenpairs(
     block: int = 1,
     max_products: int | None = None,
     basis: int | None = None,
+    basis_device: torch.device | str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Eigenpairs:
@@ -106,11 +108,14 @@ def top_eigenpairs(
         basis: number of vectors held, in the operator's precision: by default 12 for one pair, max(20, 2 k + 8) for
             several, fewer where they do not fit in memory (see ``note`` of the result), and 12 beyond those of
             ``start``. More do not pay: a search that held all of its vectors took 1 to 3% fewer products.
+        basis_device: where these vectors are held: "cpu" beside an accelerator whose memory they do not fit in, with
+            80% of what is free there. Each product copies one of them to the accelerator and back, orthogonalisation
+            runs on that device, and ``vectors`` are returned there. By default that of the operator.
         seed: seed of the random start vectors.
         progress: is called with the number of products so far and the largest relative residual.
 
     Raises :class:`InputError` for arguments that cannot be used and for eigenvalues that overflow the operator's
-    precision, :class:`MemoryBudgetError` where not even a basis of five vectors beyond the wanted ones fits in memory.
+    precision, :class:`MemoryBudgetError` where not even a basis of two vectors beyond the wanted ones fits in memory.
 
     Cost: products only. The leading pair of a network's Hessian takes about 20 to 50 without ``start`` and 4 to 10 from
     good start vectors.
@@ -118,6 +123,10 @@ def top_eigenpairs(
     """
     began = time.perf_counter()
     operator = whitened(as_operator(operator), metric)
+    if basis_device is not None:
+        if metric is not None:
+            raise InputError("basis_device= with a metric", expected="one of the two")
+        operator = operator.held_on(basis_device)
     paid = operator.spent
     wanted = check_request(k, which, operator.size)
     if max_products is not None and max_products < wanted:
@@ -149,6 +158,8 @@ def top_eigenpairs(
         search.initialise(seeds, _SEED_DROP)
         result = search.run(audit=True)
     cost, seconds = operator.spent - paid, time.perf_counter() - began
+    if operator.device.type == "cpu":  # what products have freed, before there are vectors of the result
+        return_freed_memory(operator.size * operator.dtype.itemsize)
     return as_eigenpairs(result, space, metric, cost, seconds, "residual", capacity.note)
 
 

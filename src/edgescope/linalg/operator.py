@@ -127,6 +127,15 @@ class Operator:
             made._error_of = (lambda block: self._last_error) if same_error else self._carried(apply)
         return made
 
+    def held_on(self, device: torch.device | str) -> Operator:
+        """The same operator for vectors on another device, copied to its own for each product and back."""
+        device = torch.device(device)
+        if device.type == self.device.type and device.index in (None, self.device.index):
+            return self
+        made = self.derived(lambda block: (self @ block.to(self.device)).to(device))
+        made.device, made._room = device, lambda least: budget(device)
+        return made
+
     def _carried(
         self, apply: Callable[[Float[Tensor, "n k"]], Float[Tensor, "n k"]]
     ) -> Callable[[Float[Tensor, "n k"]], Float[Tensor, "n k"] | None]:

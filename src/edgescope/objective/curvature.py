@@ -11,6 +11,7 @@ import torch.distributed as distributed
 from jaxtyping import Float
 from torch import Tensor
 
+from edgescope.allocator import return_freed_memory
 from edgescope.arithmetic import plain_arithmetic
 from edgescope.errors import EdgescopeError
 from edgescope.objective.central_differences import Differences, refuse_kinks
@@ -55,12 +56,18 @@ class Curvature:
                 self.planner.time(point, width)
         return self.planner.time(point, width)
 
-    def room(self, point: Point, least: int, group: distributed.ProcessGroup | None) -> int:
+    def room(self, point: Point, least: int, group: distributed.ProcessGroup | None, hessian: bool = True) -> int:
         """The bytes that vectors may take beside what products need at this point: ``least`` if that can be.
 
-        The smallest over the processes of the group, which have to do the same.
+        The smallest over the processes of the group, which have to do the same. Second derivatives are checked now, and
+        freed memory goes back to the system, while there are no other vectors yet.
         """
         with self.ready(point):
+            if hessian:
+                with self.problem.preparing():
+                    self._verify(point)
+            if point.flat.device.type == "cpu":
+                return_freed_memory(point.flat.nbytes)
             room = self.planner.room(point, least)
         if group is None:
             return room
@@ -123,7 +130,9 @@ class Curvature:
             built = point.output_graphs is None
             if not self._gauss_newton_verified:
                 with self.problem.preparing():
-                    self._gauss_newton_verified = refuse_wrong_gauss_newton(self.problem, point, supervised)
+                    self._gauss_newton_verified = refuse_wrong_gauss_newton(
+                        self.problem, point, supervised, self.planner.checks_in_double(point)
+                    )
             try:
                 result = gauss_newton_products(self.problem, point, rows, supervised, keep)
             except (RuntimeError, NotImplementedError, MemoryError) as error:
@@ -140,7 +149,7 @@ class Curvature:
             return
         known = self._known(point)
         if not known.verified:
-            known.verified = refuse_wrong_hessian(self.problem, point)
+            known.verified = refuse_wrong_hessian(self.problem, point, self.planner.checks_in_double(point))
         self.verified = known.verified
         if self.verified:
             self.planner.remember(known.paths)

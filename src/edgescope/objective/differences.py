@@ -47,33 +47,43 @@ def judge(
         return torch.stack([vector[part].double().norm() for part in parts])
 
     def quotient(step: float) -> _Quotient:
-        value = (function(step) - function(-step)) / (2 * step)
-        return _Quotient(step, value, sizes(value), _ROUNDINGS * rounding / step)
+        value = (function(step) - function(-step)).div_(2 * step)
+        off = found - value
+        return _Quotient(
+            step, value, sizes(value), _ROUNDINGS * rounding / step, sizes(off), float(off.norm()), float(value.norm())
+        )
 
     def smooth(step: float, off: Tensor) -> bool:
-        right = (function(2 * step) - function(step)) / step
-        left = (function(-step) - function(-2 * step)) / step
-        return bool((sizes(right - left) <= _SAME * off).all())
+        right = (function(2 * step) - function(step)).div_(step)
+        left = (function(-step) - function(-2 * step)).div_(step)
+        return bool((sizes(right.sub_(left)) <= _SAME * off).all())
 
     def hidden(last: _Quotient) -> bool:
         """Whether rounding is as large as the quotient, so that a larger step has to tell."""
-        return last.rounding > _COARSE * max(float(last.value.norm()), float(found.norm()))
+        return last.rounding > _COARSE * max(last.norm, length_of_found)
 
     def tight(q: _Quotient) -> Tensor:
         return _TIGHT * q.sizes + q.rounding
 
     def close(q: _Quotient) -> bool:
-        return float((found - q.value).norm()) <= _COARSE * float(q.value.norm()) + q.rounding
+        return q.off_norm <= _COARSE * q.norm + q.rounding
 
     quotients: list[_Quotient] = []
+    length_of_found = float(found.norm())
     for relative in STEPS:
         now = quotient(relative * length)
         quotients.append(now)
-        if now.rounding <= _SHARP * float(now.value.norm()) and bool((sizes(found - now.value) <= tight(now)).all()):
+        if now.rounding <= _SHARP * now.norm and bool((now.off <= tight(now)).all()):
             return "agrees"  # by no accident, whatever larger steps say
-        if len(quotients) == 1 or hidden(last := quotients[-2]):
+        if len(quotients) == 1:
             continue
-        error, off = sizes(now.value - last.value), sizes(found - last.value)
+        last = quotients[-2]
+        assert now.value is not None
+        assert last.value is not None
+        error, off = sizes(now.value - last.value), last.off
+        last.value = None  # vectors of the size of the model are let go as soon as that can be
+        if hidden(last):
+            continue
         settled = bool((error <= _COARSE * last.sizes + last.rounding).all())
         if settled and bool((off <= _ERRORS * error + tight(last)).all()):
             return "agrees"
@@ -86,15 +96,22 @@ def judge(
         return "agrees"
     # A derivative that vanishes at the point has quotients that go to zero and never settle.
     first = quotients[0]
-    vanishes = bool((sizes(found - first.value) <= _TIGHT * now.sizes + first.rounding).all())
+    vanishes = bool((first.off <= _TIGHT * now.sizes + first.rounding).all())
     return "agrees" if vanishes else "open"
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Quotient:
-    """A central difference quotient, the norms of its parts, and what rounding may add to one."""
+    """A central difference quotient, the norms of its parts, and what rounding may add to one.
+
+    ``off`` and ``off_norm`` are the norms of the parts of what the derivative differs from it, and of all, and ``norm``
+    is that of its own. The value is None where it is not needed any more.
+    """
 
     step: float
-    value: Tensor
+    value: Tensor | None
     sizes: Tensor
     rounding: float
+    off: Tensor
+    off_norm: float
+    norm: float

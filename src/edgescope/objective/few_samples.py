@@ -80,4 +80,5 @@ def reduced(problem: TrainingProblem, point: Point, dtype: torch.dtype) -> tuple
 
 
 def point_at(problem: TrainingProblem, flat: Float[Tensor, " P"], constants: dict[str, Tensor]) -> Point:
-    return Point(flat, [piece.clone().requires_grad_() for piece in problem.layout.split(flat)], constants)
+    """A point for checks: its tensors are parts of ``flat``, without memory of their own."""
+    return Point(flat, [piece.detach().requires_grad_() for piece in problem.layout.split(flat)], constants)

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgescope.objective.backward import carried_back
-from edgescope.objective.batches import Chunk
+from edgescope.objective.batches import Batch, Chunk
 from edgescope.objective.faults import refuse_not_finite
 from edgescope.objective.layout import Tensors
 from edgescope.objective.problem import Point, TrainingProblem
@@ -56,6 +56,21 @@ class GaussNewtonGraph:
         return carried_back([self.outputs], self.tensors, [curved], materialize_grads=True)
 
 
+def outputs_of(supervised: Any) -> Callable[[nn.Module, Any], Tensor]:
+    """The outputs of a model in whose place the Gauss-Newton matrix is a product of a Jacobian, its transpose, and the
+    curvature of the criterion: those of the model, or what its last layer is applied to, with that layer's parameters.
+    """
+    function: Callable[[nn.Module, Any], Tensor] = getattr(supervised, "before_head", supervised.outputs)
+    return function
+
+
+def criterion_at(supervised: Any, z: Tensor, batch: Batch, at: Tensor) -> Tensor:
+    """The criterion of these outputs; ``at`` are those of the model as it is."""
+    after_head = getattr(supervised, "criterion_after_head", None)
+    found: Tensor = supervised.criterion_of(z, batch) if after_head is None else after_head(z, batch, at)
+    return found
+
+
 def gauss_newton_products(
     problem: TrainingProblem, point: Point, rows: Float[Tensor, "k P"], supervised: Any, keep: bool
 ) -> Float[Tensor, "k P"]:
@@ -68,6 +83,7 @@ def gauss_newton_products(
     for graph in _graphs(problem, point, supervised, keep):
         for row, total in zip(rows, result, strict=True):
             total += problem.layout.join(graph.product(problem.layout.split(row)))
+        del graph  # before that of the next chunk is built
     if not known and not math.isfinite(float(result.sum())):
         point.output_graphs = None
         refuse_not_finite(problem, point, rows)
@@ -80,14 +96,18 @@ def _graphs(problem: TrainingProblem, point: Point, supervised: Any, keep: bool)
         return
     kept: list[GaussNewtonGraph] = []
     for chunk in problem.chunks():
-        outputs = problem.call(point.tensors, point.constants, chunk.batch, supervised.outputs)
+        outputs = problem.call(point.tensors, point.constants, chunk.batch, outputs_of(supervised))
 
-        def criterion(z: Tensor, chunk: Chunk = chunk) -> Tensor:
-            return chunk.share * supervised.criterion_of(z, chunk.batch)
+        at = outputs.detach()
+
+        def criterion(z: Tensor, chunk: Chunk = chunk, at: Tensor = at) -> Tensor:
+            return chunk.share * criterion_at(supervised, z, chunk.batch, at)
 
         graph = GaussNewtonGraph(outputs, criterion, point.tensors)
         if keep:
             kept.append(graph)
-        yield graph
+        held = [graph]
+        del graph, outputs, at, criterion
+        yield held.pop()
     if keep:
         point.output_graphs = kept

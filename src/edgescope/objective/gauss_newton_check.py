@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,20 +12,21 @@ from edgescope.errors import EdgescopeError, NotDifferentiableError
 from edgescope.objective.differences import Verdict, judge
 from edgescope.objective.faults import fault_at
 from edgescope.objective.few_samples import point_at, reduced
-from edgescope.objective.gauss_newton import GaussNewtonGraph
+from edgescope.objective.gauss_newton import GaussNewtonGraph, criterion_at, outputs_of
 from edgescope.objective.problem import A_LOSS, A_PRODUCT, Point, TrainingProblem
 from edgescope.objective.second_order import BESIDE, look_at, suspects_of
 
 
-def refuse_wrong_gauss_newton(problem: TrainingProblem, point: Point, supervised: Any) -> bool:
+def refuse_wrong_gauss_newton(problem: TrainingProblem, point: Point, supervised: Any, wide: bool = True) -> bool:
     """Refuse a Gauss-Newton product J^T B J v that is not made of the changes of outputs and of the criterion's slope.
 
     J v is compared with central differences of the outputs, B with those of the slope, and J^T with J, along a random
-    direction, in float64 on a few samples; where they stay open (kinks) the same is done beside the point. Returns
+    direction, in float64 on a few samples (in the precision of the problem where there is no memory for that: not
+    ``wide``); where they stay open (kinks) the same is done beside the point. Returns
     whether that could be done, which it cannot where something is not finite. Cost: some eight losses and two gradients
     of 32 samples.
     """
-    for dtype in (torch.float64, problem.dtype):
+    for dtype in (torch.float64, problem.dtype) if wide else (problem.dtype,):
         try:
             small, place = reduced(problem, point, dtype)
             verdict = _gauss_newton_verdict(small, place, supervised)
@@ -57,15 +58,17 @@ def _gauss_newton_verdict(problem: TrainingProblem, point: Point, supervised: An
 
     def outputs(flat: Float[Tensor, " P"], tensors: Any = None) -> Tensor:
         tensors = layout.split(flat) if tensors is None else tensors
-        return problem.call(tensors, point.constants, chunk.batch, supervised.outputs)
+        return problem.call(tensors, point.constants, chunk.batch, outputs_of(supervised))
 
     def criterion(z: Tensor) -> Tensor:
-        return cast(Tensor, supervised.criterion_of(z, chunk.batch))
+        return criterion_at(supervised, z, chunk.batch, at)
 
     def slope(z: Tensor) -> Tensor:
         leaf = z.detach().requires_grad_()
         return torch.autograd.grad(criterion(leaf), leaf, materialize_grads=True)[0].reshape(-1)
 
+    with torch.no_grad():
+        at = outputs(point.flat, point.tensors)
     graph = GaussNewtonGraph(outputs(point.flat, point.tensors), criterion, point.tensors)
     problem.count_preparation(1 - A_LOSS + A_PRODUCT)
     direction = torch.nn.functional.normalize(problem.masked(torch.randn_like(point.flat)), dim=0)

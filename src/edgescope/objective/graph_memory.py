@@ -12,12 +12,23 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 
+from edgescope.allocator import LARGE
 from edgescope.memory import budget, readable, require
 from edgescope.objective.batches import Batch, leading_size, piece_of, tensors_of
 from edgescope.objective.few_samples import few_rows
 from edgescope.objective.paths import DoubleBackward, GradientGraph, Path
 from edgescope.objective.problem import A_LOSS, Point, TrainingProblem
 from edgescope.objective.watching import Watching
+
+VECTORS = 8
+"""Vectors of the size of the model that a product takes: the parameters, twice, the gradient, twice, the product,
+twice, and what is made of them; 6.5 at their peak in a transformer."""
+
+GAPS = 0.08
+"""The share of a limit that gaps between blocks may take."""
+
+CHECKED = 7
+"""Vectors in use at once where derivatives are compared with differences."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,13 @@ class GraphMemory:
         """
         kept = self.all_chunks if path.keep else self.largest_chunk
         return self.vectors + kept + (width if path.batched else 1) * self.largest_chunk
+
+    def of_check(self, problem: TrainingProblem, dtype: torch.dtype) -> int:
+        """The peak bytes of a comparison of derivatives with differences on a few samples in this precision."""
+        batches = problem.batches
+        share = min(1.0, few_rows(problem) / min(batches.largest, batches.cut or batches.largest))
+        wider = dtype.itemsize / problem.dtype.itemsize
+        return int(CHECKED * problem.layout.size * dtype.itemsize + 2 * wider * share * self.largest_chunk)
 
 
 def estimate_graph_memory(
@@ -56,7 +74,7 @@ def estimate_graph_memory(
     def memory(samples: int) -> GraphMemory:
         chunks = max(1.0, batches.rows / samples)
         return GraphMemory(
-            int(fixed * chunks + a_sample * batches.rows), int(fixed + a_sample * samples), 8 * point.flat.nbytes
+            int(fixed * chunks + a_sample * batches.rows), int(fixed + a_sample * samples), _vectors(point)
         )
 
     samples = min(batches.largest, batches.cut or batches.largest)
@@ -75,6 +93,17 @@ def estimate_graph_memory(
         )
     problem.cut(fitting, point, f"batches must be cut to {fitting} samples to fit into {readable(allowed)}")
     return memory(fitting)
+
+
+def unused(limit: int, point: Point) -> int:
+    """The bytes of a limit that are left to the allocator: gaps between blocks on the CPU, 1% to 6% of the peak."""
+    large = point.flat.nbytes >= LARGE and point.flat.device.type == "cpu"
+    return int(GAPS * limit) if large else 0
+
+
+def _vectors(point: Point) -> int:
+    """The bytes of all vectors beside graphs; constants are kept at the point, and copied once more for every chunk."""
+    return VECTORS * point.flat.nbytes + 2 * sum(tensor.nbytes for tensor in point.constants.values())
 
 
 def graph_bytes(build: Callable[[], object], held: Sequence[Tensor]) -> int:
@@ -139,7 +168,7 @@ def _of_whole_batches(problem: TrainingProblem, point: Point, limit: int | None,
     """The same for batches that are never cut: no batch is taken to need more than the heaviest one."""
     batches = problem.batches
     a_batch = _graph_bytes_of(problem, point, batches.heaviest, once)
-    memory = GraphMemory(a_batch * batches.number, a_batch, 8 * point.flat.nbytes)
+    memory = GraphMemory(a_batch * batches.number, a_batch, _vectors(point))
     require(
         memory.needed(DoubleBackward(keep=False), 1),
         f"a curvature product on a batch that cannot be split and {problem.layout.size:,} parameters",

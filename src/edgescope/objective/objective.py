@@ -305,7 +305,7 @@ class Objective:
             device=self.device,
             shapes=self.shapes,
             mode=self.mode,
-            room=lambda least: self._curvature.room(place.point(), least, self.group),
+            room=lambda least: self._curvature.room(place.point(), least, self.group, kind == "hessian"),
             meter=self.meter,
             errors=self.product_errors if kind == "hessian" else None,
             hold=place.held,

@@ -119,6 +119,7 @@ class DoubleBackward(Path):
             found = [layout.join(graph.product(block, self.batched), leading) for block in blocks]
             part = found[0].view(rows.shape) if len(found) == 1 else torch.stack(found)
             total = part if total is None else total.add_(part)
+            del graph, found, part  # before the graph of the next chunk is built
         assert total is not None  # data without any chunk are refused
         return total
 
@@ -135,7 +136,9 @@ class DoubleBackward(Path):
             gradient += problem.layout.join(graph.gradient)
             if self.keep:
                 kept.append(graph)
-            yield graph
+            held = [graph]
+            del graph
+            yield held.pop()
         point.loss, point.graph_gradient = loss, gradient
         if self.keep:
             point.graphs = kept

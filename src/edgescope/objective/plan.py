@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,11 +17,12 @@ from edgescope.memory import budget, require
 from edgescope.objective.central_differences import Differences
 from edgescope.objective.compiled import Compiled
 from edgescope.objective.faults import fault_at
-from edgescope.objective.graph_memory import GraphMemory, estimate_graph_memory
+from edgescope.objective.graph_memory import GraphMemory, estimate_graph_memory, unused
 from edgescope.objective.modules import thread_count
 from edgescope.objective.path_checks import agree, disagreement, is_risky
 from edgescope.objective.paths import DoubleBackward, ForwardOverReverse, Path
 from edgescope.objective.problem import Point, TrainingProblem
+from edgescope.objective.timings import shortest
 
 PathName = Literal["kept", "kept-batched", "rebuilt", "rebuilt-batched", "forward", "compiled", "difference"]
 
@@ -97,6 +97,7 @@ class Planner:
         self._timed: set[int] = set()
         self._made: Counter[int] = Counter()
         self._remembered: dict[int, str] = {}
+        self._beside: bool | None = None  # whether graphs are kept beside the vectors that were made room for
 
     @property
     def differences(self) -> Differences | None:
@@ -128,7 +129,7 @@ class Planner:
         """Do from now on as ``other`` does, whose problem has the same sizes and other samples."""
         self.threads, self._threads_open = other.threads, other._threads_open
         self._memory, self._chosen, self._gradient_seconds = other._memory, other._chosen, other._gradient_seconds
-        self._timed, self._made = other._timed, other._made
+        self._timed, self._made, self._beside = other._timed, other._made, other._beside
 
     def known(self, width: int, graphs: bool) -> tuple[Path, Plan] | None:
         """The path for blocks of ``width`` vectors if it has been chosen before, and is not to be timed now.
@@ -176,7 +177,7 @@ class Planner:
             rows = torch.randn(1, point.flat.numel(), dtype=point.flat.dtype, device=point.flat.device)
             path.products(self.problem, copied, rows)
             self._time_gradient(point)
-            self._settle(point, width, path, _shortest(lambda: path.products(self.problem, copied, rows)))
+            self._settle(point, width, path, shortest(lambda: path.products(self.problem, copied, rows)))
         return self._chosen[width][1]
 
     def _recall(self, point: Point, width: int) -> None:
@@ -213,7 +214,7 @@ class Planner:
 
     def _time_gradient(self, point: Point) -> None:
         if math.isnan(self._gradient_seconds):
-            self._gradient_seconds = _shortest(lambda: self.problem.gradient(point))
+            self._gradient_seconds = shortest(lambda: self.problem.gradient(point))
 
     def _settle(self, point: Point, width: int, path: Path, seconds: float) -> None:
         memory = self.prepare(point)
@@ -239,15 +240,22 @@ class Planner:
         return self._memory
 
     def keeps(self, memory: GraphMemory, beside: int = 0) -> bool:
-        """Whether graphs of all data may stay, beside so many bytes: the path wants it, and there is memory."""
-        if self._fixed is not None and not self._fixed.keep:
+        """Whether graphs of all data may stay, beside so many bytes and vectors that :meth:`room` has made room for."""
+        if (self._fixed is not None and not self._fixed.keep) or self._beside is False:
             return False
         return beside + memory.needed(DoubleBackward(keep=True), 1) <= budget(self.problem.device, self.memory_limit)
 
-    def room(self, point: Point, least: int = 0) -> int:
-        """The bytes within the limit that products leave for other vectors.
+    def checks_in_double(self, point: Point) -> bool:
+        """Whether there is memory to compare derivatives in double precision."""
+        memory = self.prepare(point)
+        needed = memory.of_check(self.problem, torch.float64)
+        if self.memory_limit is not None:  # which also counts what is there by now
+            needed += 4 * point.flat.nbytes + (0 if point.graphs is None else memory.all_chunks)
+        return needed <= budget(self.problem.device, self.memory_limit)
 
-        Where that is less than ``least`` graphs are no longer kept, and then batches are cut further, if they can be.
+    def room(self, point: Point, least: int = 0) -> int:
+        """The bytes within the limit that products leave for other vectors; to make it ``least``, graphs
+        are no longer kept, and then batches are cut further, if they can be.
         """
         found = self._room(point)
         if found < least and (self._fixed is None or not self._fixed.keep):
@@ -260,19 +268,22 @@ class Planner:
 
     def _room(self, point: Point) -> int:
         memory, allowed = self.prepare(point), budget(self.problem.device, self.memory_limit)
-        there = point.graphs is not None
-        kept = there or self.keeps(memory, _BASIS * point.flat.nbytes)
+        there, self._beside = point.graphs is not None, None
+        wanted = there or (self._fixed is not None and self._fixed.keep)
+        self._beside = kept = wanted or self.keeps(memory, _BASIS * point.flat.nbytes)
         needed = memory.needed(DoubleBackward(keep=kept), 1)
-        if there and self.memory_limit is None:
+        if self.memory_limit is not None:
+            needed += unused(self.memory_limit, point)
+        elif there:
             needed -= memory.all_chunks  # which are no longer free
         return max(allowed - needed, 0)
 
     def _cut_further(self, point: Point, lacking: int) -> bool:
-        """Cut batches so that the graph of one takes so much less; whether that is possible."""
+        """Cut batches so that the graph of one takes so much less, or as little as can be; whether they can be cut."""
         memory, batches = self.prepare(point), self.problem.batches
         samples = min(batches.largest, batches.cut or batches.largest)
-        fewer = samples - math.ceil(lacking * samples / max(2 * memory.largest_chunk, 1))
-        if self._whole_batches or batches.uncut or fewer < 1:
+        fewer = max(1, samples - math.ceil(lacking * samples / max(2 * memory.largest_chunk, 1)))
+        if self._whole_batches or batches.uncut or fewer == samples:
             return False
         try:
             self.problem.cut(fewer, point, f"batches must be cut to {fewer} samples to leave memory for vectors")
@@ -293,7 +304,7 @@ class Planner:
             timings = {}
             for number in (most, 1):
                 with thread_count(number):
-                    timings[number] = _shortest(lambda: self.problem.gradient(point))
+                    timings[number] = shortest(lambda: self.problem.gradient(point))
             most = min(timings, key=lambda number: timings[number])
             self._gradient_seconds = timings[most]
         self.threads = most
@@ -323,9 +334,9 @@ class Planner:
             reference = best.products(self.problem, point, rows[:1])
         except (RuntimeError, NotImplementedError, MemoryError) as error:
             raise fault_at(point, self.problem, error) from error
-        seconds = _shortest(lambda: best.products(self.problem, point, rows[:1]))
+        seconds = shortest(lambda: best.products(self.problem, point, rows[:1]))
         if width > 1 and not best.keep and seconds < QUICK:
-            seconds = _shortest(lambda: best.products(self.problem, point, rows)) / width
+            seconds = shortest(lambda: best.products(self.problem, point, rows)) / width
         rivals = self._rivals(seconds, width, best.keep, memory)
         if rivals and width > 1:
             reference = best.products(self.problem, point, rows)
@@ -367,7 +378,7 @@ class Planner:
                 return math.inf
             if not agree(rival.products(self.problem, point, rows), reference):
                 return math.inf
-            return _shortest(lambda: rival.products(self.problem, point, rows), beat=beat * len(rows)) / len(rows)
+            return shortest(lambda: rival.products(self.problem, point, rows), beat=beat * len(rows)) / len(rows)
         except (RuntimeError, NotImplementedError, EdgescopeError, TypeError, ValueError, MemoryError):
             return math.inf  # no such derivative for some operation of this model
 
@@ -385,15 +396,3 @@ def _path(name: str) -> Path:
 
 def _step(width: int) -> int:
     return next((step for step in WIDTHS if width <= step), WIDTHS[-1])
-
-
-def _shortest(work: Callable[[], object], beat: float = math.inf) -> float:
-    """The shortest of a few timings: what else the machine does can only lengthen one. Stops early where hopeless."""
-    times: list[float] = []
-    while len(times) < 2 or (sum(times) < 0.02 and len(times) < 5):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-        if times[-1] > 0.25 or times[-1] > 3 * beat:
-            break
-    return min(times)

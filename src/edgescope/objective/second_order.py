@@ -40,26 +40,28 @@ SUSPECTS = (
 a comparison fails, and never refused without one."""
 
 
-def refuse_wrong_hessian(problem: TrainingProblem, point: Point) -> bool:
+def refuse_wrong_hessian(problem: TrainingProblem, point: Point, wide: bool = True) -> bool:
     """Refuse a loss whose second derivative, by double backward, is not the change of its gradient.
 
     Some operations have a wrong one without any error: custom autograd functions with ``once_differentiable``, NumPy
     or detached tensors in their backward, and a few of PyTorch's own, some of them at special points only, such as the
     determinant of a singular matrix. So products with random directions are compared with central differences of the
-    gradient, in float64, on a few samples, for each parameter tensor. Above 2^25 parameters they are compared in the
-    precision of the problem first, where that settles it for each tensor to a hundredth. A network may lie exactly on a
-    kink (a ReLU whose inputs are all zero, under a bias of zero), where the gradient jumps and the two differ for no
-    fault of any operation: then the comparison beside the point decides. Where the loss itself jumps there is no
-    derivative.
+    gradient, in float64, on a few samples, for each parameter tensor. Above 2^25 parameters, and where there is no
+    memory for float64 (not ``wide``), they are compared in the precision of the problem first, where that settles it
+    for each tensor to a hundredth; in little memory that precision also decides what it does not settle. A network may
+    lie exactly on a kink (a ReLU whose inputs are all zero, under a bias of zero), where the gradient jumps and the two
+    differ for no fault of any operation: then the comparison beside the point decides. Where the loss itself jumps
+    there is no derivative.
 
     Returns whether that could be done, which it cannot where gradient or Hessian are not finite. Cost: some five
     gradients of at most 32 samples (:func:`few_rows`), and up to 30 before something is refused.
     """
-    if problem.layout.size > LARGE and problem.dtype != torch.float64 and _agrees_closely(problem, point):
+    rough = problem.dtype != torch.float64 and (problem.layout.size > LARGE or not wide)
+    if rough and _agrees_closely(problem, point):
         return True
     comparison: _Comparison | None = None
     try:
-        comparison = _Comparison(*reduced(problem, point, torch.float64))
+        comparison = _Comparison(*reduced(problem, point, torch.float64 if wide else problem.dtype))
         verdict = comparison.verdict()
     except (RuntimeError, TypeError, ValueError, NotDifferentiableError):  # a model with a precision of its own
         try:
@@ -100,7 +102,9 @@ class _Comparison:
 
     def gradient(self, place: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         loss, tensors = self.loss(place)
+        del place  # of the vectors of the size of the model as few as can be are held at once
         found = torch.autograd.grad(loss, tensors, allow_unused=True, materialize_grads=True)
+        del loss, tensors
         self.problem.count_preparation(1 - A_LOSS)
         return self.problem.layout.join(found)
 
@@ -109,16 +113,13 @@ class _Comparison:
         place = self.flat if place is None else place
         if not math.isfinite(self.size):
             return None
-        graph = GradientGraph(*self.loss(place))
-        self.problem.count_preparation(1 - A_LOSS)
         for _ in range(2):
             direction = self._direction()
-            self.problem.count_preparation(A_PRODUCT)
-            product = self.problem.masked(self.problem.layout.join(graph.product(self.problem.layout.split(direction))))
+            product = self._product(place, direction)
             if not bool(product.isfinite().all()):
                 return None
             verdict = judge(
-                lambda t, d=direction: self.gradient(place + t * d),  # type: ignore[misc]
+                lambda t, d=direction: self.gradient(torch.add(place, d, alpha=t)),  # type: ignore[misc]
                 product,
                 self.parts,
                 length=self.length,
@@ -135,15 +136,13 @@ class _Comparison:
         about as near to them as they are to each other.
         """
         direction, step = self._direction(), _STEP * self.length
-        found = GradientGraph(*self.loss(self.flat)).product(self.problem.layout.split(direction))
-        self.problem.count_preparation(1 - A_LOSS + A_PRODUCT)
-        product = self.problem.masked(self.problem.layout.join(found))
+        product = self._product(self.flat, direction)
         if not math.isfinite(self.size) or not bool(product.isfinite().all()):
             return False
 
         def quotient(step: float) -> Tensor:
-            ends = self.gradient(self.flat + step * direction), self.gradient(self.flat - step * direction)
-            return (ends[0] - ends[1]).div_(2 * step)
+            ahead, behind = (self.gradient(torch.add(self.flat, direction, alpha=t)) for t in (step, -step))
+            return ahead.sub_(behind).div_(2 * step)
 
         far = quotient(step)
         near = quotient(step / 2)
@@ -156,6 +155,11 @@ class _Comparison:
             if off > max(_SHARE * size, _ERRORS * error):
                 return False
         return True
+
+    def _product(self, place: Float[Tensor, " P"], direction: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
+        found = GradientGraph(*self.loss(place)).product(self.problem.layout.split(direction))
+        self.problem.count_preparation(1 - A_LOSS + A_PRODUCT)
+        return self.problem.masked(self.problem.layout.join(found))
 
     def refuse(self, verdict: Verdict) -> None:
         """Refuse what does not agree at the point, unless it lies on a kink and agrees beside it."""
