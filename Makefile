@@ -54,6 +54,7 @@ bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
 	$(BIN)/python benchmarks/curvature.py
 	$(BIN)/python benchmarks/first_figure.py
 	$(BIN)/python benchmarks/monitoring.py
+	$(BIN)/python benchmarks/large_models.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/stacked_training.py
 	$(BIN)/python benchmarks/generalized_sharpness.py

@@ -147,14 +147,14 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
     warnings.simplefilter("ignore", EdgescopeWarning)
-    lines = ["## (m) A monitor in a training run", ""]
+    lines = ["## (tr) A monitor in a training run", ""]
     for section in (tracking, budgets, defaults, commands):
         text = (section.__doc__ or "").replace("``", "`")
         found = [text, "", *section(given.quick), ""]
         print("\n".join(found), flush=True)
         lines += found
     if not given.quick:
-        write("m", lines[:-1])
+        write("tr", lines[:-1])
 
 
 if __name__ == "__main__":
