@@ -144,9 +144,7 @@ def headroom(
     if not (math.isfinite(before) and math.isfinite(slope)):
         raise InputError("the loss or its gradient where the step begins is not finite (NaN or infinity)")
     eps = torch.finfo(w.dtype).eps
-    none = Headroom(
-        *(math.nan,) * 6, -slope, math.nan, None, ((0.0, before),), cost, getattr(objective, "mode", None)
-    )
+    none = Headroom(*(math.nan,) * 6, -slope, math.nan, None, ((0.0, before),), cost, getattr(objective, "mode", None))
     if slope >= 0:
         return replace(none, note=UPHILL)
     if -slope <= ROUNDINGS * eps * float(gradient.norm()) * length:

@@ -21,7 +21,6 @@ class Gradients(ABC):
     def compute(self, step: int) -> Tensor:
         """The training loss for optimizer step ``step`` (from 0), a scalar; ``.grad`` of every parameter is set."""
 
-
     def batch(self, step: int) -> tuple[Tensor, Tensor] | None:
         """The inputs and targets of step ``step``, where these are not all data of the objective."""
         return None
