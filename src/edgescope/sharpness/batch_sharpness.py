@@ -72,9 +72,9 @@ def batch_sharpness(
     (tests/sharpness/test_batch_sharpness.py), fewer where single mini-batches have much the longest gradients.
 
     Cost: ``count`` products on ``size`` samples and one gradient for each (two where products keep graphs); with
-    ``interaction`` ``count`` products on all data beside. Raises :class:`InputError` for a size that does not fit, data that are sharded or cannot be split, or
-    derivatives that are not finite, and :class:`NotKnownError` where a gradient is zero. Source: Andreyev and
-    Beneventano 2024, arXiv 2412.20553; the weighted one is this library's.
+    ``interaction`` ``count`` products on all data beside. Raises :class:`InputError` for a size that does not fit, data
+    that are sharded or cannot be split, or derivatives that are not finite, and :class:`NotKnownError` where a gradient
+    is zero. Source: Andreyev and Beneventano 2024, arXiv 2412.20553; the weighted one is this library's.
     """
     if size >= objective.samples:
         count = 1
