@@ -14,7 +14,16 @@ import edgescope as es
 from edgescope.errors import EdgescopeError, InputError, NotKnownError, UnknownNameError
 
 LR = 0.25
-NEED_A_RUN = ["directional_smoothness", "oscillation", "persistent_homology", "step_ratio", "time"]
+NEED_A_RUN = [
+    "directional_smoothness",
+    "headroom",
+    "oscillation",
+    "persistent_homology",
+    "preconditioner_lag",
+    "step_ratio",
+    "time",
+    "update_norm",
+]
 NEED_AN_OPTIMIZER = {
     "effective_sharpness": "",
     "generalized_sharpness": "",
@@ -29,6 +38,7 @@ NEED_AN_OPTIMIZER = {
 OF_THE_OBJECTIVE = {
     "accuracy": "",
     "average_sharpness": "",
+    "batch_sharpness": ":batch=5,count=4",
     "gradient_noise": "",
     "gradient_norm": "",
     "hessian_frobenius": "",

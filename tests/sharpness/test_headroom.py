@@ -60,7 +60,9 @@ def test_a_quadratic_in_closed_form(seed: int, scale: float) -> None:
     found = es.headroom(function, w, step)
     assert found.cost == function.cost
     if exact > 64:
-        assert math.isinf(found.value) and found.ratio == 0 and found.ratio_error == 1 / 64
+        assert math.isinf(found.value)
+        assert found.ratio == 0
+        assert found.ratio_error == 1 / 64
     else:
         assert found.value == pytest.approx(exact, rel=1e-8)
         assert found.low * (1 - 1e-12) <= exact <= found.high * (1 + 1e-12)
@@ -110,7 +112,8 @@ def test_the_bracket_holds_a_root_of_any_quartic(
     found = first_rise(value, 0.0, -slope / stretch, 0.0, value(1.0))
     assert len(found.losses) <= 25
     if math.isinf(found.high):
-        assert found.low == 64 and value(64.0) <= 0
+        assert found.low == 64
+        assert value(64.0) <= 0
         return
     assert value(found.high) > 0 >= value(found.low)
     assert found.high - found.low <= found.high / 16 * (1 + 1e-9)
@@ -122,7 +125,9 @@ def test_the_bracket_holds_a_root_of_any_quartic(
 def test_a_step_that_goes_uphill_has_no_headroom() -> None:
     _, function, w, step = quadratic(1)
     found = es.headroom(function, w, -step)
-    assert math.isnan(found.value) and math.isnan(found.ratio) and math.isnan(found.used)
+    assert math.isnan(found.value)
+    assert math.isnan(found.ratio)
+    assert math.isnan(found.used)
     assert "uphill on the measured data" in found.note
     assert function.cost == found.cost == Cost(losses=1, gradients=1)
 
@@ -197,7 +202,8 @@ def test_near_a_stationary_point_rounding_is_refused() -> None:
     w = torch.tensor([1e-4, 2e-4])
     function = Function(lambda w: 1 + 0.5 * w @ H @ w)
     found = es.headroom(function, w, -0.1 * H @ w)
-    assert math.isnan(found.value) and "rounding of float32" in found.note
+    assert math.isnan(found.value)
+    assert "rounding of float32" in found.note
     double = es.headroom(Function(lambda w: 1 + 0.5 * w @ H.double() @ w), w.double(), (-0.1 * H @ w).double())
     g, d = (H @ w).double(), (-0.1 * H @ w).double()
     assert double.value == pytest.approx(float(-2 * g @ d / (d @ H.double() @ d)), rel=1e-5)
@@ -255,6 +261,7 @@ def test_all_samples_of_a_population_have_no_sampling_error() -> None:
     exact, w, step = net(torch.float64)
     assert es.headroom(exact, w, step, population=100).sampling == 0
     half = es.headroom(exact, w, step, population=10**9).sampling
-    assert half is not None and half > 0
+    assert half is not None
+    assert half > 0
     with pytest.raises(InputError, match="at least its number of samples, 100"):
         es.headroom(exact, w, step, population=99)

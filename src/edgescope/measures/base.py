@@ -244,6 +244,10 @@ class Measure(ABC):
             found.add("training")
         return frozenset(found)
 
+    def passes_over_data(self) -> bool:
+        """Whether a reading evaluates the objective. Where none that is due does, its loss is not looked at either."""
+        return True
+
     def take(self, moment: Moment) -> Reading:
         """Read the quantity at this moment, with its cost and seconds. Leaves model, gradients and RNG untouched.
 

@@ -71,6 +71,9 @@ class HeadroomMeasure(Measure):
     def of_the_step(self) -> frozenset[StepPart]:
         return frozenset[StepPart]({"parameters"}) if self.on == "batch" else super().of_the_step()
 
+    def passes_over_data(self) -> bool:
+        return self.on != "batch"
+
     def expected_cost(self, size: ProblemSize) -> Cost:
         return Cost() if self.on == "batch" else Cost(losses=2, gradients=1, products=int(self.shares != "none"))
 
@@ -106,14 +109,15 @@ class HeadroomMeasure(Measure):
 
     def _of(self, name: str, objective: Objective, moment: Moment, step: Float[Tensor, " P"], taken: bool) -> Headroom:
         """Of one loss; ``taken`` says that the step ends at the present parameters."""
-        assert moment.last is not None and moment.last.start is not None
+        assert moment.last is not None
+        assert moment.last.start is not None
         before, spent = moment.previous if objective is moment.objective else None, objective.spent
-        known = {} if before is None else {"loss_w": before.loss, "gradient_w": before.gradient}
         found = headroom(
             objective,
             moment.last.start if before is None else before.parameters,
             step,
-            **known,
+            loss_w=None if before is None else before.loss,
+            gradient_w=None if before is None else before.gradient,
             loss_next=float(objective.loss()) if taken else None,
             start=self._before.get(name),
             population=self.population if objective is moment.objective else None,

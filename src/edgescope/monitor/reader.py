@@ -195,7 +195,8 @@ class Reader:
         first = [measure for measure in measures if measure.needs in ("products", "gradient")]
         readings = {measure.name: _taken_or_shared(measure, moment) for measure in first}
         # Only now, since a product or a gradient leaves the loss known.
-        moment.diverged = moment.diverged or not self._loss_is_finite()
+        if any(measure.passes_over_data() for measure in measures):
+            moment.diverged = moment.diverged or not self._loss_is_finite()
         for measure in measures:
             if measure not in first:
                 readings[measure.name] = _taken_or_shared(measure, moment)
@@ -275,7 +276,8 @@ class Reader:
 
     def _compare(self, pending: PendingStep, moment: Moment) -> StepTaken | None:
         with self.notifier.guarded("the step taken cannot be compared with its rule"):
-            if not pending.stepped:  # before the first step, where a product has left the gradient known
+            if not pending.stepped and "gradient" in self.wanted(pending.due):
+                # before the first step, where a product has left the gradient known
                 pending.begin(self.objective, None)
                 pending.cost, pending.seconds = Cost(), 0.0  # counted by the measure that asks
             now = moment.parameters if pending.stepped else None

@@ -71,10 +71,10 @@ def batch_sharpness(
     The intervals are those of Student's t, for the ratio of means by the delta method: covering in 95% of draws
     (tests/sharpness/test_batch_sharpness.py), fewer where single mini-batches have much the longest gradients.
 
-    Cost: ``count`` gradients and products on ``size`` samples, with ``interaction`` ``count`` products on all data
-    beside. Raises :class:`InputError` for a size that does not fit, data that are sharded or cannot be split, or
-    derivatives that are not finite, and :class:`NotKnownError` where a gradient is zero. Source: Andreyev and
-    Beneventano 2024, arXiv 2412.20553; the weighted one is this library's.
+    Cost: ``count`` products on ``size`` samples and one gradient for each (two where products keep graphs); with
+    ``interaction`` ``count`` products on all data beside. Raises :class:`InputError` for a size that does not fit, data
+    that are sharded or cannot be split, or derivatives that are not finite, and :class:`NotKnownError` where a gradient
+    is zero. Source: Andreyev and Beneventano 2024, arXiv 2412.20553; the weighted one is this library's.
     """
     if size >= objective.samples:
         count = 1
@@ -104,7 +104,7 @@ def batch_sharpness(
         raise NotKnownError("the gradient of a mini-batch is zero, so that it has no curvature along it")
     value, error, interval = mean_over_batches(n / d)
     weighted, weighted_error, weighted_interval = ratio_of_means(n, d)
-    both = mean_over_batches(np.array(full) / d) if interaction else (None, None, None)
+    across = mean_over_batches(np.array(full) / d) if interaction else None
     cost = objective.spent - before
     return BatchSharpness(
         value,
@@ -113,7 +113,9 @@ def batch_sharpness(
         weighted,
         weighted_error,
         weighted_interval,
-        *both,
+        None if across is None else across[0],
+        None if across is None else across[1],
+        None if across is None else across[2],
         size,
         n,
         np.array(full) if interaction else None,

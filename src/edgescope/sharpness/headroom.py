@@ -115,9 +115,9 @@ def headroom(
     rounding of the loss could move s* by more than ``tol`` of it: near a stationary point, however long the step.
 
     Cost: one gradient, which leaves the loss at ``w`` known, and 2 to 4 losses, less whatever of ``loss_w``,
-    ``gradient_w`` and ``loss_next``, at ``w + step``, is given. Raises :class:`InputError` for vectors that do not fit, a step of length
-    zero, and a loss, gradient or step at ``w`` that is not finite. Sources: Kalra et al. 2026, arXiv 2601.16979
-    (critical learning rate by line search); Lee and Lee, "The road taken" (``used``).
+    ``gradient_w`` and ``loss_next``, at ``w + step``, is given. Raises :class:`InputError` for vectors that do not fit,
+    a step of length zero, and a loss, gradient or step at ``w`` that is not finite. Sources: Kalra et al. 2026, arXiv
+    2601.16979 (critical learning rate by line search); Lee and Lee, "The road taken" (``used``).
     """
     if w.ndim != 1 or w.shape != step.shape:
         raise InputError(
