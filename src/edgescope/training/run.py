@@ -167,7 +167,7 @@ class _TrainingRun:
 
         At least two mini-batches of samples that can be drawn, so that what is drawn has a spread.
         """
-        measures, batch = self.config.measures, self.config.batch
+        measures, batch = tuple(self.config.measures), self.config.batch
         drawn = batch is not None and batch < self.objective.samples and not self.objective.couples_samples
         return (*measures, "batch_sharpness") if drawn and measures == MEASURED else measures
 
