@@ -91,7 +91,8 @@ def test_measures_of_the_objective_need_no_optimizer(name: str, options: str) ->
     problem, optimizer = trained(1)
     without = es.measure(problem.objective, name + options)
     problem, optimizer = trained(1)
-    assert without.values == es.measure(problem.objective, name + options, optimizer=optimizer).values
+    given = es.measure(problem.objective, name + options, optimizer=optimizer)
+    assert without.values == {part: value for part, value in given.values.items() if part != "ratio"}
 
 
 @pytest.mark.parametrize(("name", "options"), NEED_AN_OPTIMIZER.items())

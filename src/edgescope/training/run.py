@@ -9,7 +9,7 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -162,10 +162,10 @@ class _TrainingRun:
         if checkpoint is not None:
             self._load(checkpoint)
 
-    def _measures(self) -> tuple[str, ...]:
+    def _measures(self) -> Sequence[str]:
         """Those of the configuration; with mini-batches, beside the usual ones, what says how near the edge is there.
 
-        At least two mini-batches of samples that can be drawn, so that what is drawn has a spread.
+        Only where samples can be drawn from more than a batch has, each by itself.
         """
         measures, batch = tuple(self.config.measures), self.config.batch
         drawn = batch is not None and batch < self.objective.samples and not self.objective.couples_samples
