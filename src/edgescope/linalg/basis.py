@@ -237,7 +237,7 @@ class Basis:
         self._projection[old:new, old:new] = (columns[old:] + columns[old:].T) / 2
 
     def _unread(self, sweeps: int) -> int:
-        """So many sweeps are made before the host looks: only one where looking is free."""
+        """After how many sweeps the host looks at their result: after each where looking is free."""
         return 1 if self._store.is_cpu else sweeps
 
     def _project_out(
@@ -252,8 +252,9 @@ class Basis:
         products of what is left, and the tensors ``beside`` these, all as float64 on the CPU.
 
         Rows from ``first`` on are subtracted in a sweep of their own, since the others were expected to be orthogonal
-        already. ``sweeps`` against all rows follow, and further ones while these shorten a row noticeably ("twice is
-        enough": Parlett 1980, section 6.9). The host waits once, unless there are further ones.
+        already. A sweep against all rows follows, and further ones while these shorten a row noticeably ("twice is
+        enough": Parlett 1980, section 6.9). The host looks after so many ``sweeps``, and after each further one; those
+        that it has not looked at subtract nothing where they are not needed, so that the result is always the same.
         """
         known = self._store[:top]
         coefficients = torch.zeros((block.shape[0], top), dtype=torch.float64, device=block.device)
@@ -262,17 +263,20 @@ class Basis:
             block.addmm_(found.to(block), known[first:], alpha=-1)
             coefficients[:, first:] = found
         rest: list[Tensor] = []
+        enough: Tensor | None = None  # whether a sweep that the host has not looked at was enough
         for sweep in range(1, _SWEEPS + 1):
-            before = inner(block, block) if sweep >= sweeps or not top else None
-            found = inner(block, known)
+            before, found = inner(block, block), inner(block, known)
+            found = found if enough is None else torch.where(enough, 0.0, found)
             block.addmm_(found.to(block), known, alpha=-1)
             coefficients += found
-            if before is None:
+            after, squares = before - found @ found.T, before.diagonal()
+            gram = after if enough is None else torch.where(enough, gram, after)
+            lengths = squares if enough is None else torch.where(enough, lengths, squares)
+            if top and sweep < sweeps:
+                enough = (gram.diagonal() >= _SHORTENED * lengths).all()
                 continue
-            gram = before - found @ found.T
-            read_now = read(coefficients, gram, before.diagonal(), *([] if rest else beside))
-            sums, gram, lengths = read_now[:3]
-            rest = rest or read_now[3:]
+            sums, gram, lengths, *others = read(coefficients, gram, lengths, *([] if rest else beside))
+            rest, enough = rest or others, None
             if not top or bool((gram.diagonal() >= _SHORTENED * lengths).all()):
                 break
         return sums, gram, rest
