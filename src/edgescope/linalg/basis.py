@@ -156,11 +156,12 @@ class Basis:
         known = self._coupling[:old, :count].abs().sum(1).nonzero()
         first = int(known[0]) if known.numel() else old
         sweeps = self._unread(1 if 0 < first < top else 2)
-        coefficients, gram, beside = self._project_out(slot, top, first, sweeps, (finite, scales, *turned))
-        finite, scales, *turned = beside
-        self.operator.refuse_unless(bool(finite), self._store[old:new])
+        beside = (scales, *turned) if finite is None else (scales, *turned, finite)
+        coefficients, gram, (scales, *rest) = self._project_out(slot, top, first, sweeps, beside)
+        if finite is not None:
+            self.operator.refuse_unless(bool(rest[-1]), self._store[old:new])
         coefficients *= scales
-        for subtracted in turned:
+        for subtracted in rest[: len(turned)]:
             self._within[:old, :old] += self._coupling[:old, :count] @ subtracted
         self._within[:old, old:new] = self._coupling[:old, :count]
         self._coupling[:old, :left] = self._coupling[:old, count : self.outward].clone()

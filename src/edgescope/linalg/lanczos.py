@@ -114,8 +114,8 @@ class Lanczos:
         epsilon = torch.finfo(images.dtype).eps
         self._alive = alive & (norms > 10 * epsilon * scale)
         short = (self._alive & (norms < _CANCELLED * epsilon * scale)).any()
-        # The one wait of a step.
-        *self._running, any_short, all_finite = torch.cat([self._alive, short[None], finite[None]]).tolist()
+        flags = [self._alive, short[None]] if finite is None else [self._alive, short[None], finite[None]]
+        *self._running, any_short, all_finite = torch.cat(flags).tolist() + [True] * (finite is None)  # the one wait
         self._operator.refuse_unless(all_finite, current)
         following = images / norms.where(self._alive, 1.0).to(images)[:, None]
         if any_short:

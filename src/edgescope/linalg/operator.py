@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,8 +20,6 @@ from edgescope.linalg.product_errors import ProductErrors
 from edgescope.memory import budget, require
 from edgescope.options import check_function, check_int, checked, integer, type_of
 from edgescope.short_errors import short_errors
-
-_YES: Final = torch.ones((), dtype=torch.bool, device="cpu")
 
 
 @short_errors
@@ -183,14 +181,14 @@ class Operator:
             self.refuse_unless(bool(torch.isfinite(result).all()), block)
         return result[:, 0] if block.ndim == 1 else result
 
-    def unchecked(self, block: Float[Tensor, "P k"]) -> tuple[Float[Tensor, "P k"], Bool[Tensor, ""]]:
+    def unchecked(self, block: Float[Tensor, "P k"]) -> tuple[Float[Tensor, "P k"], Bool[Tensor, ""] | None]:
         """The products with the columns of a block, and whether they are finite, which the host has yet to read.
 
         For a solver that reads of every product anyway, and asks :meth:`refuse_unless` then. On the CPU, where reading
-        is free, products are checked at once.
+        is free, products are checked at once, and there is nothing to read.
         """
         if self.device.type == "cpu":
-            return self @ block, _YES
+            return self @ block, None
         with self._deferred([]) as found:
             result = self @ block
             return result, torch.stack(found).all()

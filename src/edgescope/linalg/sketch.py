@@ -77,7 +77,8 @@ def sketch(operator: Operator, *, num_matvecs: int, seed: int, block: int) -> Sk
 
     def images(columns: Float[Tensor, "P j"]) -> Float[Tensor, "P j"]:
         parts = [operator.unchecked(part) for part in columns.split(block, dim=1)]
-        operator.refuse_unless(bool(torch.stack([finite for _, finite in parts]).all()), columns)
+        unread = [finite for _, finite in parts if finite is not None]
+        operator.refuse_unless(not unread or bool(torch.stack(unread).all()), columns)
         return torch.cat([products for products, _ in parts], dim=1)
 
     if operator.size <= num_matvecs:
