@@ -264,15 +264,17 @@ class Basis:
             block.addmm_(found.to(block), known[first:], alpha=-1)
             coefficients[:, first:] = found
         rest: list[Tensor] = []
+        gram = lengths = coefficients  # until the first sweep
         enough: Tensor | None = None  # whether a sweep that the host has not looked at was enough
         for sweep in range(1, _SWEEPS + 1):
             before, found = inner(block, block), inner(block, known)
             found = found if enough is None else torch.where(enough, 0.0, found)
             block.addmm_(found.to(block), known, alpha=-1)
             coefficients += found
-            after, squares = before - found @ found.T, before.diagonal()
-            gram = after if enough is None else torch.where(enough, gram, after)
-            lengths = squares if enough is None else torch.where(enough, lengths, squares)
+            last = gram, lengths
+            gram, lengths = before - found @ found.T, before.diagonal()
+            if enough is not None:
+                gram, lengths = (torch.where(enough, old, new) for old, new in zip(last, (gram, lengths), strict=True))
             if top and sweep < sweeps:
                 enough = (gram.diagonal() >= _SHORTENED * lengths).all()
                 continue
