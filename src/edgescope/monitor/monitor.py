@@ -26,9 +26,11 @@ from edgescope.monitor.notifier import OnError
 from edgescope.monitor.order import in_order
 from edgescope.monitor.reader import OnReading, Reader
 from edgescope.monitor.resuming import Continuation, Resume, checked_resume, closed_by_errors, record_of_first
+from edgescope.monitor.run_facts import RunFacts
 from edgescope.monitor.schedule import Budget, Schedules, schedule_from
 from edgescope.monitor.state import checked_state, plain_state
 from edgescope.monitor.steps import StepListener
+from edgescope.monitor.verdict import Verdict, judge
 from edgescope.notices import Notices
 from edgescope.objective import Objective
 from edgescope.objective.processes import as_the_first
@@ -120,7 +122,7 @@ class Monitor:
         self.schedule = schedule_from(every, budget)
         self.measures, self._own = in_order(measures)
         self._closed, self._owned = False, record is None
-        self._last_table: pl.DataFrame | None = None
+        self._last_facts: RunFacts | None = None  # of a closed record
         if record is None:
             record = (
                 Record.in_memory(config) if folder is None else record_of_first(folder, config, resume, objective.group)
@@ -209,7 +211,18 @@ class Monitor:
 
     def table(self) -> pl.DataFrame:
         """All readings so far, one row a step, measure and part: :meth:`Record.table`."""
-        return self.record.table() if self._last_table is None else self._last_table
+        return self.record.table() if self._last_facts is None else self._last_facts.table
+
+    def verdict(self) -> Verdict:
+        """What regime the run is in, by the readings so far, with the figures that say so: :class:`Verdict`. No cost.
+
+        Of several optimizers it is that of all together. Also on a closed monitor.
+        """
+        return judge(self._facts() if self._last_facts is None else self._last_facts)
+
+    def _facts(self) -> RunFacts:
+        record = self.record
+        return RunFacts(record.table(), record.events(), record.info, record.status)
 
     def forecast(self) -> Forecast:
         """What a reading of the measures on the usual schedule is expected to take. Cost: one gradient."""
@@ -270,7 +283,7 @@ class Monitor:
                 if not self._continuation.untouched and self._record.status == "running":
                     self._continuation.note_digest(final=True)
                     self._record.end_by(error) if error is not None else self._record.set_status(status)
-                self._last_table = self._record.table() if installed("polars") else None
+                self._last_facts = self._facts() if installed("polars") else None
         if self._owned:
             self._record.close()
 

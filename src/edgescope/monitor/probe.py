@@ -86,8 +86,7 @@ def _drawn(loader: DataLoader[Any], samples: int, group: ProcessGroup | None) ->
         batches,
         len(places),
         batch_size,
-        f"{what} that the DataLoader goes through, drawn once{share}, in {len(batches)} batch{'es' * (len(batches) > 1)}"
-        + augmented,
+        f"{what} that the DataLoader goes through, drawn once{share}, in {count}" + augmented,
     )
 
 
