@@ -79,6 +79,7 @@ def _drawn(loader: DataLoader[Any], samples: int, group: ProcessGroup | None) ->
     per_batch = batch_size or (1 if loader.batch_sampler is None else len(places))
     batches = [_collated(loader, piece) for piece in _pieces(places, per_batch)]
     what = f"{wanted:,} of the {kept:,} samples" if wanted < kept else f"all {kept:,} samples"
+    count = "1 batch" if len(batches) == 1 else f"{len(batches)} batches"
     augmented = (
         "; augmentation is random, and they are measured as it was drawn once" if _random(loader, places) else ""
     )
