@@ -6,6 +6,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,10 +31,11 @@ from edgescope.monitor.run_facts import RunFacts
 from edgescope.monitor.schedule import Budget, Schedules, schedule_from
 from edgescope.monitor.state import checked_state, plain_state
 from edgescope.monitor.steps import StepListener
+from edgescope.monitor.trackers import Log, tracker_from
 from edgescope.monitor.verdict import Verdict, judge
 from edgescope.notices import Notices
 from edgescope.objective import Objective
-from edgescope.objective.processes import as_the_first
+from edgescope.objective.processes import as_the_first, is_first
 from edgescope.options import check_int
 from edgescope.short_errors import short_errors
 from edgescope.store import Record
@@ -85,6 +87,9 @@ class Monitor:
         on_reading: a function called as ``on_reading(step, readings)`` whenever readings were taken and are in the
             record, step 0 included; ``readings`` maps the name of each measure to its :class:`Reading`. An error in it
             is treated as one in a measure, so that it does not end training.
+        log: where values are sent as they are taken: a function called as ``log(values, step)``, such as ``wandb.log``,
+            or "csv", "tensorboard", "wandb" (offline), "mlflow", "trackio" (docs/attach.md). Keys are as
+            ``edgescope/ratio``. Of several processes the first one does so. An error in it gives one warning.
 
     Where the parameters or the loss are no longer finite, an event "diverged" is recorded at that step, the status of
     the record is diverged, and no more curvature is measured; nothing is raised. Anything else that cannot be measured
@@ -110,6 +115,7 @@ class Monitor:
         release: bool = True,
         on_error: OnError = "warn",
         on_reading: OnReading | None = None,
+        log: Log | None = None,
     ) -> None:
         began = time.perf_counter()
         if out is not None and record is not None:
@@ -118,6 +124,7 @@ class Monitor:
         checked_objective(objective, "a monitor")
         optimizers, evaluations = checked_optimizers(optimizer, "a monitor"), checked_evaluations(evaluations)
         folder = checked_folder(out)
+        tracker = tracker_from(log, None if folder is None else Path(folder))
         resume = checked_resume(resume, out is not None or record is not None)
         self.schedule = schedule_from(every, budget)
         self.measures, self._own = in_order(measures)
@@ -138,6 +145,7 @@ class Monitor:
                 release=release,
                 on_error=on_error,
                 on_reading=checked_on_reading(on_reading),
+                tracker=tracker if is_first(objective.group) else None,
                 batch_size=None if batch_size is None else check_int("a monitor", "batch_size", batch_size, least=1),
             )
             self._continuation = Continuation(resume, self._record, self._reader)
@@ -277,6 +285,7 @@ class Monitor:
             text += " every=, or monitor.finish(everything=True) before closing"
             self._reader.notifier.notify("budget", text, cause="no reading")
         self._closed = True
+        self._reader.close_tracker()
         if self._owned or self._continuation.reopened:
             with self._reader.notifier.guarded("the record cannot be closed"):
                 self._reader.stopwatch.add_to(self._record)
