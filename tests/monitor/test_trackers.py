@@ -92,11 +92,11 @@ def test_csv_has_a_line_for_each_value(tmp_path: Path) -> None:
     assert sorted((int(row["step"]), row["key"], float(row["value"])) for row in rows) == expected(monitor)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning:tensorboard")
 def test_tensorboard_reads_what_was_logged(tmp_path: Path) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
     monitor, _ = trained("tensorboard", out=tmp_path / "run")
-    events = accumulator.EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     found = sorted((e.step, key, e.value) for key in events.Tags()["scalars"] for e in events.Scalars(key))
     for (step, key, value), (own_step, own_key, own) in zip(found, expected(monitor), strict=True):
