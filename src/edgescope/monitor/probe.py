@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import Any
@@ -153,7 +153,7 @@ def _random(loader: DataLoader[Any], places: list[Any]) -> bool:
 
 
 def _first_samples(loader: DataLoader[Any], samples: int) -> Probe:
-    dataset: Iterable[Any] = loader.dataset
+    dataset: Any = loader.dataset
     iterator = iter(dataset)
     if iterator is dataset:
         raise InputError(
