@@ -101,6 +101,7 @@ from .measures import Reading as Reading
 from .measures import measure as measure
 from .models import MODELS as MODELS
 from .monitor import Monitor as Monitor
+from .monitor import watch as watch
 from .objective import Objective as Objective
 from .objective import forget_choices as forget_choices
 from .optim import OPTIMIZERS as OPTIMIZERS

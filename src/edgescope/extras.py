@@ -22,6 +22,7 @@ EXTRA_OF: Final = {
     "joblib": "studies",
     "lightning": "lightning",
     "markupsafe": "figures",
+    "mlflow": "mlflow",
     "numba": "studies",
     "polars": "tables",
     "pooch": "studies",
@@ -29,9 +30,11 @@ EXTRA_OF: Final = {
     "sklearn": "studies",
     "tensorboard": "trackers",
     "threadpoolctl": "cluster",
+    "trackio": "trackio",
     "transformers": "transformers",
     "tyro": "cli",
     "vl_convert": "figures",
+    "wandb": "wandb",
 }
 """The extra of each package, by the name that it is imported under."""
 

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from said import Run, Said
 
+from edgescope.monitor import verdict_of
 from edgescope.report import read_findings
 from edgescope.store import Record
 
@@ -32,7 +33,10 @@ def test_a_run_is_trained_and_exported(run: Run, here: Path) -> None:
         assert record.last_step == 10
         loss = record.series("loss", "train")[1][-1]
         rows = record.table().height
+        found = verdict_of(record)
     assert f"{loss:.5g} at step 10" in said.out
+    assert f"regime at the end: {found.regime}" in said.out
+    assert found.sentences[0] in " ".join(said.out.split())
     assert f"record: {folder.relative_to(here)}" in said.out
 
     assert "already contains a record" in run("train", *SMALL, "--lr", 0.1, "--steps", 10).refusal()

@@ -116,6 +116,19 @@ def test_measures_of_any_name_and_all_evaluations_are_drawn(tmp_path: Path) -> N
     assert "My <title>" not in page
 
 
+def test_the_report_says_in_which_regime_a_run_ends(tmp_path: Path) -> None:
+    verdicts = {}
+    for name, measures in (("first", ["loss", "sharpness", "threshold", "ratio"]), ("second", ["loss"])):
+        model = network()
+        trained(tmp_path / name, [torch.optim.SGD(model.parameters(), lr=0.1)], model, measures)
+        with Record.open(tmp_path / name) as record:
+            verdicts[name] = es.monitor.verdict_of(record)
+    assert (verdicts["first"].regime, verdicts["second"].regime) == ("flow-aligned", "not known")
+    assert verdicts["first"].sentences[0] in report_runs(tmp_path / "first", tmp_path).read_text(encoding="utf-8")
+    both = report_runs(tmp_path).read_text(encoding="utf-8")
+    assert all(f">{found.regime}<" in both for found in verdicts.values())
+
+
 def test_the_threshold_under_weight_decay_is_that_of_the_eigenvalues() -> None:
     steps = range(4)
     raw = [1.0, 2.0, 3.0, 3.5]

@@ -96,6 +96,8 @@ def _say_forecast(forecast: Forecast) -> None:
 
 
 def _tell(record: Record) -> None:
+    from edgescope.monitor import verdict_of
+
     table = record.table()
     say(f"{record.status} after {record.info.get('steps', record.last_step)} steps")
     for kind in ("diverged", "stopped"):
@@ -115,3 +117,4 @@ def _tell(record: Record) -> None:
         if not values.is_empty():
             last = values.row(-1, named=True)
             say(f"{title:<32} {last['value']:.5g} at step {last['step']}")
+    say(f"regime at the end: {verdict_of(record)}")

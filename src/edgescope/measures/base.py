@@ -6,7 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,11 @@ from edgescope.optim.rule import UpdateRule
 from edgescope.optim.threshold import Threshold
 from edgescope.registry import Registry
 from edgescope.user_code import describe_exception
+
+CLIPPED: Final = "gradients are clipped"
+HIDDEN_FACTOR: Final = "by a factor that mini-batches hide"
+IN_MINI_BATCHES: Final = "in mini-batches the edge shows in batch_sharpness"
+"""Parts of notes on a reading, by which a verdict on a run recognises them."""
 
 Needs = Literal["products", "gradient", "loss", "nothing", "other points"]
 
@@ -146,12 +151,9 @@ class Moment:
             return ""
         scale, length, clipped, words = self.gradient_scale(), self.step_scale(), step.clipped_to, []
         if clipped is not None and not step.clips_the_objective:
-            words.append(
-                f"gradients are clipped to {clipped:.4g}, by a factor that mini-batches hide: the threshold is a lower"
-                " bound"
-            )
+            words.append(f"{CLIPPED} to {clipped:.4g}, {HIDDEN_FACTOR}: the threshold is a lower bound")
         elif clipped is not None and step.sure and scale != 1:
-            words.append(f"gradients are clipped to c = {clipped:.4g}, so the threshold is multiplied by ||g||/c")
+            words.append(f"{CLIPPED} to c = {clipped:.4g}, so the threshold is multiplied by ||g||/c")
         elif scale != 1:
             why = " (clipping, or a factor of the loss)" if clipped is not None else ""
             words.append(f"training's gradient is {scale:.4g} times that of the objective{why}")
@@ -188,7 +190,7 @@ class Moment:
             what = f"training's gradient is not that of the objective (cosine {step.gradient_cosine:.3g})"
         else:
             return ""
-        return f"{what}: in mini-batches the edge shows in batch_sharpness, and this ratio may stay below 1"
+        return f"{what}: {IN_MINI_BATCHES}, and this ratio may stay below 1"
 
     def spent(self) -> Cost:
         """What all objectives have spent up to now."""

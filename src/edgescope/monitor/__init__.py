@@ -1,7 +1,22 @@
-"""Attaching to training loops: the monitor and its schedule; callbacks for Lightning and Transformers."""
+"""Attaching to training loops: the monitor, its schedule and verdict; callbacks for Lightning and Transformers."""
 
 from edgescope.monitor.forecast import Forecast
 from edgescope.monitor.monitor import Monitor
 from edgescope.monitor.schedule import Budget, Every, Schedule, Where
+from edgescope.monitor.verdict import CitedFigure, Reason, Verdict, verdict_of
+from edgescope.monitor.watch import WatchingMonitor, watch
 
-__all__ = ["Budget", "Every", "Forecast", "Monitor", "Schedule", "Where"]
+__all__ = [
+    "Budget",
+    "CitedFigure",
+    "Every",
+    "Forecast",
+    "Monitor",
+    "Reason",
+    "Schedule",
+    "Verdict",
+    "WatchingMonitor",
+    "Where",
+    "verdict_of",
+    "watch",
+]

@@ -34,6 +34,12 @@ STEADY: Final = 0.99
 MAX_GRADIENTS_COMPARED: Final = 5
 """Readings, at most, after which the gradient of the next step is compared too."""
 
+IS_OFF: Final = "is off while measuring"
+"""Of what draws at random in training, in the text of a notice."""
+
+OTHER_GRADIENTS: Final = "training's gradients are not those of the objective"
+"""Of mini-batches, among others, in the text of a notice."""
+
 Notify = Callable[..., None]
 
 
@@ -50,7 +56,7 @@ def check_mode(objective: Objective, notify: Notify) -> None:
     if random:
         notify(
             "mode",
-            f"{random} is off while measuring: training descends the mean over its draws, whose curvature differs",
+            f"{random} {IS_OFF}: training descends the mean over its draws, whose curvature differs",
             cause="random",
         )
     elif abs(measured - training) > 1e-3 * max(abs(measured), abs(training)):
@@ -195,7 +201,7 @@ def check_step(taken: StepTaken | None, note: str, notify: Notify) -> None:
     elif taken.gradient_cosine is not None and not taken.on_the_objective and not taken.uneven:
         notify(
             "update",
-            f"training's gradients are not those of the objective (cosine {taken.gradient_cosine:.4g}): mini-batches,"
+            f"{OTHER_GRADIENTS} (cosine {taken.gradient_cosine:.4g}): mini-batches,"
             " augmentation, another loss, other data, or parameters that another optimizer has moved since",
             cause="direction",
             warn=False,
@@ -233,7 +239,7 @@ def check_loss(before: Pieces, cosine: float, now: Pieces, notify: Notify) -> bo
     if between > STEADY and 1 - cosine > 10 * (1 - between):
         notify(
             "update",
-            f"training's gradients are not those of the objective (cosine {cosine:.4g}), by more than mini-batches"
+            f"{OTHER_GRADIENTS} (cosine {cosine:.4g}), by more than mini-batches"
             " explain: another loss (a penalty), gradients that are changed (clipped by value, a hook), or other data",
             cause="another loss",
         )

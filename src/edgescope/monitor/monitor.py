@@ -6,6 +6,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,12 +27,15 @@ from edgescope.monitor.notifier import OnError
 from edgescope.monitor.order import in_order
 from edgescope.monitor.reader import OnReading, Reader
 from edgescope.monitor.resuming import Continuation, Resume, checked_resume, closed_by_errors, record_of_first
+from edgescope.monitor.run_facts import RunFacts
 from edgescope.monitor.schedule import Budget, Schedules, schedule_from
 from edgescope.monitor.state import checked_state, plain_state
 from edgescope.monitor.steps import StepListener
+from edgescope.monitor.trackers import Log, tracker_from
+from edgescope.monitor.verdict import Verdict, judge
 from edgescope.notices import Notices
 from edgescope.objective import Objective
-from edgescope.objective.processes import as_the_first
+from edgescope.objective.processes import as_the_first, is_first
 from edgescope.options import check_int
 from edgescope.short_errors import short_errors
 from edgescope.store import Record
@@ -83,6 +87,9 @@ class Monitor:
         on_reading: a function called as ``on_reading(step, readings)`` whenever readings were taken and are in the
             record, step 0 included; ``readings`` maps the name of each measure to its :class:`Reading`. An error in it
             is treated as one in a measure, so that it does not end training.
+        log: where values are sent as they are taken: a function called as ``log(values, step)``, such as ``wandb.log``,
+            or "csv", "tensorboard", "wandb" (offline), "mlflow", "trackio" (docs/attach.md). Keys are as
+            ``edgescope/ratio``. Of several processes the first one does so. An error in it gives one warning.
 
     Where the parameters or the loss are no longer finite, an event "diverged" is recorded at that step, the status of
     the record is diverged, and no more curvature is measured; nothing is raised. Anything else that cannot be measured
@@ -108,6 +115,7 @@ class Monitor:
         release: bool = True,
         on_error: OnError = "warn",
         on_reading: OnReading | None = None,
+        log: Log | None = None,
     ) -> None:
         began = time.perf_counter()
         if out is not None and record is not None:
@@ -116,11 +124,12 @@ class Monitor:
         checked_objective(objective, "a monitor")
         optimizers, evaluations = checked_optimizers(optimizer, "a monitor"), checked_evaluations(evaluations)
         folder = checked_folder(out)
+        tracker = tracker_from(log, None if folder is None else Path(folder))
         resume = checked_resume(resume, out is not None or record is not None)
         self.schedule = schedule_from(every, budget)
         self.measures, self._own = in_order(measures)
         self._closed, self._owned = False, record is None
-        self._last_table: pl.DataFrame | None = None
+        self._last_facts: RunFacts | None = None  # of a closed record
         if record is None:
             record = (
                 Record.in_memory(config) if folder is None else record_of_first(folder, config, resume, objective.group)
@@ -136,6 +145,7 @@ class Monitor:
                 release=release,
                 on_error=on_error,
                 on_reading=checked_on_reading(on_reading),
+                tracker=tracker if is_first(objective.group) else None,
                 batch_size=None if batch_size is None else check_int("a monitor", "batch_size", batch_size, least=1),
             )
             self._continuation = Continuation(resume, self._record, self._reader)
@@ -209,7 +219,18 @@ class Monitor:
 
     def table(self) -> pl.DataFrame:
         """All readings so far, one row a step, measure and part: :meth:`Record.table`."""
-        return self.record.table() if self._last_table is None else self._last_table
+        return self.record.table() if self._last_facts is None else self._last_facts.table
+
+    def verdict(self) -> Verdict:
+        """What regime the run is in, by the readings so far, with the figures that say so: :class:`Verdict`. No cost.
+
+        Of several optimizers it is that of all together. Also on a closed monitor.
+        """
+        return judge(self._facts() if self._last_facts is None else self._last_facts)
+
+    def _facts(self) -> RunFacts:
+        record = self.record
+        return RunFacts(record.table(), record.events(), record.info, record.status)
 
     def forecast(self) -> Forecast:
         """What a reading of the measures on the usual schedule is expected to take. Cost: one gradient."""
@@ -264,13 +285,14 @@ class Monitor:
             text += " every=, or monitor.finish(everything=True) before closing"
             self._reader.notifier.notify("budget", text, cause="no reading")
         self._closed = True
+        self._reader.close_tracker()
         if self._owned or self._continuation.reopened:
             with self._reader.notifier.guarded("the record cannot be closed"):
                 self._reader.stopwatch.add_to(self._record)
                 if not self._continuation.untouched and self._record.status == "running":
                     self._continuation.note_digest(final=True)
                     self._record.end_by(error) if error is not None else self._record.set_status(status)
-                self._last_table = self._record.table() if installed("polars") else None
+                self._last_facts = self._facts() if installed("polars") else None
         if self._owned:
             self._record.close()
 

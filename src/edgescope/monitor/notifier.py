@@ -39,8 +39,11 @@ class Notifier:
         self.notices.give(kind, text, cause=cause, warn=warn)
 
     @contextlib.contextmanager
-    def guarded(self, what: str) -> Iterator[None]:
-        """Nothing that goes wrong inside ends training: it becomes a notice. KeyboardInterrupt is raised."""
+    def guarded(self, what: str, cause: str = "") -> Iterator[None]:
+        """Nothing that goes wrong inside ends training: it becomes a notice. KeyboardInterrupt is raised.
+
+        There is one notice for each text without its numbers, or one in all for a ``cause``.
+        """
         try:
             yield
         except (KeyboardInterrupt, EdgescopeWarning):  # a warning raises where the caller has made warnings errors
@@ -49,7 +52,7 @@ class Notifier:
             if self.on_error == "raise":
                 raise
             text = str(error) if isinstance(error, EdgescopeError) else describe_exception(error)
-            self.notify("measure", f"{what} ({text})", cause=without_numbers(text))
+            self.notify("measure", f"{what} ({text})", cause=cause or without_numbers(text))
 
     @contextlib.contextmanager
     def measuring(self, what: str) -> Iterator[None]:

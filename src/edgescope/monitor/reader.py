@@ -21,6 +21,7 @@ from edgescope.monitor.notifier import Notifier, OnError
 from edgescope.monitor.pending import PendingStep
 from edgescope.monitor.run_checks import RunChecks
 from edgescope.monitor.run_state import RunState
+from edgescope.monitor.trackers import Tracker, values_of
 from edgescope.objective import Objective
 from edgescope.optim import SAM, GradientFlow
 from edgescope.store import Record
@@ -33,8 +34,8 @@ class Reader:
     """Takes ``measures`` of a run into ``record``, one step after the other.
 
     ``optimizers`` are those that are followed now, ``progress`` says how far the run has come. ``on_reading`` is called
-    with the readings of a step once the record has them. Nothing that fails while measuring, or in that function, is
-    raised, unless ``on_error`` is "raise".
+    with the readings of a step once the record has them, and ``tracker`` is given their values. Nothing that fails
+    while measuring, or in these, is raised, unless ``on_error`` is "raise".
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Reader:
         release: bool,
         on_error: OnError,
         on_reading: OnReading | None = None,
+        tracker: Tracker | None = None,
         batch_size: int | None = None,
     ) -> None:
         self.objective, self.optimizers, self.measures = objective, optimizers, measures
@@ -55,7 +57,7 @@ class Reader:
         self.progress = RunState(time=0.0 if optimizers else None)
         self.notifier, self.stopwatch = Notifier(record, self.progress, on_error), Stopwatch()
         self._checks = RunChecks(objective, optimizers, measures, self.progress, self.notifier)
-        self._release, self._on_reading = release, on_reading
+        self._release, self._on_reading, self._tracker = release, on_reading, tracker
         self._known: Previous | None = None
         self._seen: StepTaken | None = None
         self._batch_size = batch_size
@@ -129,7 +131,16 @@ class Reader:
         if self._on_reading is not None and readings:
             with self.notifier.guarded("on_reading= raised an error"):
                 self._on_reading(self.progress.step, dict(readings))
+        if self._tracker is not None and (values := values_of(readings)):
+            with self.notifier.guarded("log= raised an error", cause="log"):
+                self._tracker.log(values, self.progress.step)
         return readings
+
+    def close_tracker(self) -> None:
+        """The run has ended: let the tracker know."""
+        if self._tracker is not None:
+            with self.notifier.guarded("log= raised an error", cause="log"):
+                self._tracker.close()
 
     def rules(self) -> Rules:
         """The rules of the optimizers, made anew where tensors, optimizers or parameter groups have changed."""

@@ -29,6 +29,7 @@ class StepListener:
         self.pending: PendingStep | None = None
         self._readings: dict[str, Reading] | None = None  # those that the caller has not been given yet
         self._calls = self._others_before = 0  # of the caller since the last step, and steps of others until it
+        self.keeper: object = None  # what lives as long as the steps do, and so as long as an optimizer
         self._order: list[torch.optim.Optimizer] = []  # that in which optimizers have first stepped
         self.hooks = StepHooks(reader.optimizers, self, self._holds) if reader.optimizers else None
 

@@ -21,6 +21,15 @@ from edgescope.options import shown
 _SUPERVISED: Final = "edgescope.supervised(criterion), such as supervised(torch.nn.functional.cross_entropy)"
 
 
+def is_criterion(loss_fn: object) -> bool:
+    """Whether this is a criterion of outputs and targets, of torch or of ``LOSSES``, and not a loss of a model."""
+    criterion = loss_fn.func if isinstance(loss_fn, functools.partial) else loss_fn
+    homes = ("torch.nn.functional", "torch._C._nn", Loss.__module__)
+    return isinstance(criterion, nn.modules.loss._Loss | Loss) or (
+        inspect.isroutine(criterion) and getattr(criterion, "__module__", "") in homes
+    )
+
+
 def refuse_options(model: object, loss_fn: object, *, mode: str, dtype: torch.dtype | None, count: object) -> None:
     """Refuse options of an objective that mean nothing, whatever the data."""
     if isinstance(model, type) and issubclass(model, nn.Module):
@@ -36,10 +45,7 @@ def refuse_options(model: object, loss_fn: object, *, mode: str, dtype: torch.dt
     if not callable(loss_fn):
         raise InputError(f"a loss of type {type(loss_fn).__name__}", expected="a function loss_fn(model, batch)")
     criterion = loss_fn.func if isinstance(loss_fn, functools.partial) else loss_fn
-    homes = ("torch.nn.functional", "torch._C._nn", Loss.__module__)
-    if isinstance(criterion, nn.modules.loss._Loss | Loss) or (
-        inspect.isroutine(criterion) and getattr(criterion, "__module__", "") in homes
-    ):
+    if is_criterion(loss_fn):
         raise InputError(
             f"the criterion {getattr(criterion, '__name__', type(criterion).__name__)} as loss",
             expected="a function loss_fn(model, batch)",

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from edgescope.errors import RecordError
+from edgescope.monitor.verdict import Verdict, verdict_of
 from edgescope.printable import printable_names
 from edgescope.report.notes import Notes
 from edgescope.report.page import write_report
@@ -42,11 +43,11 @@ def report_runs(folder: Path, out: Path | None = None) -> Path:
         return write_report(
             out or folder,
             title=f"Training run {names[0]}" if len(places) == 1 else f"{len(places)} training runs",
-            abstract=abstract_of(len(places)),
+            abstract=abstract_of(len(places), found.verdicts[names[0]]),
             paper="",
             findings=None,
             figures=list(run_figures(records, found.table)),
-            runs=found.rows,
+            runs=[row | {"regime at the end": found.verdicts[row["run"]].regime} for row in found.rows],
             cost=total_cost(found.rows),
             versions=versions_of(first),
             command=str(first.info.get("command") or "") or f"edgescope report {shlex.quote(str(folder))}",
@@ -59,23 +60,27 @@ class Gathered:
     """What a report needs of all runs, read in one pass.
 
     ``rows`` are those of the table of runs, ``notes`` those of the table of notes. ``drawn`` are the runs that figures
-    show, at most ``MOST_RUNS``, and ``table`` has the rows of :func:`scalars_of` of these.
+    show, at most ``MOST_RUNS``, and ``table`` has the rows of :func:`scalars_of` of these. ``verdicts`` are
+    those on all runs.
     """
 
     rows: list[dict[str, Any]]
     notes: list[dict[str, Any]]
     drawn: list[str]
     table: pl.DataFrame
+    verdicts: dict[str, Verdict]
 
 
 def gather(places: Mapping[str, Path]) -> Gathered:
     """Read the records in these folders, one after the other: a process has room for some hundred open files."""
     rows, notes, ends = [], Notes(sessions=True), []
     tables: dict[str, pl.DataFrame] = {}
+    verdicts: dict[str, Verdict] = {}
     for name, place in places.items():
         pieces: list[pl.DataFrame] = []
         with Record.open(place) as record:
             rows.append(run_row(name, record))
+            verdicts[name] = verdict_of(record)
             notes.add(name, record, _kept(record.pieces(), pieces))
         table = scalars_of(name, pieces)
         if len(places) > MOST_RUNS:
@@ -87,7 +92,8 @@ def gather(places: Mapping[str, Path]) -> Gathered:
         if name not in tables:
             with Record.open(places[name]) as record:
                 tables[name] = scalars_of(name, record.pieces())
-    return Gathered(rows, notes.rows(), drawn, pl.concat([pl.DataFrame(schema=KINDS), *(tables[n] for n in drawn)]))
+    drawn_table = pl.concat([pl.DataFrame(schema=KINDS), *(tables[n] for n in drawn)])
+    return Gathered(rows, notes.rows(), drawn, drawn_table, verdicts)
 
 
 def _kept(pieces: Iterable[pl.DataFrame], kept: list[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -97,9 +103,11 @@ def _kept(pieces: Iterable[pl.DataFrame], kept: list[pl.DataFrame]) -> Iterator[
         yield piece
 
 
-def abstract_of(runs: int) -> str:
-    """What the figures of so many runs show."""
+def abstract_of(runs: int, verdict: Verdict | None = None) -> str:
+    """What the figures of so many runs show, and of a single one the verdict on it."""
     text = "All measurements during training, from the record."
+    if runs == 1 and verdict is not None:
+        text += f" Regime at the end: {verdict}"
     if runs > MOST_RUNS:
         text += (
             f" Figures show {MOST_RUNS} of {runs} runs: the first, those with the lowest and the highest value of each"

@@ -1,0 +1,387 @@
+"""The regime of a training run, by fixed rules from the readings of its record, with the figures that it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from edgescope.monitor.run_facts import RunFacts, Series, Trend
+
+if TYPE_CHECKING:
+    from edgescope.store import Record
+
+Regime = Literal[
+    "flow-aligned",
+    "sharpening",
+    "at the edge",
+    "beyond it and oscillating",
+    "beyond it and diverging",
+    "saturated",
+    "not known",
+]
+
+NEAR: Final = 0.1
+"""The ratio settles within this of 1 at the edge of stability (the region of the study ``edge``)."""
+
+NEAR_IN_BATCHES: Final = 0.2
+"""The same of the batch sharpness and of the headroom on a step's own batch, which vary from batch to batch."""
+
+LEAST: Final = 3
+"""Readings of the ratio below which a run has no verdict, unless it diverged or is saturated."""
+
+RECENT: Final = 5
+"""Readings at the end of a run, at least, that a verdict is about; of a long run a quarter."""
+
+GROWTH: Final = 1.5
+"""By what factor the loss has grown, over the recent readings, where a run beyond the edge diverges."""
+
+FITTED: Final = 1e-2
+"""The share of its first value to which the loss has fallen in a saturated run whose curvature falls with it."""
+
+ADVICE: Final[dict[Regime, str]] = {
+    "flow-aligned": "a larger learning rate is stable here, up to the one at which the ratio is 1",
+    "sharpening": "nothing to change; the ratio reaches 1 if the sharpness keeps rising, and the loss then oscillates",
+    "at the edge": "nothing to change; a larger learning rate settles at a lower sharpness, a smaller one at a higher",
+    "beyond it and oscillating": "a smaller learning rate, or a longer warm-up, if the loss should not oscillate",
+    "beyond it and diverging": "a learning rate below the present one over the ratio, a warm-up, or clipping",
+    "saturated": "an earlier step, or dtype=torch.float64: the curvature there says little about the learning rate",
+    "not known": "the measure 'headroom', which is of the steps that were taken, whatever the optimizer",
+}
+
+
+@dataclass(frozen=True)
+class CitedFigure:
+    """A number that a verdict rests on: the last or median ``value`` of a part of a measure, up to ``step``."""
+
+    measure: str
+    part: str
+    step: int
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3g}"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A sentence, and the figures that it cites."""
+
+    sentence: str
+    figures: tuple[CitedFigure, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What regime a run is in at the end of its record, why, and what to do; it costs nothing, as all was measured.
+
+    ``regime``: "flow-aligned" (stable, and the sharpness does not rise), "sharpening" (stable, and it rises), "at the
+    edge" of stability, "beyond it and oscillating", "beyond it and diverging", "saturated" (the curvature has gone
+    with the loss), or "not known". ``reasons`` are sentences with the figures that they rest on; the first ones decide,
+    later ones say what limits them. ``step`` is the last step with a reading.
+    """
+
+    regime: Regime
+    reasons: tuple[Reason, ...]
+    advice: str
+    step: int
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return tuple(reason.sentence for reason in self.reasons)
+
+    @property
+    def figures(self) -> tuple[CitedFigure, ...]:
+        return tuple(figure for reason in self.reasons for figure in reason.figures)
+
+    def __str__(self) -> str:
+        whole = ". ".join(self.sentences)
+        return f"{self.regime} (step {self.step}). {whole}. Advice: {self.advice}."
+
+
+def verdict_of(record: Record) -> Verdict:
+    """The verdict on a run from its record. Raises :class:`MissingExtraError` without polars. No cost."""
+    return judge(RunFacts.of(record))
+
+
+def judge(run: RunFacts) -> Verdict:
+    """The verdict on a run from what its record has."""
+    return _Judge(run).verdict()
+
+
+@dataclass
+class _Judge:
+    """One run under the rules, which are tried in the order of :meth:`verdict`."""
+
+    run: RunFacts
+    reasons: list[Reason] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        run = self.run
+        threshold, ratio = run.series("threshold"), run.series("ratio")
+        at_rate_zero = threshold.steps[np.isinf(threshold.values)]
+        kept = ~np.isin(ratio.steps, at_rate_zero)  # where the ratio is 0, whatever the curvature
+        self.all_ratios = Series("ratio", "", ratio.steps[kept], ratio.values[kept])
+        self.rate_is_zero = bool(len(at_rate_zero)) and at_rate_zero[-1] == run.last_step
+        steps = self.all_ratios.steps if len(self.all_ratios) else run.series("loss", "train").steps
+        recent = min(len(steps), max(RECENT, len(steps) // 4))
+        self.since = int(steps[-recent]) if recent else 0
+        self.ratio = self.all_ratios.since(self.since)
+        self.threshold = Series(
+            "threshold", "", *(a[np.isfinite(threshold.values)] for a in (threshold.steps, threshold.values))
+        ).since(self.since)
+        self.all_losses = run.series("loss", "train")
+        self.loss = self.all_losses.since(self.since)
+        self.sharpness = self._sharpness().since(self.since)
+
+    # ------------------------------------------------------------------------------------------------------ the rules
+
+    def verdict(self) -> Verdict:
+        regime, advice = self._diverged() or self._saturated() or self._no_ratio() or self._by_headroom_or_ratio()
+        self._limits()
+        return Verdict(regime, tuple(self.reasons), advice or ADVICE[regime], self.run.last_step)
+
+    def _diverged(self) -> tuple[Regime, str] | None:
+        step = self.run.diverged_at
+        if step is None:
+            return None
+        finite = np.isfinite(self.ratio.values)
+        gone = f"The loss or the parameters were not finite at step {step}"
+        if not finite.any():
+            known = self.all_losses.finite()
+            loss = self._cite(known) if len(known) else None
+            before = "" if loss is None else f" after a loss of {loss} at step {loss.step}"
+            self._say(f"{gone}{before}, and no ratio was measured", *([loss] if loss else []))
+            return "not known", "every=1 from the start, to see the ratio before that step"
+        place = int(
+            np.argmax(np.where(finite, self.ratio.values, -np.inf))
+        )  # a curvature may vanish where outputs burst
+        top = CitedFigure("ratio", "", int(self.ratio.steps[place]), float(self.ratio.values[place]))
+        if top.value > 1 + NEAR:
+            self._say(f"{gone}, and the ratio was {top} at step {top.step} before", top)
+            return "beyond it and diverging", ""
+        self._say(f"{gone}, though the ratio was at most {top} (step {top.step}) before", top)
+        return "not known", "every=1 near that step; a step in the learning rate, the precision or the data may be why"
+
+    def _saturated(self) -> tuple[Regime, str] | None:
+        sharpness, ratios = self.run.series("sharpness", "1"), self.all_ratios
+        if len(sharpness) and sharpness.last == 0:
+            cited = self._cite(sharpness)
+            self._say(f"The sharpness is exactly {cited}: the losses are below their rounding error", cited)
+            return "saturated", ""
+        losses = self.all_losses.values
+        if len(ratios) < LEAST or len(losses) < LEAST or not losses[0] > 0:
+            return None
+        share, peak = float(losses[-1] / losses[0]), float(np.max(ratios.values))
+        change = self.sharpness.trend()
+        if share <= FITTED and peak > 0 and ratios.last <= 0.5 * peak and change is not None and change.down:
+            last, loss = self._cite(ratios), self._cite(self.all_losses)
+            self._say(
+                f"The loss has fallen to {loss}, {share:.2g} of its first value, and the ratio from {peak:.3g} to"
+                f" {last} with it",
+                loss,
+                last,
+            )
+            return "saturated", ""
+        return None
+
+    def _no_ratio(self) -> tuple[Regime, str] | None:
+        if self.run.other_function:
+            loss = self._cite(self.all_losses) if len(self.all_losses) else None
+            where = "" if loss is None else f" (loss {loss} at step {loss.step})"
+            self._say(f"Another function is measured than training descends{where}", *([loss] if loss else []))
+            return "not known", "mode='auto', so that what is measured is what is trained"
+        if len(self.all_ratios) >= LEAST or (not len(self.all_ratios) and len(self._headroom()[0]) >= LEAST):
+            return None
+        if not len(self.all_ratios):
+            return self._nothing_known()
+        last = self._cite(self.all_ratios)
+        self._say(f"There are only {len(self.all_ratios)} readings of the ratio, the last one {last}", last)
+        return "not known", "a smaller every=, for at least three readings"
+
+    def _nothing_known(self) -> tuple[Regime, str]:
+        loss = self._cite(self.all_losses) if len(self.all_losses) else None
+        where = "" if loss is None else f"; the loss is {loss}"
+        self._say(f"No ratio was measured{where}", *([loss] if loss else []))
+        return "not known", ""
+
+    def _by_headroom_or_ratio(self) -> tuple[Regime, str]:
+        found = self._by_headroom() or self._by_batch_sharpness()
+        return found if found is not None else self._by_ratio()
+
+    def _by_headroom(self) -> tuple[Regime, str] | None:
+        """By the steps that were taken: on their own batch in mini-batch training, else on all data."""
+        series, in_batches = self._headroom()
+        if len(series) < LEAST or (self._mini_batches and not in_batches):
+            return None
+        value, near = series.median, NEAR_IN_BATCHES if in_batches else NEAR
+        cited = self._cite(series, value)
+        whose = " on the batch of the step" if in_batches else ""
+        says = f"The loss{whose} could be followed for {cited} times the step before it rises (headroom)"
+        ratio = self._ratio_now()
+        high = ratio is not None and ratio.value > 1 + NEAR
+        if high and value > 1 + near:
+            assert ratio is not None
+            self._say(f"{says}, so that the steps do not overshoot, although the ratio is {ratio}", cited, ratio)
+            return self._below_the_edge()
+        if not in_batches and not high and ratio is not None and ratio.value < 1 - NEAR:
+            return None  # on a plateau of the loss it is 1 by necessity: the ratio says more
+        if value < 1 - near:
+            self._say(f"{says}: the steps overshoot", cited)
+            return self._beyond()
+        if high and not self.run.adaptive:
+            return None  # an oscillation of constant size, which the ratio tells from one at the edge
+        if value <= 1 + near:
+            self._say(f"{says}", cited)
+            return "at the edge", ""
+        self._say(f"{says}, more than one step", cited)
+        return self._below_the_edge()
+
+    def _by_batch_sharpness(self) -> tuple[Regime, str] | None:
+        """By where SGD settles in mini-batches, with momentum between two plateaus."""
+        series = self.run.series("batch_sharpness", "ratio").since(self.since)
+        large = self.run.series("batch_sharpness", "ratio/large").since(self.since)
+        if not self._mini_batches or len(series) < LEAST:
+            return None
+        value, cited = series.median, self._cite(series, series.median)
+        upper = large.median if len(large) else value
+        says = f"The batch sharpness is {cited} times the value at which SGD settles on small mini-batches"
+        if value < 1 - NEAR_IN_BATCHES:
+            self._say(says, cited)
+            return self._below_the_edge()
+        if upper <= 1 + NEAR_IN_BATCHES:
+            self._say(says, cited)
+            return "at the edge", ""
+        self._say(says, cited)
+        return self._beyond()
+
+    def _by_ratio(self) -> tuple[Regime, str]:
+        cited = self._ratio_now()
+        if cited is None:
+            return self._nothing_known()
+        value = cited.value
+        if value > 1 + NEAR and self.run.threshold_is_bound(self.since):
+            self._say(
+                f"The ratio of {cited} is an upper bound, since gradients are clipped by an unknown factor", cited
+            )
+            return "not known", ""
+        if value > 1 + NEAR:
+            return self._above(cited)
+        if value >= 1 - NEAR:
+            self._say(f"The ratio of effective sharpness and threshold is {cited}", cited)
+            return "at the edge", ""
+        if self._mini_batches:
+            self._say(
+                f"The ratio of {cited} is that of all data, and mini-batches can be at their edge far below 1",
+                cited,
+            )
+            return (
+                "not known",
+                "'batch_sharpness' (SGD), or 'headroom' with monitor.step(batch=batch), which are of the mini-batches",
+            )
+        self._say(f"The ratio of effective sharpness and threshold is {cited}, below 1", cited)
+        return self._below_the_edge()
+
+    def _above(self, cited: CitedFigure) -> tuple[Regime, str]:
+        trend = self.loss.trend()
+        if self.run.adaptive and trend is not None and trend.down and trend.rises <= 0.2:
+            last = self._cite(self.loss)
+            self._say(
+                f"The ratio is {cited}, above 1, and yet the loss falls to {last}: the threshold is that of the present"
+                " preconditioner, which an adaptive optimizer changes as it goes",
+                cited,
+                last,
+            )
+            return "not known", ""
+        self._say(f"The ratio of effective sharpness and threshold is {cited}, above 1", cited)
+        return self._beyond()
+
+    def _beyond(self) -> tuple[Regime, str]:
+        trend = self.loss.trend()
+        if trend is None:
+            return "beyond it and oscillating", ""
+        last = self._cite(self.loss)
+        self._say(self._loss_words(trend, last), last)
+        return ("beyond it and diverging" if trend.up and trend.factor >= GROWTH else "beyond it and oscillating"), ""
+
+    def _below_the_edge(self) -> tuple[Regime, str]:
+        loss, sharpness = self.loss.trend(), self.sharpness.trend()
+        if loss is not None and loss.up:
+            last = self._cite(self.loss)
+            self._say(self._loss_words(loss, last) + ", which this curvature does not explain", last)
+            return "not known", "the data, the weight decay, noise added to the gradient, or a smaller every="
+        if sharpness is None:
+            if len(self.loss):
+                last = self._cite(self.loss)
+                self._say(f"The loss is {last}, and the sharpness has too few readings for a trend", last)
+            return "flow-aligned", ""
+        last = self._cite(self.sharpness)
+        name = self.sharpness.measure.replace("_", " ")
+        self._say(f"The {name} {sharpness.words}, by a factor of {sharpness.factor:.3g} to {last}", last)
+        return ("sharpening" if sharpness.up else "flow-aligned"), ""
+
+    # ------------------------------------------------------------------------------------------- what limits a verdict
+
+    def _limits(self) -> None:
+        """Sentences on what a reader of the verdict should know."""
+        ratio = self._ratio_now()
+        if ratio is None:
+            return
+        if self.rate_is_zero:
+            self._say(f"The learning rate is 0 at the end: the ratio of {ratio} is that of step {ratio.step}", ratio)
+        if len(self.threshold) >= 2:
+            first, last = float(self.threshold.values[0]), self._cite(self.threshold)
+            if not 0.8 <= last.value / first <= 1.25:
+                why = "clipping" if self.run.clipped(self.since) else "the learning rate or the preconditioner"
+                self._say(
+                    f"The threshold has changed from {first:.3g} to {last} with {why}, so the ratio of {ratio} is"
+                    f" that of step {ratio.step} alone",
+                    last,
+                    ratio,
+                )
+        if self.run.clipped(self.since) and not self.run.threshold_is_bound(self.since) and len(self.threshold):
+            last = self._cite(self.threshold)
+            self._say(f"Gradients are clipped, which the threshold of {last} takes into account", last)
+        if self.run.batch_statistics:
+            self._say(
+                f"The ratio of {ratio} is that of batches of the measured samples: with batch normalisation it depends"
+                " on their size, and it falls as the norm of the weights grows",
+                ratio,
+            )
+
+    # ------------------------------------------------------------------------------------------------------- figures
+
+    def _say(self, sentence: str, *figures: CitedFigure) -> None:
+        self.reasons.append(Reason(sentence, figures))
+
+    def _cite(self, series: Series, value: float | None = None) -> CitedFigure:
+        return CitedFigure(series.measure, series.part, int(series.steps[-1]), series.last if value is None else value)
+
+    def _ratio_now(self) -> CitedFigure | None:
+        """The median of the recent ratios; the last one where the threshold has changed on the way."""
+        if not len(self.ratio):
+            return None
+        known = self.threshold.values
+        changed = len(known) >= 2 and not 0.8 <= known[-1] / known[0] <= 1.25
+        trend = self.ratio.trend()
+        moving = changed or (trend is not None and (trend.up or trend.down))
+        return self._cite(self.ratio, None if moving else self.ratio.median)
+
+    @property
+    def _mini_batches(self) -> bool:
+        return self.run.mini_batches(self.since, without_ratio=not len(self.ratio))
+
+    def _headroom(self) -> tuple[Series, bool]:
+        """The recent headroom, on the batch of each step where that was measured, and whether it was."""
+        on_batch = self.run.series("headroom", "batch").since(self.since)
+        return (on_batch, True) if len(on_batch) >= LEAST else (self.run.series("headroom").since(self.since), False)
+
+    def _sharpness(self) -> Series:
+        """The sharpness in the optimizer's own metric, which does not depend on the learning rate, or the plain one."""
+        found = self.run.series("effective_sharpness")
+        return found if len(found) >= LEAST else self.run.series("sharpness", "1")
+
+    def _loss_words(self, trend: Trend, last: CitedFigure) -> str:
+        share = f", and rises in {trend.rises:.0%} of the readings" if not trend.up else ""
+        return f"The loss {trend.words} by a factor of {trend.factor:.3g} to {last}{share}"
