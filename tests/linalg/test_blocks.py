@@ -161,7 +161,7 @@ def test_standard_errors_cover_the_traces_of_random_networks() -> None:
         cut = network.size // 3
         return Trial(found.values["first"], found.error["first"], float(network.hessian[:cut, :cut].trace()))
 
-    found = Coverage.of(map(trial, networks(200)))
+    found = Coverage.of(map(trial, networks(100)))
     assert not found.short()
     assert found.ratio < 3
 
