@@ -111,9 +111,9 @@ def _parts(kind: str, values: dict[str, float]) -> dict[str, float]:
     return {f"{kind}/{name}": value for name, value in values.items()}
 
 
-def _of_blocks(
-    shares: Float[Tensor, " tensors"], layout: Layout, blocks: dict[str, list[slice]]
-) -> dict[str, float]:
+def _of_blocks(shares: Float[Tensor, " tensors"], layout: Layout, blocks: dict[str, list[slice]]) -> dict[str, float]:
     """The shares of tensors, added up for each block."""
-    of_tensor = {slot.slice.start: float(share) for slot, share in zip(layout, shares, strict=True) if slot.shape.numel()}
+    of_tensor = {
+        slot.slice.start: float(share) for slot, share in zip(layout, shares, strict=True) if slot.shape.numel()
+    }
     return {name: sum(of_tensor[place.start] for place in own) for name, own in blocks.items()}
