@@ -99,7 +99,7 @@ def test_a_parameter_belongs_to_the_first_glob_that_matches() -> None:
     assert blocks_named(layout, ("*.bias",), "it") == {"*.bias": [slice(4, 6), slice(6, 9)], "rest": [slice(0, 4)]}
     assert blocks_named(layout, ("b.*", "*"), "it") == {"b.*": [slice(6, 9)], "*": [slice(0, 4), slice(4, 6)]}
     assert blocks_named(layout, (), "it") == {"a": [slice(0, 4), slice(4, 6)], "b": [slice(6, 9)]}
-    with pytest.raises(InputError, match="it with the block 'b.bias', which no parameter is left for"):
+    with pytest.raises(InputError, match=r"it with the block 'b\.bias', which no parameter is left for"):
         blocks_named(layout, ("*", "b.bias"), "it")
 
 

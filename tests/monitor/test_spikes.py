@@ -52,6 +52,16 @@ def rate(step: int) -> float:
     return 1.9 if step < CALM else 2.4
 
 
+def descend(model: nn.Module, optimizer: torch.optim.Optimizer, monitor: Monitor | None = None) -> None:
+    for step in range(STEPS):
+        optimizer.param_groups[0]["lr"] = rate(step)
+        optimizer.zero_grad()
+        bowl_loss(model, torch.ones(4, dtype=torch.float64)).backward()
+        optimizer.step()
+        if monitor is not None:
+            monitor.step()
+
+
 class Descent:
     """Gradient descent on the bowl, with a monitor that is made with ``options``; the losses are given to it or not."""
 
@@ -163,12 +173,7 @@ def test_a_resumed_run_has_the_same_events(given: bool, resume_at: int) -> None:
 def test_training_is_the_same_to_the_last_bit() -> None:
     with_monitor = Descent(given=False)
     model = Bowl()
-    optimizer = torch.optim.SGD(model.parameters(), lr=1.9)
-    for step in range(STEPS):
-        optimizer.param_groups[0]["lr"] = rate(step)
-        optimizer.zero_grad()
-        bowl_loss(model, torch.ones(4, dtype=torch.float64)).backward()
-        optimizer.step()
+    descend(model, torch.optim.SGD(model.parameters(), lr=1.9))
     for one, other in zip(model.parameters(), with_monitor.model.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -190,12 +195,7 @@ def test_an_error_in_a_callback_is_a_notice_and_training_goes_on() -> None:
 
     monitor.on("warning", fails)
     with pytest.warns(EdgescopeWarning, match=r"the function of monitor.on\('warning'\) raised an error .*no mail"):
-        for step in range(STEPS):
-            optimizer.param_groups[0]["lr"] = rate(step)
-            optimizer.zero_grad()
-            bowl_loss(model, torch.ones(4, dtype=torch.float64)).backward()
-            optimizer.step()
-            monitor.step()
+        descend(model, optimizer, monitor)
     assert monitor.steps == STEPS
 
 

@@ -58,7 +58,8 @@ class BlockEigenvalues:
     ``vector`` has the unit eigenvector of every block in the places of that block, zeros elsewhere: a start for the
     next call. ``residuals`` are the norms of H_bb v - value v. ``error`` is an estimated bound: twice residual^2 / gap,
     since the second Ritz value is below the second eigenvalue, at most the residual, and at least the rounding of the
-    products, which their asymmetry shows. Over 60 small networks 95% of the true values were within it. ``products`` counts operator products, ``mode`` is that of the operator.
+    products, which their asymmetry shows. Over 60 small networks 58 of the true values were within it, with either a
+    tolerance of 1e-2 or of 1e-3. ``products`` counts operator products, ``mode`` is that of the operator.
     """
 
     values: dict[str, float]
