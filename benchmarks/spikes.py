@@ -13,9 +13,11 @@ import argparse
 import itertools
 import math
 import statistics
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from curvature import write
 from torch import Tensor, nn
@@ -104,6 +106,10 @@ def steps_of(task: Task, objective: es.Objective, optimizer: torch.optim.Optimiz
         yield float(loss.detach())
 
 
+Run = tuple[list[int], list[float], int]
+"""Steps of warnings, losses, and the number of products."""
+
+
 def measured(task: Task, steps: int) -> Series:
     """Everything at every step."""
     found, norms = Series([], [], []), StepNorms(100, lambda layout: {})
@@ -161,7 +167,7 @@ def score(runs: Iterable[tuple[list[int], list[float]]], products: float = math.
     return Score(counts[0], counts[1], counts[2], counts[3], tuple(leads), counts[4], counts[5], products)
 
 
-def watched(task: Task, steps: int, options: SpikeOptions) -> tuple[list[int], list[float], int]:
+def watched(task: Task, steps: int, options: SpikeOptions) -> Run:
     """The warnings of a monitor that is given the losses, these, and its products."""
     objective, optimizer = task.made()
     warned: list[SpikeEvent] = []
@@ -175,9 +181,29 @@ def watched(task: Task, steps: int, options: SpikeOptions) -> tuple[list[int], l
     return [event.step for event in warned], losses, objective.spent.products
 
 
-def reported(tasks: Sequence[Task], steps: int, options: SpikeOptions) -> Score:
-    runs = [watched(task, steps, options) for task in tasks]
-    return score([run[:2] for run in runs], sum(run[2] for run in runs) / (steps * len(tasks)) * 1000)
+def reported(runs: Sequence[Run]) -> Score:
+    products = sum(run[2] for run in runs) / sum(len(run[1]) for run in runs)
+    return score([run[:2] for run in runs], 1000 * products)
+
+
+def at_random(runs: Sequence[Run], draws: int = 200) -> str:
+    """The row of as many warnings in each run at random steps, as means over draws: where spikes are frequent many
+    have a warning, and many warnings a spike, by chance."""
+    draw = np.random.default_rng(0)
+    found = [
+        score([(sorted(draw.integers(1, len(losses) + 1, len(own)).tolist()), losses) for own, losses, _ in runs])
+        for _ in range(draws)
+    ]
+    seen, large, vain = (
+        statistics.mean(getattr(one, name) for one in found) for name in ("seen", "large_seen", "in_vain")
+    )
+    leads = [lead for one in found for lead in one.leads]
+    lead = f"{statistics.median(leads):.0f}" if leads else "none"
+    one = found[0]
+    return (
+        f"| fresh: as many warnings at random steps | {seen:.1f} of {one.spikes} | {large:.1f} of {one.large}"
+        f" | {lead} | {vain:.1f} of {one.warnings} | |"
+    )
 
 
 def main() -> None:
@@ -199,24 +225,32 @@ def main() -> None:
     usual = SpikeOptions()
     best = SpikeOptions(norm=norm, curvature=max(curvature, 1e-6))
     alone = SpikeOptions(norm=norm, curvature=1e-6)
+    watching = {
+        name: [watched(task, steps, each) for task in fresh]
+        for name, each in (("best", best), ("usual", usual), ("alone", alone))
+    }
     rows = [
         grid[norm, curvature].row(f"chosen on: {norm:g}, {curvature:g}"),
         grid[usual.norm, usual.curvature].row(f"chosen on: {usual.norm:g}, {usual.curvature:g} (usual)"),
-        reported(fresh, steps, best).row(f"fresh: {norm:g}, {curvature:g}"),
-        reported(fresh, steps, usual).row(f"fresh: {usual.norm:g}, {usual.curvature:g} (usual)"),
-        reported(fresh, steps, alone).row(f"fresh: {norm:g} of the norm alone"),
+        reported(watching["best"]).row(f"fresh: {norm:g}, {curvature:g}"),
+        reported(watching["usual"]).row(f"fresh: {usual.norm:g}, {usual.curvature:g} (usual)"),
+        reported(watching["alone"]).row(f"fresh: {norm:g} of the norm alone"),
+        at_random(watching["usual"]),
     ]
     lines = [
         "## (w) Warnings before spikes of the loss",
         "",
-        f"Tanh networks 1-40-1 on sin x + sin kx with k of {', '.join(map(str, FREQUENCIES))}, Adam, learning rate 0.02,"
-        f" beta2 0.999, {steps:,} steps, full batch. Cut-offs were chosen on {len(chosen_on)} tasks, from"
-        f" {len(grid)} pairs; the {len(fresh)} fresh tasks are those of other seeds and frequencies. A spike is a loss"
-        f" above {RISES[0]:g} times the median of the 20 before; a warning is its own if it came at most {AHEAD} steps"
-        " before, and in vain if no spike came within as many steps after it.",
+        *textwrap.wrap(
+            f"Tanh networks 1-40-1 on sin x + sin kx with k of {', '.join(map(str, FREQUENCIES))}, Adam, learning rate"
+            f" 0.02, beta2 0.999, {steps:,} steps, full batch. Cut-offs were chosen on {len(chosen_on)} tasks (a k and a"
+            f" seed), from {len(grid)} pairs; the {len(fresh)} fresh tasks have other seeds for each k. A spike is a loss"
+            f" above {RISES[0]:g} times the median of the 20 before. A warning is its own if it came at most {AHEAD}"
+            " steps before, and in vain if no spike came within as many steps after it.",
+            width=120,
+        ),
         "",
-        f"| tasks; cut-offs of norm and curvature | spikes with a warning | of those above {RISES[1]:g} times | median lead, steps"
-        " | warnings in vain | products in 1,000 steps |",
+        f"| tasks; cut-offs of norm and curvature | spikes with a warning | of those above {RISES[1]:g} times"
+        " | median lead, steps | warnings in vain | products in 1,000 steps |",
         "|---|---|---|---|---|---|",
         *rows,
     ]
