@@ -242,10 +242,10 @@ def main() -> None:
         "",
         *textwrap.wrap(
             f"Tanh networks 1-40-1 on sin x + sin kx with k of {', '.join(map(str, FREQUENCIES))}, Adam, learning rate"
-            f" 0.02, beta2 0.999, {steps:,} steps, full batch. Cut-offs were chosen on {len(chosen_on)} tasks (a k and a"
-            f" seed), from {len(grid)} pairs; the {len(fresh)} fresh tasks have other seeds for each k. A spike is a loss"
-            f" above {RISES[0]:g} times the median of the 20 before. A warning is its own if it came at most {AHEAD}"
-            " steps before, and in vain if no spike came within as many steps after it.",
+            f" 0.02, beta2 0.999, {steps:,} steps, full batch. Cut-offs were chosen on {len(chosen_on)} tasks (a k and"
+            f" a seed), from {len(grid)} pairs; the {len(fresh)} fresh tasks have other seeds for each k. A spike is a"
+            f" loss above {RISES[0]:g} times the median of the 20 before. A warning is its own if it came at most"
+            f" {AHEAD} steps before, and in vain if no spike came within as many steps after it.",
             width=120,
         ),
         "",

@@ -57,6 +57,16 @@ def test_the_limiting_direction_is_that_of_the_optimizers_metric() -> None:
     assert abs(difference) > 0.05  # so that the other one would fail
 
 
+def test_of_plain_descent_it_is_that_of_the_sharpness() -> None:
+    problem = Problem(3)
+    optimizer = torch.optim.SGD(problem.model.parameters(), lr=0.1, momentum=0.9)
+    problem.train(optimizer, 5)
+    found = es.measure(problem.objective, "block_sharpness:blocks=0.*;*.bias", optimizer=optimizer)
+    vector = torch.linalg.eigh(problem.hessian())[1][:, -1]
+    for name, (place,) in BLOCKS.items():
+        assert found.values[f"mass/{name}"] == pytest.approx(float(vector[place].square().sum()), abs=0.02)
+
+
 def test_without_a_known_direction_there_are_tops_and_traces_and_a_note() -> None:
     problem = Problem()
     optimizer = torch.optim.Rprop(problem.model.parameters())
@@ -105,8 +115,9 @@ def test_a_parameter_belongs_to_the_first_glob_that_matches() -> None:
 
 @pytest.mark.parametrize("blocks", [("a", "a"), ("rest",), ("",), (1,), None, 3])
 def test_globs_that_are_none_are_refused(blocks: Any) -> None:
+    made: Any = MEASURES["block_sharpness"]
     with pytest.raises(InputError, match="blocks="):
-        MEASURES["block_sharpness"](blocks=blocks)
+        made(blocks=blocks)
 
 
 def test_globs_are_given_as_text_with_semicolons() -> None:

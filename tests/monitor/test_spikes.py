@@ -70,7 +70,7 @@ class Descent:
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1.9)
         self.objective = bowl_objective(self.model)
         self.record = Record.in_memory()
-        options = {"every": 1000, "measures": ["norms"], "record": self.record} | options
+        options = options | {"every": 1000, "measures": ["norms"], "record": self.record}
         self.monitor = Monitor(self.objective, self.optimizer, **options)
         self.told: list[SpikeEvent] = []
         self._listen()
@@ -209,7 +209,7 @@ def test_arguments_that_are_none_are_refused() -> None:
         Monitor(bowl_objective(Bowl()), spikes=1.5)  # type: ignore[arg-type]
     for wrong in ({"norm": 0.5}, {"rise": 1.0}, {"window": 3}, {"curvature": -1.0}):
         with pytest.raises(InputError, match=next(iter(wrong))):
-            SpikeOptions(**wrong)  # type: ignore[arg-type]
+            SpikeOptions(**wrong)
 
 
 def test_the_curvature_is_that_of_the_preconditioned_gradient_over_the_threshold() -> None:

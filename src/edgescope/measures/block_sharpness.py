@@ -14,6 +14,7 @@ from edgescope.linalg.blocks import LEAST_PROBES, block_eigenvalues, block_trace
 from edgescope.measures.base import Measure, Moment, Needs
 from edgescope.measures.blocks import Globs, blocks_named, check_globs
 from edgescope.measures.effective_sharpness import EffectiveSharpness
+from edgescope.measures.optimizer_geometry import is_of_geometry
 from edgescope.measures.problem_size import ProblemSize
 from edgescope.measures.reading import Reading
 from edgescope.measures.sharpness import SHARES, Sharpness
@@ -92,7 +93,10 @@ class BlockSharpness(Measure):
 
     def _mass(self, moment: Moment, blocks: dict[str, list[slice]]) -> tuple[dict[str, float], str]:
         """The shares of the limiting direction, or why there are none."""
-        found = moment.get(self._effective if moment.optimizers or moment.optimizer is not None else self._raw)
+        plain = moment.optimizer is None and not moment.optimizers
+        found = moment.get(self._raw if plain else self._effective)
+        if not plain and found.values and SHARES not in found.arrays and not is_of_geometry(moment.known_rule()):
+            found = moment.get(self._raw)  # from which it follows
         shares = found.arrays.get(SHARES)
         if shares is None:
             return {}, f"no limiting direction: {found.note or 'the threshold is not one of an eigenvalue'}"

@@ -31,7 +31,8 @@ class EffectiveSharpness(Measure):
     ``generalized_sharpness`` of the run, or else computed without a certificate for some 10 products.
 
     The array "layers" has the share of the squared norm of the eigenvector v of this matrix, which is M^(1/2) times a
-    direction in parameter space, in each parameter tensor, in the order of the layout. There is none in a geometry.
+    direction in parameter space, in each parameter tensor, in the order of the layout: where it is not that of the
+    measure ``sharpness``, and none in a geometry.
 
     With several optimizers part "" is that of all together, in the metric in which their threshold is 1, and each has a
     part of its own, named after it: that of its own parameters while the others stand still.
@@ -90,7 +91,7 @@ class EffectiveSharpness(Measure):
             raw = moment.get(self._raw)
             if "1" not in raw.values:
                 raise NotKnownError(raw.note)
-            return Reading(self.name, {"": raw.values["1"] + added}, {"": raw.errors["1"]}, raw.arrays, note=raw.note)
+            return Reading(self.name, {"": raw.values["1"] + added}, {"": raw.errors["1"]}, note=raw.note)
         if self._tracker is None:
             self._tracker = EigenTracker(moment.objective, k=1, tol=self.tol)
             if self._continue_from is not None:
