@@ -63,6 +63,7 @@ bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
 	$(BIN)/python benchmarks/batch_one_sam.py
 	$(BIN)/python benchmarks/chains.py
 	$(BIN)/python benchmarks/store.py
+	$(BIN)/python benchmarks/spikes.py
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) runs build dist

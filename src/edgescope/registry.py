@@ -118,6 +118,8 @@ def _read(text: str, hint: Any, owner: str, name: str) -> Any:
             except InputError:
                 if i == len(kinds) - 1:
                     raise
+    if origin is tuple and arguments[0] is str:  # texts may have an x in them
+        return tuple(piece.strip() for piece in text.split(";")) if text else ()
     if origin is tuple:
         try:
             return tuple(_read(piece, arguments[0], owner, name) for piece in text.split("x")) if text else ()

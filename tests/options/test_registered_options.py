@@ -27,6 +27,7 @@ ACCEPTED: tuple[tuple[str, str, str, tuple[Any, ...], str], ...] = (
     ("measure", "persistent_homology", "after", (0,), "from the first step on"),
     ("measure", "gradient_noise", "samples", (None,), "all samples"),
     ("measure", "headroom", "population", (None,), "the data are all there are"),
+    ("measure", "block_sharpness", "blocks", ((), ("nonsense",)), "each module; a glob is compared with names later"),
     ("measure", ANY, "batch", (None,), "all data at once"),
     ("measure", ANY, "lr", (None,), "the optimizer's own"),
     ("measure", "sharpness_dimension", "fixed_lr", (None,), "no second rate"),

@@ -1,5 +1,6 @@
 """Matrix-free numerics that know nothing of networks."""
 
+from edgescope.linalg.blocks import BlockEigenvalues, BlockTraces, block_eigenvalues, block_masses, block_traces
 from edgescope.linalg.bound import EigenvalueBound
 from edgescope.linalg.eigenpairs import Eigenpairs, top_eigenpairs
 from edgescope.linalg.frobenius import FrobeniusEstimate, frobenius
@@ -11,7 +12,9 @@ from edgescope.linalg.trace import TraceEstimate, trace
 from edgescope.linalg.tracker import EigenTracker
 
 __all__ = [
+    "BlockEigenvalues",
     "BlockMetric",
+    "BlockTraces",
     "DiagonalMetric",
     "EigenTracker",
     "Eigenpairs",
@@ -25,6 +28,9 @@ __all__ = [
     "Spectrum",
     "TraceEstimate",
     "as_operator",
+    "block_eigenvalues",
+    "block_masses",
+    "block_traces",
     "frobenius",
     "from_matrix",
     "spectrum",

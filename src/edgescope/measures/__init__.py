@@ -6,6 +6,7 @@ from edgescope.measures.accuracy import Accuracy
 from edgescope.measures.average_sharpness import AverageSharpness
 from edgescope.measures.base import MEASURES, Measure, Moment, Previous
 from edgescope.measures.batch_sharpness import BatchSharpnessMeasure
+from edgescope.measures.block_sharpness import BlockSharpness
 from edgescope.measures.directional_smoothness import DirectionalSmoothness
 from edgescope.measures.effective_sharpness import EffectiveSharpness
 from edgescope.measures.generalized_sharpness import GeneralizedSharpnessMeasure
@@ -41,6 +42,7 @@ from edgescope.measures.worst_case_sharpness import WorstCaseSharpness
 MEASURES.add("accuracy", Accuracy)
 MEASURES.add("average_sharpness", AverageSharpness)
 MEASURES.add("batch_sharpness", BatchSharpnessMeasure)
+MEASURES.add("block_sharpness", BlockSharpness)
 MEASURES.add("directional_smoothness", DirectionalSmoothness)
 MEASURES.add("effective_sharpness", EffectiveSharpness)
 MEASURES.add("generalized_sharpness", GeneralizedSharpnessMeasure)

@@ -14,7 +14,7 @@ from edgescope.measures.base import Measure, Moment, Needs
 from edgescope.measures.generalized_sharpness import GeneralizedSharpnessMeasure
 from edgescope.measures.optimizer_geometry import is_of_geometry
 from edgescope.measures.reading import Reading
-from edgescope.measures.sharpness import Sharpness, eigenvalue_reading
+from edgescope.measures.sharpness import SHARES, Sharpness, eigenvalue_reading, shares_of_tensors
 from edgescope.options import check_fields, real
 
 
@@ -29,6 +29,10 @@ class EffectiveSharpness(Measure):
     For steepest descent in a geometry where stability is not decided by an eigenvalue, it is the lower bound of the
     generalized sharpness there, over the dual norm of the gradient where it is normalized: that of the measure
     ``generalized_sharpness`` of the run, or else computed without a certificate for some 10 products.
+
+    The array "layers" has the share of the squared norm of the eigenvector v of this matrix, which is M^(1/2) times a
+    direction in parameter space, in each parameter tensor, in the order of the layout: where it is not that of the
+    measure ``sharpness``, and none in a geometry.
 
     With several optimizers part "" is that of all together, in the metric in which their threshold is 1, and each has a
     part of its own, named after it: that of its own parameters while the others stand still.
@@ -71,6 +75,7 @@ class EffectiveSharpness(Measure):
             self.name,
             {part: reading.values[""] for part, reading in known.items()},
             {part: reading.errors[""] for part, reading in known.items() if reading.errors},
+            {} if "" not in known else known[""].arrays,
             note="; ".join(notes),
             failed=any(reading.failed for reading in found.values()),
         )
@@ -95,7 +100,9 @@ class EffectiveSharpness(Measure):
         effective = rule.effective(moment.objective.operator(), scale, gradient)
         pairs = self._tracker.update(effective, metric=metric)
         found = eigenvalue_reading(self.name, pairs)
-        return Reading(self.name, {"": found.values["1"]}, {"": found.errors["1"]}, note=found.note)
+        vector = pairs.vectors[:, :1] if metric is None else metric.root(pairs.vectors[:, :1])
+        shares = {SHARES: shares_of_tensors(vector[:, 0], moment.objective.layout)}
+        return Reading(self.name, {"": found.values["1"]}, {"": found.errors["1"]}, shares, note=found.note)
 
     def _in_geometry(self, moment: Moment, threshold: float) -> Reading:
         of_run = moment.measures.get(self._general.name)

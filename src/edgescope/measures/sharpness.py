@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from edgescope.measures.problem_size import ProblemSize
 from edgescope.measures.reading import Reading
 from edgescope.objective.layout import Layout
 from edgescope.options import check_fields, integer, real
+
+SHARES: Final = "layers"
+"""The array with the share of the squared norm of the first eigenvector in each parameter tensor."""
 
 
 @dataclass
@@ -61,7 +64,7 @@ class Sharpness(Measure):
             if self._continue_from is not None:
                 self._tracker.load_state(self._continue_from)
         pairs = self._tracker.update(threshold=self._threshold(moment))
-        shares = {"layers": shares_of_tensors(pairs.vectors[:, 0], moment.objective.layout)}
+        shares = {SHARES: shares_of_tensors(pairs.vectors[:, 0], moment.objective.layout)}
         found = replace(eigenvalue_reading(self.name, pairs), arrays=shares)
         if self.k <= size:
             return found

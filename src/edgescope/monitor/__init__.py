@@ -3,6 +3,7 @@
 from edgescope.monitor.forecast import Forecast
 from edgescope.monitor.monitor import Monitor
 from edgescope.monitor.schedule import Budget, Every, Schedule, Where
+from edgescope.monitor.spikes import SpikeEvent, SpikeOptions
 from edgescope.monitor.verdict import CitedFigure, Reason, Verdict, verdict_of
 from edgescope.monitor.watch import WatchingMonitor, watch
 
@@ -14,6 +15,8 @@ __all__ = [
     "Monitor",
     "Reason",
     "Schedule",
+    "SpikeEvent",
+    "SpikeOptions",
     "Verdict",
     "WatchingMonitor",
     "Where",

@@ -29,6 +29,7 @@ from edgescope.monitor.reader import OnReading, Reader
 from edgescope.monitor.resuming import Continuation, Resume, checked_resume, closed_by_errors, record_of_first
 from edgescope.monitor.run_facts import RunFacts
 from edgescope.monitor.schedule import Budget, Schedules, schedule_from
+from edgescope.monitor.spikes import Callback, SpikeOptions, checked_spikes
 from edgescope.monitor.state import checked_state, plain_state
 from edgescope.monitor.steps import StepListener
 from edgescope.monitor.trackers import Log, tracker_from
@@ -90,6 +91,9 @@ class Monitor:
         log: where values are sent as they are taken: a function called as ``log(values, step)``, such as ``wandb.log``,
             or "csv", "tensorboard", "wandb" (offline), "mlflow", "trackio" (docs/attach.md). Keys are as
             ``edgescope/ratio``. Of several processes the first one does so. An error in it gives one warning.
+        spikes: watch the norm of every step for warnings before a spike of the loss (:meth:`on`), which are events of
+            the record; ``SpikeOptions`` has the cut-offs. Cost: a copy of the parameters and a norm at every step, a
+            gradient and a product where a step is long, one loss a step after a warning unless the caller gives it.
 
     Where the parameters or the loss are no longer finite, an event "diverged" is recorded at that step, the status of
     the record is diverged, and no more curvature is measured; nothing is raised. Anything else that cannot be measured
@@ -116,6 +120,7 @@ class Monitor:
         on_error: OnError = "warn",
         on_reading: OnReading | None = None,
         log: Log | None = None,
+        spikes: bool | SpikeOptions = False,
     ) -> None:
         began = time.perf_counter()
         if out is not None and record is not None:
@@ -125,6 +130,7 @@ class Monitor:
         optimizers, evaluations = checked_optimizers(optimizer, "a monitor"), checked_evaluations(evaluations)
         folder = checked_folder(out)
         tracker = tracker_from(log, None if folder is None else Path(folder))
+        watched = checked_spikes(spikes)
         resume = checked_resume(resume, out is not None or record is not None)
         self.schedule = schedule_from(every, budget)
         self.measures, self._own = in_order(measures)
@@ -149,6 +155,8 @@ class Monitor:
                 batch_size=None if batch_size is None else check_int("a monitor", "batch_size", batch_size, least=1),
             )
             self._continuation = Continuation(resume, self._record, self._reader)
+            if watched is not None:
+                self._reader.watch(watched)
             self._reader.check_at_the_start()
         schedules = Schedules(tuple(measure.name for measure in self.measures), self.schedule, self._own)
         self._steps = StepListener(self._reader, schedules, self._continuation)
@@ -255,15 +263,27 @@ class Monitor:
         """
         return None if self._closed else self._steps.start()
 
-    def step(self, batch: Any = None) -> dict[str, Reading] | None:
+    def step(self, batch: Any = None, loss: float | torch.Tensor | None = None) -> dict[str, Reading] | None:
         """To be called after the optimizer's step: the readings by name where there are new ones, else None.
 
         Without an optimizer every call counts as a step. Where several step in turns, the call after the step is over
         returns the readings. ``batch`` is the data that this step was taken on, as the objective's loss function takes
         them (a list of batches where their gradients were added up): measures such as ``headroom`` then have parts for
-        it. It is only looked at where such a measure is due, and not kept.
+        it. It is only looked at where such a measure is due, and not kept. ``loss`` is the training loss that the step
+        was taken on: a run that is watched for spikes then sees each of them, without measuring the loss itself.
         """
-        return None if self._closed else self._steps.called(batch)
+        return None if self._closed else self._steps.called(batch, loss)
+
+    def on(self, kind: str, callback: Callback) -> None:
+        """Call ``callback(event)`` with each :class:`SpikeEvent` of a kind, "warning" or "spike"; spikes are watched.
+
+        A warning says that a step was long (beyond 1.5 times the median of the 100 before it) and that the curvature
+        along the preconditioned gradient is above the stability threshold; a spike, that the training loss has jumped.
+        Each is an event of the record too. The event has ``kind step value threshold block curvature``. An error in the
+        function is treated as one in a measure, so that it does not end training. Raises :class:`InputError` for
+        another kind.
+        """
+        self._reader.watch(SpikeOptions()).on(kind, callback)
 
     def finish(self, everything: bool = False) -> dict[str, Reading] | None:
         """Measure where training has ended what is scheduled ``@end``, or everything; not twice at the same step."""

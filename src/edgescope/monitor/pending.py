@@ -46,7 +46,7 @@ class PendingStep:
     ``previous`` is where the step began; None where no measure needs that, or it could not be had. ``parts`` are those
     of the optimizers, by identity, which have begun their part of the step, and ``stepped`` the optimizers that have
     ended theirs. ``cost`` and ``seconds`` are what all this took. ``start`` are the parameters where it began,
-    ``rates`` its learning rates, and ``batch`` the data that the caller says it was taken on.
+    ``rates`` its learning rates, and ``batch`` and ``loss`` the data and the loss that the caller says it was taken on.
     """
 
     due: set[str]
@@ -58,6 +58,7 @@ class PendingStep:
     start: Float[Tensor, " P"] | None = None
     rates: list[float] = field(default_factory=list)
     batch: Any = None
+    loss: Any = None
 
     def begin(self, objective: Objective, known: Previous | None) -> None:
         """Note where the step begins; ``known`` is what was found at the same parameters before."""

@@ -21,6 +21,7 @@ from edgescope.monitor.notifier import Notifier, OnError
 from edgescope.monitor.pending import PendingStep
 from edgescope.monitor.run_checks import RunChecks
 from edgescope.monitor.run_state import RunState
+from edgescope.monitor.spikes import SpikeOptions, SpikeWatch
 from edgescope.monitor.trackers import Tracker, values_of
 from edgescope.objective import Objective
 from edgescope.optim import SAM, GradientFlow
@@ -58,6 +59,8 @@ class Reader:
         self.notifier, self.stopwatch = Notifier(record, self.progress, on_error), Stopwatch()
         self._checks = RunChecks(objective, optimizers, measures, self.progress, self.notifier)
         self._release, self._on_reading, self._tracker = release, on_reading, tracker
+        self.spikes: SpikeWatch | None = None
+        self._spikes_before: dict[str, Any] | None = None  # the state of the one to be made
         self._known: Previous | None = None
         self._seen: StepTaken | None = None
         self._batch_size = batch_size
@@ -108,14 +111,29 @@ class Reader:
         with self.notifier.measuring("the step of the optimizer's rule cannot be computed"):
             pending.end_part(self.objective, optimizer)
 
-    def follow(self) -> None:
-        """Show the parameters of this step to the measures that need all steps of a run."""
+    def follow(self, pending: PendingStep | None = None) -> None:
+        """Show the parameters of this step to all that needs every step of a run; ``pending`` is the step, if any."""
         self.stopwatch.look()
         if self.progress.diverged:
             return
         for measure in self.measures:
             with self.notifier.measuring(f"the measure '{measure.name}' cannot follow the run"):
                 measure.follow(self.progress.step, self.objective)
+        if self.spikes is not None:
+            batch, loss = (None, None) if pending is None else (pending.batch, pending.loss)
+            before = self.objective.spent
+            with self.notifier.measuring("the run cannot be watched for spikes"):
+                self.spikes.follow(self.progress.step, self.objective, lambda: self.rules().together, batch, loss)
+            if self._release and self.objective.spent != before:
+                self.objective.release()
+
+    def watch(self, options: SpikeOptions) -> SpikeWatch:
+        """Watch the run for spikes from now on, or from where a state that was loaded has it."""
+        if self.spikes is None:
+            self.spikes = SpikeWatch(options, self.notifier, self.record)
+            if self._spikes_before is not None:
+                self.spikes.load_state(self._spikes_before)
+        return self.spikes
 
     def read(self, pending: PendingStep) -> dict[str, Reading]:
         """Take the measures that are due, keep them in the record, and check what they show."""
@@ -175,6 +193,7 @@ class Reader:
             "gradients": [list(each) for each in self._gradients],
             "seen": None if self._seen is None else asdict(self._seen),
             "batch_size": self._batch_size,
+            "spikes": self._spikes_before if self.spikes is None else self.spikes.state(),
             "moved": self._checks.state(self.optimizers),
             "told": [list(cause) for cause in self.notifier.notices.given()],
         }
@@ -189,6 +208,9 @@ class Reader:
         self._known = None
         self._gradients = [(norm, factor, count) for norm, factor, count in state.get("gradients", [])]
         self._batch_size = state.get("batch_size", self._batch_size)
+        self._spikes_before = state.get("spikes")
+        if self.spikes is not None and self._spikes_before is not None:
+            self.spikes.load_state(self._spikes_before)
         seen = state.get("seen")
         self._seen = None if seen is None else StepTaken(**seen)
         notices.mark((kind, cause) for kind, cause in state.get("told", []))

@@ -47,20 +47,21 @@ class StepListener:
             return None
         return self._start(PendingStep(self._due_at(self.reader.progress.step)))
 
-    def called(self, batch: Any = None) -> dict[str, Reading] | None:
+    def called(self, batch: Any = None, loss: Any = None) -> dict[str, Reading] | None:
         """The caller's ``monitor.step()``: the new readings, if there are any. A step where nobody else reports one.
 
-        ``batch`` is what the step was taken on.
+        ``batch`` is what the step was taken on, ``loss`` its loss there.
         """
         if not self.reader.optimizers:
             self.start()
-            self.pending = PendingStep(self._due_at(self.reader.progress.step + 1))
+            self.pending = PendingStep(self._due_at(self.reader.progress.step + 1), batch=batch, loss=loss)
             self.settle(force=True)
         else:
             self._calls = 0 if self.pending is not None and self.pending.stepped else self._calls + 1
             self._check_missing_steps()
-            if self.pending is not None and self.pending.stepped and batch is not None:
-                self.pending.batch = batch
+            if self.pending is not None and self.pending.stepped:
+                self.pending.batch = self.pending.batch if batch is None else batch
+                self.pending.loss = self.pending.loss if loss is None else loss
             self.settle()
         found, self._readings = self._readings, None
         return found
@@ -75,7 +76,7 @@ class StepListener:
         self.pending = None
         self.reader.progress.step += 1
         self.reader.progress.taken = []
-        self.reader.follow()
+        self.reader.follow(pending)
         if pending.due:
             self._readings = self._read(pending)
 
