@@ -39,6 +39,7 @@ OF_THE_OBJECTIVE = {
     "accuracy": "",
     "average_sharpness": "",
     "batch_sharpness": ":batch=5,count=4",
+    "block_sharpness": ":num_matvecs=10",
     "gradient_noise": "",
     "gradient_norm": "",
     "hessian_frobenius": "",
