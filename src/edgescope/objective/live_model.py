@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from edgescope.objective.checks import evaluated
 from edgescope.objective.problem import A_LOSS, Point, TrainingProblem
 from edgescope.objective.watching import Watching
 from edgescope.shards import is_sharded, local
+
+_SLACK: Final = {torch.float64: 1e-8, torch.float32: 1e-4}
 
 
 class LiveReads(Watching):
@@ -100,7 +102,8 @@ def refuse_other_function(problem: TrainingProblem, point: Point, batch: Batch) 
     constants = {
         name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in point.constants.items()
     }
-    put_in = [tensor.detach().to(dtype).requires_grad_() for tensor in point.tensors]
+    # The live values themselves: those of the point may have been rounded to a coarser precision.
+    put_in = [tensor.detach().clone().requires_grad_() for tensor in live]
     with _buffers_copied(problem.model), _without_hooks(live):
         try:
             loss = problem.loss_fn(problem.model, batch)
@@ -110,7 +113,8 @@ def refuse_other_function(problem: TrainingProblem, point: Point, batch: Batch) 
         here = evaluated(lambda: problem.loss_of(put_in, constants, batch))
         problem.count_preparation(2 - A_LOSS, batch)  # all of both gradients but the loss that was counted
         through_put_in = torch.autograd.grad(here, put_in, allow_unused=True)
-    slack = {torch.float64: 1e-8, torch.float32: 1e-4}.get(dtype, 0.1)
+    # Buffers and frozen parameters are compared as the point has them, in its precision.
+    slack = max(_SLACK.get(kind, 0.1) for kind in (dtype, problem.dtype))
     wrong = _different(names, through_live, through_put_in, slack)
     if wrong:
         raise _reached_otherwise(wrong)
