@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from edgescope.errors import InputError
 from edgescope.linear_cross_entropy import linear_cross_entropy as linear_cross_entropy
-from edgescope.options import check_fields, integer, optional, real
+from edgescope.options import check_fields, integer, optional, real, text
 from edgescope.registry import Registry
 from edgescope.short_errors import short_errors
 
@@ -168,7 +168,7 @@ class LinearCrossEntropy(Loss):
     chunk: int | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self, "loss 'linear-cross-entropy'", chunk=optional(integer(1)))
+        check_fields(self, "loss 'linear-cross-entropy'", head=text(empty=False), chunk=optional(integer(1)))
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, ""]:
         return cross_entropy(outputs, targets)
