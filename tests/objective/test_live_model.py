@@ -124,35 +124,6 @@ def test_the_parameters_that_are_reached_are_named() -> None:
     assert relative(objective.gradient(), live) < 1e-12
 
 
-PRECISIONS = [torch.float64, torch.float32, torch.bfloat16]
-
-
-@pytest.mark.parametrize("measured", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("own", PRECISIONS, ids=str)
-def test_a_model_in_another_precision_than_the_measurement(own: torch.dtype, measured: torch.dtype) -> None:
-    """Values that the coarser precision cannot hold, at a small loss, as they are after some training."""
-    model = mlp().to(own)
-    x, y = labelled(30, 4)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    for _ in range(30):
-        optimizer.zero_grad()
-        LOSS(model, (x.to(own), y)).backward()
-        optimizer.step()
-    objective = Objective(model, LOSS, (x, y), dtype=measured)
-    reference = mlp().to(own)
-    reference.load_state_dict(model.state_dict())
-    live = LOSS(reference.to(measured), (x.to(measured), y))
-    assert relative(objective.loss(), live.detach()) < (1e-12 if measured == torch.float64 else 1e-6)
-
-
-@pytest.mark.parametrize("measured", [torch.float64, torch.float32], ids=str)
-def test_another_way_is_seen_in_another_precision(measured: torch.dtype) -> None:
-    model = Keeps(lambda own: [own.weight], lambda k, x: F.linear(x, k[0].to(x.dtype))).double()
-    refused(
-        InputError, "'layer.weight'", "another way", make=lambda: Objective(model, LOSS, labelled(8, 4), dtype=measured)
-    )
-
-
 class Refreshes(nn.Module):
     """A layer with a detached copy of its own weight, taken anew at every call."""
 

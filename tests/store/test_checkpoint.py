@@ -69,7 +69,7 @@ def test_a_broken_newest_file_is_passed_over_and_named(tmp_path: Path, position:
             "flipped header": whole.replace(b'"edgescope"', b'"EDGEscope"'),
         }[position]
     )
-    with pytest.raises(RecordError, match=r"step-0000000002.*not a whole checkpoint") as caught:
+    with pytest.raises(RecordError, match=r"step-0000000002.*not a complete checkpoint") as caught:
         load_checkpoint(newest)
     assert "\n" not in str(caught.value)
     with pytest.warns(EdgescopeWarning, match=r"damaged: step-0000000002.*step-0000000001.* was taken instead"):
@@ -88,10 +88,10 @@ def test_all_broken_is_an_error_and_no_fresh_start(tmp_path: Path) -> None:
 
 def test_foreign_and_missing_files(tmp_path: Path) -> None:
     save_file({"w": torch.ones(2)}, tmp_path / "model.safetensors")
-    with pytest.raises(RecordError, match="not a whole checkpoint of Edgescope"):
+    with pytest.raises(RecordError, match="not a complete checkpoint of Edgescope"):
         load_checkpoint(tmp_path / "model.safetensors")
     save_file({"w": torch.ones(2)}, tmp_path / "odd.safetensors", {"edgescope": "[1]"})
-    with pytest.raises(RecordError, match="not a whole checkpoint of Edgescope"):
+    with pytest.raises(RecordError, match="not a complete checkpoint of Edgescope"):
         load_checkpoint(tmp_path / "odd.safetensors")
     with pytest.raises(RecordError, match="no checkpoint"):
         load_checkpoint(tmp_path / "none.safetensors")

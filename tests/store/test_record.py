@@ -156,9 +156,12 @@ def test_the_same_note_is_kept_once(record: Record) -> None:
 def test_nothing_of_a_refused_step_is_kept(record: Record) -> None:
     record.append(1, [loss(1)])
     before = record.fingerprint()
+    text, tensor = Reading("m", {}), Reading("m", {})
+    text.values[""] = "high"  # type: ignore[assignment]
+    tensor.values[""] = torch.ones(2)  # type: ignore[assignment]
     bad = [
-        [loss(1), Reading("m", {"": "high"})],  # type: ignore[dict-item]
-        [loss(1), Reading("m", {"": torch.ones(2)})],  # type: ignore[dict-item]
+        [loss(1), text],
+        [loss(1), tensor],
         [loss(1), Reading("m", {}, arrays={"": np.array([object()])})],
         [loss(1), loss(2)],
     ]

@@ -21,6 +21,7 @@ from edgescope.linalg.arguments import as_tensor
 from edgescope.memory import require
 from edgescope.objective import Objective, in_precision, mini_batches
 from edgescope.optim import UpdateJacobian, UpdateRule, rule_for, update_jacobian
+from edgescope.optim.unwrap import OptimizerLike
 from edgescope.options import LARGEST_RATE, checked, instance_of, integer, optional, real, type_of
 from edgescope.short_errors import short_errors
 
@@ -169,7 +170,7 @@ def lyapunov_exponents(
     k: int | None = None,
     *,
     lr: float | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: OptimizerLike | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     warmup: int = 0,
@@ -226,7 +227,7 @@ def trajectory(
     objective: Objective,
     *,
     lr: float | None = None,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: OptimizerLike | None = None,
     steps: int,
     batch_size: int | None = None,
     dtype: torch.dtype | None = torch.float64,

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from edgescope.dimension.sources import SourceLike, sources
 from edgescope.dimension.steps import OptimizerStep, step_of
 from edgescope.dimension.uncertainty import contraction_error, uncertainty
 from edgescope.errors import InputError
+from edgescope.optim.unwrap import OptimizerLike
 from edgescope.options import check_choice, type_of
 from edgescope.short_errors import short_errors
 
@@ -116,7 +116,7 @@ def sharpness_dimension(
     source: SourceLike | Iterable[SourceLike],
     lr: float | None = None,
     *,
-    optimizer: torch.optim.Optimizer | None = None,
+    optimizer: OptimizerLike | None = None,
     options: DimensionOptions | None = None,
     **settings: Any,
 ) -> SharpnessDimension:

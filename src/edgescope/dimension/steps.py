@@ -15,6 +15,7 @@ from edgescope.linalg.nodes import Nodes, from_eigenvalues
 from edgescope.memory import require
 from edgescope.objective import Objective
 from edgescope.optim import UpdateJacobian, rule_for, update_jacobian
+from edgescope.optim.unwrap import OptimizerLike
 from edgescope.options import LARGEST_RATE, check_float, type_of
 
 _BLOCK = 64  # columns of a dense Jacobian that are multiplied together
@@ -93,7 +94,7 @@ def dense(jacobian: UpdateJacobian) -> Float[Tensor, "n n"]:
     return matrix
 
 
-def step_of(lr: float | None, optimizer: torch.optim.Optimizer | None) -> GradientDescentStep | OptimizerStep:
+def step_of(lr: float | None, optimizer: OptimizerLike | None) -> GradientDescentStep | OptimizerStep:
     """The step of gradient descent with learning rate ``lr``, or that of the ``optimizer``."""
     if (lr is None) == (optimizer is None):
         raise InputError(

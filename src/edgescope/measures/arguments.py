@@ -9,9 +9,9 @@ import torch
 
 from edgescope.errors import InputError
 from edgescope.objective import Objective
-from edgescope.optim.unwrap import unwrapped
+from edgescope.optim.unwrap import OptimizerLike, unwrapped
 
-Optimizers = torch.optim.Optimizer | Iterable[torch.optim.Optimizer]
+Optimizers = OptimizerLike | Iterable[OptimizerLike]
 
 
 def checked_objective(objective: Any, owner: str) -> Objective:

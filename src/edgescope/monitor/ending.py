@@ -25,10 +25,21 @@ _FORGOTTEN: Final[list[Endable]] = []
 """Runs whose optimizers nobody has any more, kept until a time at which measuring is safe."""
 
 
-def end_at_exit(run: Endable) -> None:
-    """End the run where Python ends, unless it has ended by then."""
+_RECORDS: Final[dict[int, object]] = {}
+"""Records of runs that have not ended, which their readings are still to be written to: when a run is garbage,
+Python's collector calls what closes its record before the run itself is told."""
+
+
+def end_at_exit(run: Endable, record: object) -> None:
+    """End the run where Python ends, unless it has ended by then; until it ends its record is kept."""
     _register()
     _OPEN.add(run)
+    _RECORDS[id(record)] = record
+
+
+def has_ended(record: object) -> None:
+    """Keep the record of a run no longer."""
+    _RECORDS.pop(id(record), None)
 
 
 def end_later(run: Endable) -> None:

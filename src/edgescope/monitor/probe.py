@@ -70,7 +70,7 @@ def _drawn(loader: DataLoader[Any], samples: int, group: ProcessGroup | None) ->
     if weights is not None:
         places = [found[i] for i in torch.multinomial(weights, wanted).tolist()]
     elif wanted < kept:
-        places = [found[i] for i in torch.randperm(len(found))[:wanted].tolist()]
+        places = [found[i] for i in torch.randperm(len(found), device="cpu")[:wanted].tolist()]
     else:
         places = list(found)
     share = ""

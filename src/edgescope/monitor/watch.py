@@ -14,7 +14,7 @@ from edgescope.errors import InputError
 from edgescope.losses import supervised
 from edgescope.measures import Reading
 from edgescope.measures.arguments import Optimizers
-from edgescope.monitor.ending import end_at_exit, end_forgotten, end_later
+from edgescope.monitor.ending import end_at_exit, end_forgotten, end_later, has_ended
 from edgescope.monitor.monitor import Monitor
 from edgescope.monitor.probe import draw_probe
 from edgescope.near_names import suggestion
@@ -54,7 +54,7 @@ class WatchingMonitor(Monitor):
             self._finalizer.detach()  # it would close the record before the last step is read
         with self._reader.notifier.guarded("what is measured cannot be noted"):
             self._record.set_info("probe", description)
-        end_at_exit(self)
+        end_at_exit(self, self._record)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.description})"
@@ -68,6 +68,7 @@ class WatchingMonitor(Monitor):
             self._finished_readings()
         super()._close(status, error)
         self._steps.keeper = None
+        has_ended(self._record)
 
     def _finished_readings(self) -> dict[str, Reading] | None:
         with self._reader.notifier.guarded("what is due where training ends cannot be measured"):

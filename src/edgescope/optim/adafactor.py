@@ -56,7 +56,7 @@ class AdafactorRule(UpdateRule):
         if tensor.grad is None or not self._kept(tensor):
             return math.nan
         own = {n: value for n in ("row_var", "col_var", "variance") if (value := self.read(tensor, n)) is not None}
-        step = torch.tensor(super().number("step", group, tensor), dtype=torch.float64)
+        step = torch.tensor(super().number("step", group, tensor), dtype=torch.float64, device="cpu")
         return float(_rate(group, tensor.detach(), own | {"step": step}, tensor.grad.detach()))
 
     def advance(

@@ -19,7 +19,7 @@ from edgescope.optim.known import rule_of
 from edgescope.optim.momentum import NO_STEP, Momentum
 from edgescope.optim.rule import Group, UpdateRule
 from edgescope.optim.threshold import Threshold, joint_threshold
-from edgescope.optim.unwrap import check_not_sharded, unwrapped
+from edgescope.optim.unwrap import OptimizerLike, check_not_sharded, unwrapped
 from edgescope.options import type_of
 from edgescope.shards import filled_like
 from edgescope.short_errors import short_errors
@@ -48,7 +48,7 @@ class JointRule(UpdateRule):
     optimizers hold and for an optimizer that holds none.
     """
 
-    def __init__(self, optimizers: Iterable[torch.optim.Optimizer], parameters: list[Tensor]) -> None:
+    def __init__(self, optimizers: Iterable[OptimizerLike], parameters: Sequence[Tensor]) -> None:
         self.optimizers = [unwrapped(optimizer) for optimizer in optimizers]
         self.tensors = list(parameters)
         self._owners: list[int | None] = []
@@ -295,9 +295,7 @@ class UnknownRule(UpdateRule):
 
 
 @short_errors
-def rule_for(
-    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer], parameters: list[Tensor]
-) -> UpdateRule:
+def rule_for(optimizer: OptimizerLike | Sequence[OptimizerLike], parameters: Sequence[Tensor]) -> UpdateRule:
     """The update rule of a live optimizer, or of several, for ``parameters`` (an objective's ``tensors``, in order).
 
     Wrappers of frameworks are taken off (:func:`~edgescope.optim.unwrap.unwrapped`). Several optimizers, or one that

@@ -233,7 +233,7 @@ class UpdateRule(ABC):
             new, new_state = self.advance(group, piece, state_piece, driving)
             moved.append(new.reshape(-1))
             for name, pieces in kept.items():
-                pieces.append(torch.as_tensor(new_state[name]).reshape(-1))
+                pieces.append(torch.as_tensor(new_state[name], device=piece.device).reshape(-1))
         after = {name: torch.cat(pieces) for name, pieces in kept.items()}
         return torch.cat(moved), after | {"step": state["step"] + 1}
 
@@ -339,7 +339,7 @@ class UpdateRule(ABC):
         shift, sign = self.shift(), self.sign()
         if shift is None and sign == 1:
             return operator
-        diagonal = torch.zeros(()) if shift is None else shift[:, None] / gradient_scale
+        diagonal = torch.zeros((), device="cpu") if shift is None else shift[:, None] / gradient_scale
         return operator.derived(lambda block: sign * (operator @ block) + diagonal.to(block) * block, same_error=True)
 
     def threshold(self) -> Threshold:

@@ -115,7 +115,7 @@ class SAMRule(UpdateRule):
                 hint="rule.effective(operator, gradient=objective.gradient())",
             )
         spread, shift = self._spread(gradient)[:, None], self.shift()
-        diagonal = torch.zeros(()) if shift is None else shift[:, None] / gradient_scale
+        diagonal = torch.zeros((), device="cpu") if shift is None else shift[:, None] / gradient_scale
 
         def apply(block: Tensor) -> Tensor:
             product = operator @ block

@@ -75,7 +75,9 @@ class ScheduleFreeRule(UpdateRule):
         return moved, after | more | {"z": z - lr * d}
 
     def momentum_of(self, group: Group) -> Momentum:
-        state = {name: torch.tensor(value, dtype=torch.float64) for name, value in self.numbers(group).items()}
+        state = {
+            name: torch.tensor(value, dtype=torch.float64, device="cpu") for name, value in self.numbers(group).items()
+        }
         share = float(_averaging(group, float(group["lr"]) * _warmed(group, group["k"]), state)[0])
         beta, divisor = self.beta(group), "((1-β)(2-c)+βc)"
         return Momentum(1 - share, share, 1 - beta, beta, "(1-c)", divisor, DEFAZIO)

@@ -117,7 +117,9 @@ class ShampooRule(UpdateRule):
                 found.append(gradient.new_zeros(size, size) if old is None else whole(old))
                 continue
             before = kept.get(f"{names[0]}_{d}")
-            start = group["epsilon" if successive else "matrix_eps"] * torch.eye(size).to(gradient)
+            start = group["epsilon" if successive else "matrix_eps"] * torch.eye(
+                size, dtype=gradient.dtype, device=gradient.device
+            )
             rows = gradient.movedim(d, 0).reshape(size, -1)
             values, vectors = torch.linalg.eigh((start if before is None else whole(before)) + rows @ rows.T)
             found.append((vectors * values**-power) @ vectors.T)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,6 +15,24 @@ FRAMEWORKS = ("accelerate", "lightning", "lightning_fabric", "pytorch_lightning"
 
 SHARDED = ("ZeroRedundancyOptimizer", "DeepSpeedZeroOptimizer", "DeepSpeedZeroOptimizer_Stage3", "OSS")
 """Optimizers of which each process keeps a part of the state."""
+
+
+@runtime_checkable
+class Wraps(Protocol):
+    """A wrapper with an optimizer as its ``optimizer``, such as Accelerate's and Fabric's."""
+
+    optimizer: Any
+
+
+@runtime_checkable
+class WrapsPrivately(Protocol):
+    """A wrapper with an optimizer as its ``_optimizer``, such as Lightning's."""
+
+    _optimizer: Any
+
+
+OptimizerLike: TypeAlias = torch.optim.Optimizer | Wraps | WrapsPrivately
+"""An optimizer, or the wrapper of a framework around one (:func:`unwrapped`)."""
 
 
 def unwrapped(optimizer: Any) -> torch.optim.Optimizer:

@@ -30,7 +30,7 @@ UPDATE_LEDGER: Final = "UPDATE ledger SET commits = ?, rows = ?, total = ?, sett
 _NULL: Final = struct.unpack("<d", b"NULL\0\0\xf8\x7f")[0]  # a NaN that no arithmetic gives: what is not there
 
 
-def row_checksum(*cells: Cell) -> int:
+def row_checksum(*cells: object) -> int:
     """The checksum of a row's cells, by kind and content."""
     sum_ = 0
     for cell in cells:
