@@ -312,7 +312,7 @@ def rule_for(optimizer: OptimizerLike | Sequence[OptimizerLike], parameters: Seq
         raise InputError("no optimizer in the list", expected="at least one")
     optimizers = [unwrapped(each) for each in several]
     if len(optimizers) == 1 and None not in owners_of(optimizers, parameters):
-        return rule_of(optimizers[0], parameters)
+        return rule_of(optimizers[0], list(parameters))
     return JointRule(optimizers, parameters)
 
 
