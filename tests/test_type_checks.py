@@ -13,6 +13,7 @@ import edgescope as es
 from edgescope.claims import JudgedCase
 from edgescope.claims.judge import separating_factor
 from edgescope.dimension.lyapunov import LyapunovExponents, _block_errors
+from edgescope.objective.samples import refuse_other_mean
 
 
 def test_a_wrong_shape_is_found_in_an_internal_function() -> None:
@@ -24,6 +25,12 @@ def test_a_wrong_shape_is_found_in_an_internal_function() -> None:
 def test_a_wrong_dtype_is_found_in_an_internal_function() -> None:
     with pytest.raises(TypeCheckError, match="growth"):
         _block_errors(torch.zeros(4, 2, dtype=torch.int64))
+
+
+def test_arrays_are_checked_in_every_package() -> None:
+    refuse_other_mean(torch.ones(3), torch.ones(()))
+    with pytest.raises(TypeCheckError, match="losses"):
+        refuse_other_mean(torch.ones(3, 1), torch.ones(()))
 
 
 def test_sizes_of_one_name_have_to_agree() -> None:

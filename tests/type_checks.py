@@ -22,6 +22,25 @@ SOURCES: Final = Path(__file__).parent.parent / "src"
 LEFT_OUT: Final = re.compile(r"^@compiled|import compiled$|extras\.compiled\(|sys\._getframe\(", re.MULTILINE)
 """What a module has whose functions cannot be wrapped: Numba compiles them, or they look at the frames above them."""
 
+NUMBERS: Final = (
+    "claims",
+    "dimension",
+    "flows",
+    "geometry",
+    "linalg",
+    "phases",
+    "sharpness",
+    "simulate",
+    "statistics",
+    "theory",
+)
+"""The packages of numbers and arrays, of which every function is checked. Of the others all classes are, and
+the functions that name the shape of an array: checking every call of every small function would take as long again as
+the tests themselves."""
+
+ARRAYS: Final = re.compile(r"\b(Float|Int|Bool|Num|Shaped|Complex|Real|Integer)\[")
+"""How an annotation names the shape of an array."""
+
 MEASURED: Final = ("edgescope.data.tar", "edgescope.data.cifar")
 """Modules whose memory tests measure for thousands of calls, to which that of the checks would add."""
 
@@ -53,6 +72,22 @@ def after_the_call(function: Callable[..., Any]) -> Callable[..., Any]:
     return function if function.__annotations__.get("return") is Any else beartype(conf=HOW)(function)
 
 
+def has_to_be_checked(thing: Callable[..., Any] | type) -> bool:
+    """Whether a class or function is checked at its calls, by its package and its annotations."""
+    if isinstance(thing, type) or thing.__module__.split(".")[1] in NUMBERS:
+        return True
+    return any(ARRAYS.search(str(annotation)) for annotation in thing.__annotations__.values())
+
+
+def jaxtyped_where_needed(**options: Any) -> Callable[..., Any]:
+    """What the import hook decorates with: jaxtyping's own decorator, or nothing."""
+    decorate = JAXTYPED(**options)
+    return lambda thing: decorate(thing) if has_to_be_checked(thing) else thing
+
+
+JAXTYPED: Final = jaxtyping.jaxtyped
+
+
 def check_annotations() -> None:
     """Install the hook; call it before anything of the package is imported.
 
@@ -60,6 +95,7 @@ def check_annotations() -> None:
     that a measurement leaves every generator as it was, and Hypothesis draws from that of Python.
     """
     codemain.getrandbits = random.Random(0).getrandbits
+    jaxtyping.jaxtyped = jaxtyped_where_needed
     install_import_hook(modules(), "type_checks.after_the_call")
     # Warnings point at the first line outside of the package, which is not one of the functions around ours either.
     from edgescope import notices
