@@ -30,6 +30,7 @@ INPUTS, CLASSES = 196, 10
 CHUNK = 1000
 PARAMETERS = [10_000, 100_000, 1_000_000, 10_000_000, 100_000_000]
 LARGEST = {"exact": 3_000, "generalized_sharpness:geometry=linf": 10_000_000, "six": 30_000_000}
+EXACT = [800, 1_500, 3_000]
 SAMPLES = [100, 1_000, 10_000, 60_000]
 PAIRS = [1, 2, 4, 8, 16]
 RECORDS = [1_000, 10_000, 100_000, 1_000_000]
@@ -165,7 +166,7 @@ def of_records(lengths: list[int]) -> list[dict[str, Any]]:
             record = Record.create(place, config={}, command="scaling")
             start = time.perf_counter()
             for step in range(length // 2):
-                record.append(step, {"loss": Reading({"": 0.5}), "sharpness": Reading({"": 1.5})})
+                record.append(step, [Reading("loss", {"": 0.5}), Reading("sharpness", {"": 1.5})])
             append = time.perf_counter() - start
             record.set_status("finished")
             record.close()
@@ -185,13 +186,11 @@ def of_records(lengths: list[int]) -> list[dict[str, Any]]:
 def measure_all(quick: bool, largest: int) -> dict[str, Any]:
     sizes = [2_000, 8_000] if quick else [size for size in PARAMETERS if size <= largest]
     runs = [
-        measured(what, min(size, LARGEST.get(what, size)))
+        measured(what, size)
         for what in MEASURES
-        for size in dict.fromkeys(min(size, LARGEST.get(what, size)) for size in sizes)
-        if not (what == "exact" and size > LARGEST["exact"])
+        for size in (EXACT if what == "exact" and not quick else sizes)
+        if size <= LARGEST.get(what, size)
     ]
-    if not quick:
-        runs += [measured("exact", size) for size in (300, 1_000, 3_000)]
     samples = [50, 100] if quick else SAMPLES
     mid = 2_000 if quick else 100_000
     return {
