@@ -67,3 +67,4 @@ bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) runs build dist
+	find src tests -name __pycache__ -prune -exec rm -rf {} +
