@@ -233,7 +233,9 @@ class UpdateRule(ABC):
             new, new_state = self.advance(group, piece, state_piece, driving)
             moved.append(new.reshape(-1))
             for name, pieces in kept.items():
-                pieces.append(torch.as_tensor(new_state[name], device=piece.device).reshape(-1))
+                value = new_state[name]  # a tensor stays where it is
+                value = value if isinstance(value, Tensor) else torch.as_tensor(value, device=piece.device)
+                pieces.append(value.reshape(-1))
         after = {name: torch.cat(pieces) for name, pieces in kept.items()}
         return torch.cat(moved), after | {"step": state["step"] + 1}
 
