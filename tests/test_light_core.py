@@ -91,6 +91,16 @@ def test_a_loop_is_measured_and_its_record_read(tmp_path: Path) -> None:
     assert "edgescope[tables]" in done.stdout
 
 
+def test_a_loop_does_not_wait_for_packages_that_it_does_not_use(tmp_path: Path) -> None:
+    loop = LOOP.replace("record.table()", "raise es.errors.MissingExtraError('not asked for')")
+    script = f"import sys\n{loop}\nprint([name for name in ('scipy.stats', 'numba', 'altair') if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "run")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_public_names_load_or_say_what_they_need() -> None:
     done = without_extras(NAMES)
     assert done.returncode == 0, done.stderr

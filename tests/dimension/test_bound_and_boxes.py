@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from edgescope.dimension import RandomAttractor, box_dimension, dimension_bound, kaplan_yorke, stability_bound
-from edgescope.dimension.random_attractor import advance
+from edgescope.dimension.particle_steps import advance
 from edgescope.errors import InputError
 
 GIVEN = {"delta": 0.01, "lipschitz": 3.0, "bound": 2.0}

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost, in_passes
@@ -141,5 +141,5 @@ def _with_interval(value: float, terms: Float[np.ndarray, " M"]) -> tuple[float,
     if count == 1:
         return value, 0.0, Estimate.exact(value)
     error = float(terms.std(ddof=1)) / math.sqrt(count)
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * error
+    reach = float(scipy.special.stdtrit(count - 1, (1 + LEVEL) / 2)) * error
     return value, error, Estimate(value, value - reach, value + reach, count, "mini-batches")

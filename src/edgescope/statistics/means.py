@@ -30,7 +30,7 @@ def sample_mean(values: Values, sampled: str = "seeds") -> Estimate:
     mean = float(x.mean())
     if x.size == 1:
         return Estimate(mean, samples=1, sampled=sampled)
-    reach = float(scipy.stats.t.ppf((1 + LEVEL) / 2, x.size - 1) * x.std(ddof=1) / math.sqrt(x.size))
+    reach = float(scipy.special.stdtrit(x.size - 1, (1 + LEVEL) / 2) * x.std(ddof=1) / math.sqrt(x.size))
     return Estimate(mean, mean - reach, mean + reach, x.size, sampled)
 
 
@@ -55,7 +55,7 @@ def time_mean(values: Values, sampled: str = "readings") -> Estimate:
     if independent < 2:
         return Estimate(mean, samples=independent, sampled=sampled)
     error = spread / math.sqrt((1 - tau / x.size) * independent)
-    reach = float(scipy.stats.t.ppf((1 + LEVEL) / 2, independent - 1)) * error
+    reach = float(scipy.special.stdtrit(independent - 1, (1 + LEVEL) / 2)) * error
     return Estimate(mean, mean - reach, mean + reach, independent, sampled)
 
 
@@ -112,7 +112,7 @@ def pooled_mean(estimates: Sequence[Estimate], sampled: str = "cases") -> Estima
     if not all(one.known for one in known):
         return sample_mean([one.value for one in known], sampled)
     values = np.array([one.value for one in known])
-    within = np.array([(one.half_width / scipy.stats.norm.ppf((1 + LEVEL) / 2)) ** 2 for one in known])
+    within = np.array([(one.half_width / scipy.special.ndtri((1 + LEVEL) / 2)) ** 2 for one in known])
     if (within <= 0).any():
         return sample_mean(values, sampled)
     fixed = 1 / within
@@ -124,7 +124,7 @@ def pooled_mean(estimates: Sequence[Estimate], sampled: str = "cases") -> Estima
     scatter = float((weights * (values - mean) ** 2).sum()) / (len(known) - 1)
     # Not below the interval of the fixed weights, which agreement by chance would make arbitrarily narrow.
     error = math.sqrt(max(scatter, 1.0) / float(weights.sum()))
-    reach = float(scipy.stats.t.ppf((1 + LEVEL) / 2, len(known) - 1)) * error
+    reach = float(scipy.special.stdtrit(len(known) - 1, (1 + LEVEL) / 2)) * error
     return Estimate(mean, mean - reach, mean + reach, len(known), sampled)
 
 
