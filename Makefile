@@ -34,7 +34,7 @@ $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock tests/o
 	@touch $(STAMP)
 
 demo: $(STAMP)  ## the main job: networks on real images at the edge of stability, to a finished report
-	$(BIN)/edgescope run edge --preset quick --out runs/demo --resume
+	$(BIN)/edgescope demo
 
 test: $(STAMP)  ## all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -15,6 +15,7 @@ from edgescope.extras import require
 from edgescope.near_names import nearest
 
 COMMANDS: Final = {
+    "demo": "train networks on real images at the edge of stability, and write the report",
     "list": "list studies, setups, data sets, models, optimizers, geometries, losses and measures",
     "run": "run a study and report its findings",
     "train": "train one model and measure its curvature during training",
