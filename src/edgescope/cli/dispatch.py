@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "train": "train one model and measure its curvature during training",
     "sweep": "train one model at many learning rates and compare norm, sharpness and test loss",
     "report": "write the report and figures of a study or of runs again",
+    "advise": "tell from records what regime a run is in, which learning rates are stable, and what to try",
     "export": "export the record of a run as Parquet, CSV or TensorBoard files",
     "verify": "check that records and checkpoints are not damaged",
     "inspect": "measure the curvature at your own checkpoint and whether an optimizer is stable there",

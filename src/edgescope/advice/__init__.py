@@ -1,0 +1,7 @@
+"""The written diagnosis of a training run, or of several, from their records."""
+
+from edgescope.advice.of_run import advise_run
+from edgescope.advice.of_runs import advise_runs
+from edgescope.advice.section import Section, as_data
+
+__all__ = ["Section", "advise_run", "advise_runs", "as_data"]

@@ -1,0 +1,202 @@
+"""The diagnosis of one run: regime, critical learning rate and its range, thresholds of optimizers, traps."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgescope.advice.optimizer_thresholds import critical_rates
+from edgescope.advice.section import Section, unknown
+from edgescope.monitor.run_facts import RunFacts, Series
+from edgescope.monitor.verdict import LEAST, RECENT, CitedFigure, Reason, judge
+
+if TYPE_CHECKING:
+    from edgescope.store import Record
+
+REGIME = "How stable was training at the end?"
+CRITICAL = "At which learning rate would it have become unstable?"
+RANGE = "Which learning rates are safe along the whole run?"
+THRESHOLDS = "Where are other optimizers unstable at this sharpness?"
+TRAPPED = "Does weight decay hold the network in a trap?"
+
+
+def advise_run(record: Record) -> tuple[Section, ...]:
+    """The sections of the diagnosis of a run, from its record alone.
+
+    Raises :class:`MissingExtraError` without polars. No cost, as all was measured.
+    """
+    facts = RunFacts.of(record)
+    verdict = judge(facts)
+    advice = Reason(f"What to do: {verdict.advice}", ())
+    regime = Section("regime", REGIME, (Reason(f"Regime: {verdict.regime}", ()), *verdict.reasons, advice))
+    rates = critical_rate_series(facts)
+    return (
+        regime if verdict.regime != "not known" else Section("regime", REGIME, regime.reasons, known=False),
+        _critical(facts, rates),
+        _range(rates),
+        _thresholds(facts),
+        _trapped(record, facts),
+    )
+
+
+def critical_rate_series(facts: RunFacts) -> Series:
+    """The critical learning rate along the run: of the steps on their own batch, else on all data, else by the ratio.
+
+    By the ratio it is the learning rate over the ratio, which holds where the threshold is inversely proportional to
+    the learning rate. Values that are not finite, where the loss did not rise, are left out.
+    """
+    for part in ("critical_rate/batch", "critical_rate"):
+        found = facts.series("headroom", part)
+        if len(found.finite()) >= LEAST:
+            return found.finite()
+    ratio, lr = facts.series("ratio"), _learning_rate(facts)
+    positive = np.isfinite(ratio.values) & (ratio.values > 0)
+    if lr is None or positive.sum() < LEAST:
+        return Series("ratio", "", ratio.steps[:0], ratio.values[:0])
+    return Series("ratio", "", ratio.steps[positive], lr / ratio.values[positive])
+
+
+def _critical(facts: RunFacts, rates: Series) -> Section:
+    if not len(rates):
+        return unknown(
+            "critical-rate",
+            CRITICAL,
+            "There are too few readings of the measure 'headroom', or of 'ratio' at a constant learning rate",
+        )
+    recent = rates.values[-max(RECENT, len(rates) // 4) :]
+    value, low, high = float(np.median(recent)), float(recent.min()), float(recent.max())
+    cited = CitedFigure(rates.measure, rates.part, int(rates.steps[-1]), value)
+    spread = f"between {low:.3g} and {high:.3g} over the last {len(recent)} readings"
+    how = (
+        "the learning rate over the ratio, for a threshold in inverse proportion to the learning rate"
+        if rates.measure == "ratio"
+        else "headroom: how far along its own step the loss could be followed before it rises"
+    )
+    reasons = [Reason(f"The critical learning rate at the end is {cited}, {spread} ({how})", (cited,))]
+    lr = _learning_rate(facts)
+    if lr is not None:
+        reasons.append(Reason(f"The run used {lr:.3g}, {lr / value:.3g} times that", (cited,)))
+    if never := _without_rise(facts, rates):
+        reasons.append(
+            Reason(f"These leave out {never} readings in which the loss did not rise however long the step", ())
+        )
+    return Section("critical-rate", CRITICAL, tuple(reasons))
+
+
+def _without_rise(facts: RunFacts, rates: Series) -> int:
+    """The number of readings with an infinite headroom."""
+    if rates.measure != "headroom":
+        return 0
+    return int(np.isinf(facts.series("headroom", rates.part).values).sum())
+
+
+def _range(rates: Series) -> Section:
+    if not len(rates):
+        return unknown("range", RANGE, "Not known without the critical learning rate")
+    lowest, highest = int(np.argmin(rates.values)), int(np.argmax(rates.values))
+    least = CitedFigure(rates.measure, rates.part, int(rates.steps[lowest]), float(rates.values[lowest]))
+    most = CitedFigure(rates.measure, rates.part, int(rates.steps[highest]), float(rates.values[highest]))
+    stable = "the ratio would have stayed below 1" if rates.measure == "ratio" else "no measured step raises the loss"
+    sentences = [
+        Reason(
+            f"Along this run the critical learning rate was lowest, {least}, at step {least.step}, and highest, {most},"
+            f" at step {most.step}",
+            (least, most),
+        ),
+        Reason(
+            f"On this path {stable} at a rate below {least}; another rate takes another path, to which the curvature"
+            " adapts",
+            (least,),
+        ),
+    ]
+    early = rates.values[: max(1, len(rates) // 10)]
+    if float(np.median(early)) < 0.7 * float(np.median(rates.values[len(rates) // 2 :])):
+        first = CitedFigure(rates.measure, rates.part, int(rates.steps[0]), float(np.median(early)))
+        sentences.append(
+            Reason(f"It was lower at the start ({first}) than later: a warm-up may allow a larger rate", (first,))
+        )
+    return Section("range", RANGE, tuple(sentences))
+
+
+def _thresholds(facts: RunFacts) -> Section:
+    sharpness = facts.series("sharpness", "1").finite()
+    if not len(sharpness) or not sharpness.last > 0:
+        return unknown("thresholds", THRESHOLDS, "There is no positive reading of the measure 'sharpness'")
+    cited = CitedFigure("sharpness", "1", int(sharpness.steps[-1]), sharpness.last)
+    rates = critical_rates(sharpness.last)
+    listed = "; ".join(f"{one.optimizer}: {one.rate:.3g} ({one.formula})" for one in rates)
+    return Section(
+        "thresholds",
+        THRESHOLDS,
+        (
+            Reason(f"At the sharpness of {cited} (step {cited.step}), in full batches: {listed}", (cited,)),
+            Reason(
+                "Adaptive optimizers have a preconditioner of their own, known only from training with them: 'edgescope"
+                " inspect' reads it from a checkpoint",
+                (),
+            ),
+        ),
+    )
+
+
+def _trapped(record: Record, facts: RunFacts) -> Section:
+    decay = _weight_decay(facts)
+    if decay is None:
+        return unknown("trapped", TRAPPED, "The record does not say what weight decay the optimizer has")
+    if decay == 0:
+        return Section("trapped", TRAPPED, (Reason("No: the optimizer has no weight decay", ()),))
+    norms, losses = _norms(record), facts.series("loss", "train").finite()
+    if len(norms) < LEAST or len(losses) < LEAST:
+        return unknown("trapped", TRAPPED, "Not known without the measures 'norms' and 'loss'")
+    norm = CitedFigure("norms", "l2", int(norms.steps[-1]), norms.last)
+    loss = CitedFigure("loss", "train", int(losses.steps[-1]), losses.last)
+    shrunk, stuck = norms.last / float(norms.values.max()), losses.last / float(losses.values[0])
+    found = (
+        f"the norm of the weights is {norm}, {shrunk:.2g} of its largest, and the loss {loss}, {stuck:.2g} of its first"
+    )
+    if shrunk < 0.1 and stuck > 0.5:
+        sentence = (
+            f"It looks so: {found}; a smaller weight decay, or a start from larger weights, may learn what this misses"
+        )
+    else:
+        sentence = f"There is no sign of it: {found}"
+    return Section("trapped", TRAPPED, (Reason(f"{sentence} (weight decay {decay:g})", (norm, loss)),))
+
+
+def _norms(record: Record) -> Series:
+    """The norm of all weights along the run."""
+    rows = record.table("norms").filter(part="l2").drop_nulls("value").sort("step")
+    return Series("norms", "l2", rows["step"].to_numpy(), rows["value"].to_numpy()).finite()
+
+
+def _groups(facts: RunFacts) -> list[dict[str, object]]:
+    """The groups of the run's optimizers, as its record describes them."""
+    optimizers = facts.info.get("optimizers")
+    if not isinstance(optimizers, list):
+        return []
+    return [
+        group
+        for one in optimizers
+        if isinstance(one, dict) and isinstance(one.get("groups"), list)
+        for group in one["groups"]
+        if isinstance(group, dict)
+    ]
+
+
+def _learning_rate(facts: RunFacts) -> float | None:
+    """The learning rate, where all groups have one and the same, and no schedule was seen in the threshold."""
+    rates = {group.get("lr") for group in _groups(facts)}
+    threshold = facts.series("threshold").finite()
+    if len(threshold) >= 2 and threshold.values.max() > 1.25 * threshold.values.min():
+        return None
+    (lr,) = rates if len(rates) == 1 else (None,)
+    return float(lr) if isinstance(lr, int | float) and math.isfinite(lr) and lr > 0 else None
+
+
+def _weight_decay(facts: RunFacts) -> float | None:
+    """The largest weight decay of a group; None where the record says nothing."""
+    found = [group.get("weight_decay", 0.0) for group in _groups(facts)]
+    known = [float(value) for value in found if isinstance(value, int | float)]
+    return max(known) if known else None
