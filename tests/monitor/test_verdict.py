@@ -38,11 +38,12 @@ def descend(
     after: Callable[[Weights, SGD, int], None] = lambda model, optimizer, step: None,
     measures: Sequence[str] = MEASURES,
     every: int = 1,
+    decay: float = 0.0,
     **options: Any,
 ) -> Verdict:
     """The verdict on gradient descent, read at every step; ``after`` is called after each."""
     model = Weights(*start)
-    optimizer = SGD(model.parameters(), lr=lr)
+    optimizer = SGD(model.parameters(), lr=lr, weight_decay=decay)
     with (
         noticed(),
         es.watch(
@@ -100,6 +101,20 @@ def test_a_product_that_grows_from_a_saddle_sharpens() -> None:
 def test_a_separable_problem_whose_loss_has_gone_is_saturated() -> None:
     found = descend(lambda w: nn.functional.softplus(-4 * w[0]), (0.1,), lr=1.0, steps=100)
     assert found.regime == "saturated"
+
+
+@pytest.mark.parametrize(("decay", "regime"), [(1.5, "trapped"), (1e-4, "sharpening")])
+def test_weight_decay_that_holds_a_product_at_the_origin_is_a_trap(decay: float, regime: str) -> None:
+    # (abc - 1)²/2 has a minimum at the origin with any weight decay, and another one while it is small.
+    found = descend(
+        lambda w: 0.5 * (w.prod() - 1) ** 2,
+        (0.5, 0.4, 0.4),
+        lr=0.05,
+        steps=40,
+        measures=(*MEASURES, "norms"),
+        decay=decay,
+    )
+    assert found.regime == regime
 
 
 def test_a_curvature_of_exactly_zero_is_saturated() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from edgescope.advice.optimizer_thresholds import critical_rates
 from edgescope.advice.section import Section, unknown
 from edgescope.monitor.run_facts import RunFacts, Series
+from edgescope.monitor.trapped import trap_signs
 from edgescope.monitor.verdict import LEAST, RECENT, CitedFigure, Reason, judge
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def advise_run(record: Record) -> tuple[Section, ...]:
         _critical(facts, rates),
         _range(rates),
         _thresholds(facts),
-        _trapped(record, facts),
+        _trapped(facts),
     )
 
 
@@ -141,62 +142,24 @@ def _thresholds(facts: RunFacts) -> Section:
     )
 
 
-def _trapped(record: Record, facts: RunFacts) -> Section:
-    decay = _weight_decay(facts)
-    if decay is None:
+def _trapped(facts: RunFacts) -> Section:
+    if facts.weight_decay is None:
         return unknown("trapped", TRAPPED, "The record does not say what weight decay the optimizer has")
-    if decay == 0:
+    if facts.weight_decay == 0:
         return Section("trapped", TRAPPED, (Reason("No: the optimizer has no weight decay", ()),))
-    norms, losses = _norms(record), facts.series("loss", "train").finite()
-    if len(norms) < LEAST or len(losses) < LEAST:
-        return unknown("trapped", TRAPPED, "Not known without the measures 'norms' and 'loss'")
-    norm = CitedFigure("norms", "l2", int(norms.steps[-1]), norms.last)
-    loss = CitedFigure("loss", "train", int(losses.steps[-1]), losses.last)
-    shrunk, stuck = norms.last / float(norms.values.max()), losses.last / float(losses.values[0])
-    found = (
-        f"the norm of the weights is {norm}, {shrunk:.2g} of its largest, and the loss {loss}, {stuck:.2g} of its first"
-    )
-    if shrunk < 0.1 and stuck > 0.5:
-        sentence = (
-            f"It looks so: {found}; a smaller weight decay, or a start from larger weights, may learn what this misses"
-        )
-    else:
-        sentence = f"There is no sign of it: {found}"
-    return Section("trapped", TRAPPED, (Reason(f"{sentence} (weight decay {decay:g})", (norm, loss)),))
-
-
-def _norms(record: Record) -> Series:
-    """The norm of all weights along the run."""
-    rows = record.table("norms").filter(part="l2").drop_nulls("value").sort("step")
-    return Series("norms", "l2", rows["step"].to_numpy(), rows["value"].to_numpy()).finite()
-
-
-def _groups(facts: RunFacts) -> list[dict[str, object]]:
-    """The groups of the run's optimizers, as its record describes them."""
-    optimizers = facts.info.get("optimizers")
-    if not isinstance(optimizers, list):
-        return []
-    return [
-        group
-        for one in optimizers
-        if isinstance(one, dict) and isinstance(one.get("groups"), list)
-        for group in one["groups"]
-        if isinstance(group, dict)
-    ]
+    signs = trap_signs(facts)
+    if signs is None:
+        return unknown("trapped", TRAPPED, "Not known without readings of the measures 'norms' and 'loss'")
+    cited = tuple(CitedFigure(s.measure, s.part, int(s.steps[-1]), s.last) for s in (signs.norms, signs.losses))
+    start = "It looks so" if signs.trapped else "There is no sign of it"
+    return Section("trapped", TRAPPED, (Reason(start, ()), Reason(str(signs), cited)))
 
 
 def _learning_rate(facts: RunFacts) -> float | None:
     """The learning rate, where all groups have one and the same, and no schedule was seen in the threshold."""
-    rates = {group.get("lr") for group in _groups(facts)}
+    rates = {group.get("lr") for group in facts.groups}
     threshold = facts.series("threshold").finite()
     if len(threshold) >= 2 and threshold.values.max() > 1.25 * threshold.values.min():
         return None
     (lr,) = rates if len(rates) == 1 else (None,)
     return float(lr) if isinstance(lr, int | float) and math.isfinite(lr) and lr > 0 else None
-
-
-def _weight_decay(facts: RunFacts) -> float | None:
-    """The largest weight decay of a group; None where the record says nothing."""
-    found = [group.get("weight_decay", 0.0) for group in _groups(facts)]
-    known = [float(value) for value in found if isinstance(value, int | float)]
-    return max(known) if known else None

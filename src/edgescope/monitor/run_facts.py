@@ -29,6 +29,7 @@ MEASURES: Final = (
     "ratio",
     "headroom",
     "batch_sharpness",
+    "norms",
 )
 """What a verdict looks at."""
 
@@ -159,6 +160,22 @@ class RunFacts:
     def batch_statistics(self) -> bool:
         measured = self.info.get("measured")
         return isinstance(measured, dict) and measured.get("mode") == "batch-statistics"
+
+    @property
+    def groups(self) -> list[Mapping[str, Any]]:
+        """The groups of all optimizers, as the record describes them."""
+        optimizers = self.info.get("optimizers")
+        found = (
+            [one.get("groups") for one in optimizers if isinstance(one, dict)] if isinstance(optimizers, list) else []
+        )
+        return [group for groups in found if isinstance(groups, list) for group in groups if isinstance(group, dict)]
+
+    @property
+    def weight_decay(self) -> float | None:
+        """The largest weight decay of a group; None where the record says nothing."""
+        known = [group.get("weight_decay", 0.0) for group in self.groups]
+        numbers = [float(value) for value in known if isinstance(value, int | float)]
+        return max(numbers) if numbers else None
 
     @property
     def adaptive(self) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from edgescope.monitor.run_facts import RunFacts, Series, Trend
+from edgescope.monitor.trapped import trap_signs
 
 if TYPE_CHECKING:
     from edgescope.store import Record
@@ -18,6 +19,7 @@ Regime = Literal[
     "at the edge",
     "beyond it and oscillating",
     "beyond it and diverging",
+    "trapped",
     "saturated",
     "not known",
 ]
@@ -46,6 +48,7 @@ ADVICE: Final[dict[Regime, str]] = {
     "at the edge": "nothing to change; a larger learning rate settles at a lower sharpness, a smaller one at a higher",
     "beyond it and oscillating": "a smaller learning rate, or a longer warm-up, if the loss should not oscillate",
     "beyond it and diverging": "a learning rate below the present one over the ratio, a warm-up, or clipping",
+    "trapped": "a smaller weight decay until the loss has fallen, or a start from larger weights",
     "saturated": "an earlier step, or dtype=torch.float64: the curvature there says little about the learning rate",
     "not known": "the measure 'headroom', which is of the steps that were taken, whatever the optimizer",
 }
@@ -77,9 +80,10 @@ class Verdict:
     """What regime a run is in at the end of its record, why, and what to do; it costs nothing, as all was measured.
 
     ``regime``: "flow-aligned" (stable, and the sharpness does not rise), "sharpening" (stable, and it rises), "at the
-    edge" of stability, "beyond it and oscillating", "beyond it and diverging", "saturated" (the curvature has gone
-    with the loss), or "not known". ``reasons`` are sentences with the figures that they rest on; the first ones decide,
-    later ones say what limits them. ``step`` is the last step with a reading.
+    edge" of stability, "beyond it and oscillating", "beyond it and diverging", "trapped" (weight decay holds the
+    weights near the origin), "saturated" (the curvature has gone with the loss), or "not known". ``reasons`` are
+    sentences with the figures that they rest on; the first ones decide, later ones say what limits them. ``step`` is
+    the last step with a reading.
     """
 
     regime: Regime
@@ -138,7 +142,9 @@ class _Judge:
     # ------------------------------------------------------------------------------------------------------ the rules
 
     def verdict(self) -> Verdict:
-        regime, advice = self._diverged() or self._saturated() or self._no_ratio() or self._by_headroom_or_ratio()
+        regime, advice = (
+            self._diverged() or self._trapped() or self._saturated() or self._no_ratio() or self._by_headroom_or_ratio()
+        )
         self._limits()
         return Verdict(regime, tuple(self.reasons), advice or ADVICE[regime], self.run.last_step)
 
@@ -163,6 +169,13 @@ class _Judge:
             return "beyond it and diverging", ""
         self._say(f"{gone}, though the ratio was at most {top} (step {top.step}) before", top)
         return "not known", "every=1 near that step; a step in the learning rate, the precision or the data may be why"
+
+    def _trapped(self) -> tuple[Regime, str] | None:
+        signs = trap_signs(self.run)
+        if signs is None or not signs.trapped:
+            return None
+        self._say(str(signs), self._cite(signs.norms), self._cite(signs.losses))
+        return "trapped", ""
 
     def _saturated(self) -> tuple[Regime, str] | None:
         sharpness, ratios = self.run.series("sharpness", "1"), self.all_ratios
