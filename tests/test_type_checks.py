@@ -58,7 +58,7 @@ def test_only_modules_that_cannot_be_wrapped_are_left_out() -> None:
     paths = [path.relative_to(type_checks.SOURCES) for path in type_checks.SOURCES.glob("edgescope/*/**/*.py")]
     every = {".".join(path.with_suffix("").parts) for path in paths if path.name != "__init__.py"}
     assert every - set(checked) - set(type_checks.MEASURED) == {
-        "edgescope.dimension.random_attractor",
+        "edgescope.dimension.particle_steps",
         "edgescope.monitor.step_hooks",
         "edgescope.simulate.chains",
         "edgescope.simulate.linear_nets",
