@@ -24,7 +24,9 @@ from edgescope.sweep.plan import gradients_of
 from edgescope.training import RunConfig, train
 from edgescope.training.batched_training import kind_of
 from edgescope.training.gradient_time import time_gradient
-from edgescope.training.gradients import EpochOrder
+from edgescope.training.gradients import EpochOrder, FromObjective
+from edgescope.training.parts import Parts
+from edgescope.training.stepping import take_step
 
 Parameters = Iterable[torch.Tensor]
 
@@ -103,6 +105,18 @@ def test_what_is_measured_is_the_gradient_before_it_is_clipped(tmp_path: Path) -
         assert measured[:2] == pytest.approx(norms, rel=1e-5)
         thresholds = dict(zip(*record.series("threshold"), strict=True))
     assert thresholds[1] == pytest.approx(2 / 0.1 * measured[list(steps).index(1)] / 0.01, rel=1e-3)
+
+
+def test_clipping_leaves_the_gradient_of_the_objective_as_it_is() -> None:
+    parts = Parts(small())
+    objective = parts.objective(parts.samples, parts.mode)
+    FromObjective(objective).compute(0)
+    kept = objective.gradient()
+    before, w = kept.clone(), objective.parameters()
+    take_step(parts.optimizers, lambda: torch.zeros(()), max_norm=0.01)
+    assert torch.equal(kept, before)
+    moved = objective.parameters() - w
+    assert float(moved.norm()) == pytest.approx(0.1 * 0.01, rel=1e-3)
 
 
 @QUIET

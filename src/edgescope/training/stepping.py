@@ -27,15 +27,7 @@ def take_step(
         first.first_step()
         gradient()
     if max_norm is not None:
-        _clip(optimizers, max_norm)
+        groups = (group for optimizer in optimizers for group in optimizer.param_groups)
+        torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], max_norm)
     for optimizer in optimizers:
         optimizer.step()
-
-
-def _clip(optimizers: Sequence[torch.optim.Optimizer], max_norm: float) -> None:
-    """Clip copies of the gradients, since an objective keeps those that it has computed."""
-    groups = (group for optimizer in optimizers for group in optimizer.param_groups)
-    held = [p for group in groups for p in group["params"] if p.grad is not None]
-    for p in held:
-        p.grad = p.grad.clone()
-    torch.nn.utils.clip_grad_norm_(held, max_norm)

@@ -26,10 +26,10 @@ def optimizer_figures(runs: Runs) -> list[Figure]:
         Figure(
             "optimizers-in-use",
             "Optimizers as they are used arrive at their edge",
-            "Sharpness over the threshold of the optimizer, and one over the headroom: the loss is back at its old "
-            "value after 1 / (that) of a step. Both are 1 at the edge of stability (dashed; shaded: the 10% that the "
-            "claims allow). Lion has no threshold. With a preconditioner of Muon that is taken as frozen the ratio is "
-            "none either, and leaves the picture.",
+            "Sharpness over the threshold of the optimizer, and one over the headroom, which is the multiple of the "
+            "last step at which the loss is back at its old value. Both are 1 at the edge of stability (dashed; "
+            "shaded: the 10% that the claims allow). Lion has no threshold. That of Muon beside AdamW takes the "
+            "preconditioner of Muon as frozen; the ratio to it leaves the picture.",
             edge_panels(pl.concat(tables), highest=HIGHEST),
         )
     ]
