@@ -120,6 +120,17 @@ def test_ratio_curves_show_the_edge() -> None:
     assert "sharpness / threshold" in titles(chart)
 
 
+def test_edge_panels_keep_the_order_of_the_table_and_say_what_leaves_the_picture() -> None:
+    late = pl.DataFrame({"panel": "z", "run": "ratio", "step": [10, 20, 30], "value": [0.5, math.nan, 30.0]})
+    early = pl.DataFrame({"panel": "a", "run": "headroom", "step": [0, 5, 10], "value": [0.0, 0.9, 1.0]})
+    panels = spec_of(figures.edge_panels(pl.concat([late, early]), highest=2.0))["concat"]
+    assert [panel["title"]["text"] for panel in panels] == ["z (up to 30)", "a"]
+    chart = figures.edge_panels(pl.concat([late, early]), highest=2.0)
+    assert {tuple(line["encoding"]["y"]["scale"]["domain"]) for line in marks(chart, "line")} == {(0.0, 2.0)}
+    assert all(line["encoding"]["color"]["scale"]["domain"] == ["ratio", "headroom"] for line in marks(chart, "line"))
+    assert [rows(chart, rule)[0]["mean"] for rule in marks(chart, "rule")] == [1.0, 1.0]
+
+
 def test_a_long_run_is_thinned_keeps_its_spike_and_says_so() -> None:
     ratio = np.ones(20_000)
     ratio[12_345] = 1.7
@@ -243,6 +254,7 @@ CHARTS: dict[str, tuple[Callable[[pl.DataFrame], Any], pl.DataFrame, str]] = {
     "loss": (figures.loss_curves, table("loss"), "loss"),
     "eigenvalues": (figures.eigenvalue_curves, table("value"), "value"),
     "ratio": (figures.ratio_curves, table("ratio"), "ratio"),
+    "edge": (figures.edge_panels, table("value").with_columns(panel=pl.lit("p")), "value"),
     "density": (figures.spectral_density, pl.DataFrame({"moment": ["m"], "node": [1.0], "weight": [1.0]}), "node"),
     "stems": (figures.spectral_stems, pl.DataFrame({"moment": ["m"], "k": [1], "value": [1.0]}), "value"),
     "scatter": (

@@ -2,6 +2,7 @@ from .bands import seed_bands as seed_bands
 from .brackets import bracket_curves as bracket_curves
 from .correlations import correlation_dots as correlation_dots
 from .curves import loss_curves as loss_curves
+from .edges import edge_panels as edge_panels
 from .eigenvalues import eigenvalue_curves as eigenvalue_curves
 from .escapes import arrhenius_lines as arrhenius_lines
 from .escapes import survival_curves as survival_curves

@@ -13,9 +13,11 @@ from edgescope.optim.joint import JointRule, rule_for
 from edgescope.optim.known import add_rule
 from edgescope.optim.label_noise import LabelNoiseSGD
 from edgescope.optim.langevin import Langevin
+from edgescope.optim.lion import Lion
 from edgescope.optim.muon import MuonRule
 from edgescope.optim.nadam import NAdamRule
 from edgescope.optim.named import OPTIMIZERS
+from edgescope.optim.pairs import OptimizerPlan, plan_optimizers
 from edgescope.optim.radam import RAdamRule
 from edgescope.optim.rmsprop import RMSPropRule
 from edgescope.optim.rule import UpdateRule
@@ -63,11 +65,14 @@ __all__ = [
     "JointRule",
     "LabelNoiseSGD",
     "Langevin",
+    "Lion",
+    "OptimizerPlan",
     "SteepestDescent",
     "Threshold",
     "UpdateJacobian",
     "UpdateRule",
     "add_rule",
+    "plan_optimizers",
     "rule_for",
     "unwrapped",
     "update_jacobian",

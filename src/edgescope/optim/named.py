@@ -15,6 +15,7 @@ from edgescope.flows.gradient_flow import FLOW_OPTIONS, GradientFlow
 from edgescope.geometry import as_geometry
 from edgescope.optim.hyperparameters import RANGES
 from edgescope.optim.langevin import Langevin
+from edgescope.optim.lion import Lion
 from edgescope.optim.sam import SAM
 from edgescope.optim.steepest_descent import SteepestDescent
 from edgescope.options import Check, check_fields, check_float, integer, real, text
@@ -188,6 +189,15 @@ class Muon(NamedOptimizer):
 
 
 @dataclass(frozen=True)
+class NamedLion(NamedOptimizer):
+    """Lion, every entry stepping by the learning rate along the sign of an average of gradients."""
+
+    kind: ClassVar[type[torch.optim.Optimizer]] = Lion
+    betas: tuple[float, ...] = (0.9, 0.99)
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
 class Steepest(NamedOptimizer):
     """Steepest descent in a geometry, such as linf or ``geometry=mixed:matrices=spectral;vectors=linf``.
 
@@ -268,6 +278,7 @@ OPTIMIZERS.add("adamax", Adamax)
 OPTIMIZERS.add("adagrad", Adagrad)
 OPTIMIZERS.add("adafactor", Adafactor)
 OPTIMIZERS.add("muon", Muon)
+OPTIMIZERS.add("lion", NamedLion)
 OPTIMIZERS.add("steepest", Steepest)
 OPTIMIZERS.add("langevin", NamedLangevin)
 OPTIMIZERS.add("sam", Sam)

@@ -59,7 +59,8 @@ class RpropRule(SignRule):
 class LionRule(SignRule):
     """w' = (1 - eta lambda) w - eta sign(b1 m + (1 - b1) g), m' = b2 m + (1 - b2) g (Chen et al. 2023, 2302.06675).
 
-    As in lion-pytorch and in copies of it: with ``betas``, and ``exp_avg`` in the state.
+    As :class:`edgescope.optim.Lion` steps it, lion-pytorch, and copies of that: with ``betas``, and ``exp_avg`` in the
+    state.
     """
 
     names = ("Lion",)

@@ -9,7 +9,7 @@ from edgescope.errors import EdgescopeError
 from edgescope.measures.problem_size import ProblemSize
 from edgescope.monitor.order import in_order
 from edgescope.monitor.schedule import Every
-from edgescope.optim import OPTIMIZERS
+from edgescope.optim import plan_optimizers
 from edgescope.progress import Progress
 from edgescope.sweep.planned_run import PlannedRun
 from edgescope.sweep.task import Tagged, Task
@@ -133,7 +133,7 @@ def gradients_of(config: RunConfig, steps: int, full: GradientTime, step: Gradie
     ``full`` and ``step`` are the times of a gradient over all data and over a batch. What measures ask for is expected,
     not known: it depends on how fast they converge.
     """
-    training = float(steps * OPTIMIZERS.build(config.optimizer).gradients_per_step)
+    training = float(steps * plan_optimizers(config.optimizer).gradients_per_step)
     if config.budget is not None:
         return training, config.budget * training * step.seconds / full.seconds
     measures, own = in_order(config.measures)

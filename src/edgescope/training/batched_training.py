@@ -18,7 +18,7 @@ from edgescope.losses import accuracy_counts
 from edgescope.measures import MEASURES, Measure, Reading
 from edgescope.memory import require
 from edgescope.objective.modules import thread_count
-from edgescope.optim import OPTIMIZERS
+from edgescope.optim import OPTIMIZERS, plan_optimizers
 from edgescope.progress import Progress, no_progress
 from edgescope.store import Record, latest_checkpoint, pack_state, save_checkpoint, unpack_state
 from edgescope.store.record import FILE
@@ -41,10 +41,12 @@ OF_OUTPUTS: Final = ("loss", "accuracy")
 def kind_of(config: RunConfig) -> RunConfig | None:
     """The options that runs must share to be trained in one batch; None for a run that must be trained alone.
 
-    A run can be batched if its optimizer is SGD, with or without momentum, its data, model and loss are given by name,
-    all measures except loss and accuracy are taken ``@end``, and it has no ``stop_accuracy``. Learning rate, seed,
-    momentum and weight decay may differ.
+    A run can be batched if its optimizer is SGD, with or without momentum, its gradients are not clipped, its data,
+    model and loss are given by name, all measures except loss and accuracy are taken ``@end``, and it has no
+    ``stop_accuracy``. Learning rate, seed, momentum and weight decay may differ.
     """
+    if len(plan_optimizers(config.optimizer).named) > 1 or config.clip is not None:
+        return None
     name, options = OPTIMIZERS.parse(config.optimizer)
     if name != "sgd" or set(options) - {"momentum", "weight_decay"}:
         return None

@@ -15,7 +15,8 @@ from edgescope.monitor.order import in_order
 from edgescope.objective.checks import check_device_name
 from edgescope.objective.modes import Mode
 from edgescope.objective.plan import PathName
-from edgescope.optim import OPTIMIZERS
+from edgescope.optim import plan_optimizers
+from edgescope.optim.named import NamedGradientFlow
 from edgescope.options import check_fields, choice, each, integer, optional, real, shown, text
 from edgescope.short_errors import short_errors
 
@@ -54,8 +55,11 @@ class RunConfig:
         loss: loss by name
         mode: how the model computes while it is measured: auto, eval, train or batch-statistics; auto uses batch
             statistics if the model uses them in training, and switches dropout off
-        optimizer: optimizer by name
+        optimizer: optimizer by name; or two joined by +, such as muon+adamw, the first for all matrices and the second
+            for all other parameters, each with a learning rate of its own where it has the option lr
         lr: learning rate; ignored by gradient flow
+        clip: largest norm of the gradient of all parameters together; longer ones are scaled down to it before the
+            optimizer receives them
         steps: maximum number of optimizer steps
         batch: mini-batch size, drawn without replacement in an order that depends only on seed and epoch; None for the
             full batch
@@ -86,6 +90,7 @@ class RunConfig:
     mode: str = "auto"
     optimizer: str = "sgd"
     lr: float = 0.05
+    clip: float | None = None
     steps: int = 1000
     batch: int | None = None
     train: int | None = None
@@ -122,6 +127,7 @@ class RunConfig:
             mode=choice(*get_args(Mode)),
             optimizer=text(empty=False),
             lr=real(above=0),
+            clip=optional(real(above=0)),
             steps=integer(1),
             batch=count,
             train=count,
@@ -151,9 +157,11 @@ class RunConfig:
             (DATA, self.data),
             (MODELS, self.model),
             (LOSSES, self.loss),
-            (OPTIMIZERS, self.optimizer),
         ):
             registry.build(spec)
+        flow = isinstance(plan_optimizers(self.optimizer).named[0], NamedGradientFlow)
+        if flow and self.clip is not None:
+            raise InputError("gradient flow with clip", expected="an optimizer with steps, whose gradients are clipped")
         measured = {measure.name for measure in in_order(self.measures)[0]}
         for stop, needed in (("stop_loss", "loss"), ("stop_accuracy", "accuracy")):
             if getattr(self, stop) is not None and needed not in measured:

@@ -15,22 +15,22 @@ from edgescope.monitor.monitor import in_order
 from edgescope.objective import Objective
 from edgescope.objective.checks import usable_device
 from edgescope.objective.modes import Mode
-from edgescope.optim import OPTIMIZERS, GradientFlow
+from edgescope.optim import GradientFlow, plan_optimizers
 from edgescope.training.config import OWNER, RunConfig
 from edgescope.training.gradients import has_batch_statistics, has_dropout
 from edgescope.training.own import made_by
 
 
 class Parts:
-    """Data, model, loss function and optimizer of a configuration; InputError where they do not fit together.
+    """Data, model, loss function and optimizers of a configuration; InputError where they do not fit together.
 
     ``samples`` and ``test_samples`` are pairs of inputs and targets, or whatever a function of the user's gave (None
     where it gave no test data). ``stop_loss`` is that of the configuration, or else of the function. ``like`` are parts
-    of a configuration with the same data, which are shared. Gradient flow trains without dropout, as its loss must be a
-    function of the parameters. ``from_objective`` says that a training step takes its
-    gradient from the objective, ``mode`` how that is measured. With batch statistics and mini-batches the objective is
-    the mean over batches of the size that training takes. Model and samples are on the device of the configuration,
-    where it names one; InputError where that is not on this machine.
+    of a configuration with the same data, which are shared. ``optimizer`` is the first of ``optimizers``. Gradient flow
+    trains without dropout, as its loss must be a function of the parameters. ``from_objective`` says that a training
+    step takes its gradient from the objective, ``mode`` how that is measured. With batch statistics and mini-batches
+    the objective is the mean over batches of the size that training takes. Model and samples are on the device of the
+    configuration, where it names one; InputError where that is not on this machine.
     """
 
     def __init__(self, config: RunConfig, like: Parts | None = None) -> None:
@@ -60,7 +60,8 @@ class Parts:
             if like is None or config.function is not None:
                 self.samples, self.test_samples = (_moved(part, device) for part in (self.samples, self.test_samples))
         self._check_sizes()
-        self.optimizer = OPTIMIZERS.build(config.optimizer).build(self.model.parameters(), lr=config.lr)
+        self.optimizers = plan_optimizers(config.optimizer).build(self.model.parameters(), lr=config.lr)
+        self.optimizer = self.optimizers[0]
         statistics, dropout = has_batch_statistics(self.model), has_dropout(self.model)
         flow = isinstance(self.optimizer, GradientFlow)
         self.from_objective = config.batch is None and not statistics and (flow or not dropout)

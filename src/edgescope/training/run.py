@@ -21,7 +21,7 @@ import torch
 from edgescope.errors import RecordError
 from edgescope.extras import require
 from edgescope.monitor import Forecast, Monitor
-from edgescope.optim import SAM, GradientFlow
+from edgescope.optim import GradientFlow
 from edgescope.options import check_bool, check_folder, check_function, checked, optional
 from edgescope.progress import Progress, no_progress
 from edgescope.store import (
@@ -38,6 +38,7 @@ from edgescope.training.config import MEASURED, RunConfig, check_run
 from edgescope.training.extension import asks_for_more, before_the_end, extend
 from edgescope.training.gradients import FromBatches, FromObjective, Gradients
 from edgescope.training.parts import Parts
+from edgescope.training.stepping import take_step
 
 DIVERGED: Final = 1e4
 """A run whose training loss exceeds this many times the first one has diverged, finite or not."""
@@ -125,7 +126,7 @@ def train(
 class _TrainingRun:
     def __init__(self, parts: Parts, record: Record, checkpoint: Checkpoint | None) -> None:
         self.config, self.record = parts.config, record
-        self.model, self.optimizer = parts.model, parts.optimizer
+        self.model, self.optimizers = parts.model, parts.optimizers
         self.started = time.perf_counter()
         self.seconds_before = 0.0
         self.first_loss: float | None = None
@@ -147,7 +148,7 @@ class _TrainingRun:
         )
         self.monitor = Monitor(
             self.objective,
-            self.optimizer,
+            self.optimizers,
             every=config.every,
             budget=config.budget,
             measures=self._measures(),
@@ -156,8 +157,8 @@ class _TrainingRun:
             record=record,
             release=False,  # the next gradient is the training step's, at the same parameters
         )
-        if isinstance(self.optimizer, GradientFlow):
-            self.optimizer.sharpness = lambda: self.monitor.value("sharpness", "1")
+        if isinstance(parts.optimizer, GradientFlow):
+            parts.optimizer.sharpness = lambda: self.monitor.value("sharpness", "1")
         _seed_everything(config.seed)
         if checkpoint is not None:
             self._load(checkpoint)
@@ -213,13 +214,7 @@ class _TrainingRun:
         self.first_loss = loss if self.first_loss is None else self.first_loss
         if self._diverges(loss):
             return None
-        if isinstance(self.optimizer, GradientFlow):
-            self.optimizer.step(closure)
-        else:
-            if isinstance(self.optimizer, SAM):
-                self.optimizer.first_step()
-                closure()
-            self.optimizer.step()
+        take_step(self.optimizers, closure, self.config.clip)
         return loss
 
     def _diverges(self, loss: float) -> bool:
@@ -290,9 +285,11 @@ class _TrainingRun:
         self.objective.release()
         tensors: dict[str, torch.Tensor] = {}
         meta: dict[str, Any] = {}
+        first, *others = [optimizer.state_dict() for optimizer in self.optimizers]
         for name, state in {
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": first,
+            **({"other_optimizers": others} if others else {}),
             "monitor": self.monitor.state_dict(),
             "rng": rng_state(),
             "run": {"first_loss": self.first_loss, "seconds": self._seconds(), "before_end": before_end},
@@ -307,7 +304,9 @@ class _TrainingRun:
             return unpack_state(name, checkpoint.tensors, checkpoint.meta)
 
         self.model.load_state_dict(state("model"))
-        self.optimizer.load_state_dict(state("optimizer"))
+        kept = [state("optimizer"), *(state("other_optimizers") if len(self.optimizers) > 1 else [])]
+        for optimizer, own in zip(self.optimizers, kept, strict=True):
+            optimizer.load_state_dict(own)
         self.monitor.load_state_dict(state("monitor"))
         self.first_loss, self.seconds_before = state("run")["first_loss"], state("run")["seconds"]
         set_rng_state(state("rng"))
