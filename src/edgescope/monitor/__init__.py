@@ -2,6 +2,7 @@
 
 from edgescope.monitor.forecast import Forecast
 from edgescope.monitor.monitor import Monitor
+from edgescope.monitor.regimes import EarlyStopping, RegimeEvent
 from edgescope.monitor.schedule import Budget, Every, Schedule, Where
 from edgescope.monitor.spikes import SpikeEvent, SpikeOptions
 from edgescope.monitor.verdict import CitedFigure, Reason, Verdict, verdict_of
@@ -10,10 +11,12 @@ from edgescope.monitor.watch import WatchingMonitor, watch
 __all__ = [
     "Budget",
     "CitedFigure",
+    "EarlyStopping",
     "Every",
     "Forecast",
     "Monitor",
     "Reason",
+    "RegimeEvent",
     "Schedule",
     "SpikeEvent",
     "SpikeOptions",

@@ -26,10 +26,11 @@ from edgescope.monitor.forecast import Forecast, forecast_reading
 from edgescope.monitor.notifier import OnError
 from edgescope.monitor.order import in_order
 from edgescope.monitor.reader import OnReading, Reader
+from edgescope.monitor.regimes import REGIME_KINDS, RegimeCallback
 from edgescope.monitor.resuming import Continuation, Resume, checked_resume, closed_by_errors, record_of_first
 from edgescope.monitor.run_facts import RunFacts
 from edgescope.monitor.schedule import Budget, Schedules, schedule_from
-from edgescope.monitor.spikes import Callback, SpikeOptions, checked_spikes
+from edgescope.monitor.spikes import KINDS, Callback, SpikeOptions, checked_spikes
 from edgescope.monitor.state import checked_state, plain_state
 from edgescope.monitor.steps import StepListener
 from edgescope.monitor.trackers import Log, tracker_from
@@ -274,16 +275,25 @@ class Monitor:
         """
         return None if self._closed else self._steps.called(batch, loss)
 
-    def on(self, kind: str, callback: Callback) -> None:
-        """Call ``callback(event)`` with each :class:`SpikeEvent` of a kind, "warning" or "spike"; spikes are watched.
+    def on(self, kind: str, callback: Callback | RegimeCallback) -> None:
+        """Call ``callback(event)`` with each event of a kind: "edge", "diverging", "warning" or "spike".
 
-        A warning says that a step was long (beyond 1.5 times the median of the 100 before it) and that the curvature
-        along the preconditioned gradient is above the stability threshold; a spike, that the training loss has jumped.
-        Each is an event of the record too. The event has ``kind step value threshold block curvature``. An error in the
-        function is treated as one in a measure, so that it does not end training. Raises :class:`InputError` for
-        another kind.
+        "edge": the verdict is for the first time that the run is at the edge of stability or beyond it; "diverging":
+        that it diverges, or loss or parameters are not finite. The :class:`RegimeEvent` has ``kind step verdict``.
+        Cost: a verdict at each reading, which needs polars.
+
+        "warning": a step was long (beyond 1.5 times the median of the 100 before it), and the curvature along the
+        preconditioned gradient is above the stability threshold; "spike": the training loss has jumped. The
+        :class:`SpikeEvent` has ``kind step value threshold block curvature``. Each step is watched for these.
+
+        Each is an event of the record too. An error in the function is treated as one in a measure, so that it does not
+        end training. Raises :class:`InputError` for another kind.
         """
-        self._reader.watch(SpikeOptions()).on(kind, callback)
+        one_of(kind, (*REGIME_KINDS, *KINDS), "the kind of event")
+        if kind in REGIME_KINDS:
+            self._reader.watch_regimes().on(kind, callback)  # type: ignore[arg-type]
+        else:
+            self._reader.watch(SpikeOptions()).on(kind, callback)
 
     def finish(self, everything: bool = False) -> dict[str, Reading] | None:
         """Measure where training has ended what is scheduled ``@end``, or everything; not twice at the same step."""

@@ -19,6 +19,7 @@ from edgescope.monitor import checks
 from edgescope.monitor.description import Stopwatch, describe_run
 from edgescope.monitor.notifier import Notifier, OnError
 from edgescope.monitor.pending import PendingStep
+from edgescope.monitor.regimes import RegimeWatch
 from edgescope.monitor.run_checks import RunChecks
 from edgescope.monitor.run_state import RunState
 from edgescope.monitor.spikes import SpikeOptions, SpikeWatch
@@ -61,6 +62,8 @@ class Reader:
         self._release, self._on_reading, self._tracker = release, on_reading, tracker
         self.spikes: SpikeWatch | None = None
         self._spikes_before: dict[str, Any] | None = None  # the state of the one to be made
+        self.regimes: RegimeWatch | None = None
+        self._regimes_before: list[str] = []
         self._known: Previous | None = None
         self._seen: StepTaken | None = None
         self._batch_size = batch_size
@@ -135,6 +138,13 @@ class Reader:
                 self.spikes.load_state(self._spikes_before)
         return self.spikes
 
+    def watch_regimes(self) -> RegimeWatch:
+        """Judge the run at each reading from now on, or from where a state that was loaded has it."""
+        if self.regimes is None:
+            self.regimes = RegimeWatch(self.notifier, self.record)
+            self.regimes.load_state(self._regimes_before)
+        return self.regimes
+
     def read(self, pending: PendingStep) -> dict[str, Reading]:
         """Take the measures that are due, keep them in the record, and check what they show."""
         readings: dict[str, Reading] = {}
@@ -152,6 +162,8 @@ class Reader:
         if self._tracker is not None and (values := values_of(readings)):
             with self.notifier.guarded("log= raised an error", cause="log"):
                 self._tracker.log(values, self.progress.step)
+        if self.regimes is not None and readings:
+            self.regimes.look(self.progress.step, self.progress.diverged)
         return readings
 
     def close_tracker(self) -> None:
@@ -194,6 +206,7 @@ class Reader:
             "seen": None if self._seen is None else asdict(self._seen),
             "batch_size": self._batch_size,
             "spikes": self._spikes_before if self.spikes is None else self.spikes.state(),
+            "regimes": self._regimes_before if self.regimes is None else self.regimes.state(),
             "moved": self._checks.state(self.optimizers),
             "told": [list(cause) for cause in self.notifier.notices.given()],
         }
@@ -211,6 +224,9 @@ class Reader:
         self._spikes_before = state.get("spikes")
         if self.spikes is not None and self._spikes_before is not None:
             self.spikes.load_state(self._spikes_before)
+        self._regimes_before = list(state.get("regimes", []))
+        if self.regimes is not None:
+            self.regimes.load_state(self._regimes_before)
         seen = state.get("seen")
         self._seen = None if seen is None else StepTaken(**seen)
         notices.mark((kind, cause) for kind, cause in state.get("told", []))

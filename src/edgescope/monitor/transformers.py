@@ -1,16 +1,21 @@
-"""A monitor as a callback of the Hugging Face Trainer: ``Trainer(..., callbacks=[EdgescopeCallback(watch)])``."""
+"""A monitor as a callback of the Hugging Face Trainer: ``Trainer(..., callbacks=[EdgescopeCallback(every=100)])``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import torch
 
 from edgescope.atomic import write_aside
+from edgescope.errors import InputError
 from edgescope.extras import require
-from edgescope.monitor.attached import Attached, Watch
+from edgescope.monitor.attached import Attached, LossFunction, Training, Watch
 from edgescope.monitor.monitor import Monitor
+from edgescope.monitor.trackers import Log
+from edgescope.monitor.trainer_loss import count_of, loss_of_trainer, running_trainer, tell_of_errors
+from edgescope.short_errors import short_errors
 
 require("transformers", "this callback needs", "transformers")
 from transformers import TrainerCallback
@@ -19,29 +24,89 @@ FILE: Final = "edgescope.pt"
 """In each checkpoint of the trainer: the state of the monitor."""
 
 
+@short_errors
 class EdgescopeCallback(TrainerCallback):
     """Takes measures of the model that a Hugging Face Trainer trains.
 
-    ``watch(model)`` returns the :class:`Objective` to measure, made when training starts; ``options`` are those of
-    :class:`Monitor`. ``callback.monitor`` is the monitor once training has started. Checkpoints of the trainer keep its
-    state, so that ``train(resume_from_checkpoint=)`` continues the record in ``out=`` where the checkpoint was made.
+    Args:
+        watch: a function of the model that returns the :class:`Objective` to measure. Without it that is the loss of
+            ``Trainer.compute_loss`` on ``samples`` samples of the trainer's training data, drawn once and put together
+            by its data collator, averaged over tokens or samples as the trainer averages.
+        every: measure at every so many optimizer steps, or at the steps for which a function is true.
+        data: instead of the trainer's training data: a DataLoader, a batch, or a list of batches.
+        loss_fn: instead of ``compute_loss``: ``loss_fn(model, batch)``, the mean loss of a batch.
+        samples: how many samples of a DataLoader are measured.
+        seed: of their choice and of their augmentation.
+        log: ``Trainer.log`` by default, and by it all that the trainer reports to; else as of :class:`Monitor`; None:
+            nowhere.
+        stop_on: stop training at the first event of this kind, such as "diverging" (:meth:`Monitor.on`).
+        options: those of :class:`Monitor` and :class:`Objective`.
+
+    ``callback.monitor`` is the monitor once training has started; its ``description`` says what is measured.
+    Checkpoints of the trainer keep its state, so that ``train(resume_from_checkpoint=)`` continues the record in ``out=`` where the
+    checkpoint was made. What of the model cannot be measured gives one warning, and training goes on.
     """
 
-    def __init__(self, watch: Watch, **options: Any) -> None:
-        self._attached = Attached(watch, options)
+    def __init__(
+        self,
+        watch: Watch | None = None,
+        *,
+        every: int | Callable[[int], bool] | None = 100,
+        data: Any = None,
+        loss_fn: LossFunction | None = None,
+        samples: int = 256,
+        seed: int = 0,
+        log: Log | Literal["trainer"] | None = "trainer",
+        stop_on: str | None = None,
+        **options: Any,
+    ) -> None:
+        self._attached = Attached(
+            watch,
+            every=every,
+            data=data,
+            loss_fn=loss_fn,
+            samples=samples,
+            seed=seed,
+            log=log,
+            stop_on=stop_on,
+            options=options,
+        )
 
     @property
     def monitor(self) -> Monitor | None:
         return self._attached.monitor
 
+    def on(self, kind: str, callback: Callable[[Any], object]) -> None:
+        """As :meth:`Monitor.on`, also before training starts."""
+        self._attached.on(kind, callback)
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+        trainer, _ = running_trainer(self)
+        if trainer is not None:
+            tell_of_errors(trainer, self._attached)
+
     def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
-        state_dict = _saved_in(_folders(args, state))
+        trainer, resumed_from = running_trainer(self)
+        state_dict = _saved_in(_folders(args, state, resumed_from))
         if state_dict is not None:
             self._attached.load_state_dict(state_dict)
-        self._attached.begin(parts["model"], [parts["optimizer"]], state.global_step)
+        training = Training(
+            model=parts["model"],
+            optimizers=[parts["optimizer"]],
+            steps=state.global_step,
+            loss_fn=_no_loss if trainer is None else loss_of_trainer(trainer),
+            loader=parts.get("train_dataloader"),
+            prepare=lambda batch: batch,
+            accumulate=getattr(args, "gradient_accumulation_steps", 1),
+            tracker=_TrainerLog(trainer),
+            count=None if trainer is None else count_of(trainer),
+        )
+        self._attached.begin(training)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         self._attached.advanced_to(state.global_step)
+        if self._attached.stopping.should_stop:
+            control.should_training_stop = True
 
     def on_train_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         self._attached.end()
@@ -53,12 +118,34 @@ class EdgescopeCallback(TrainerCallback):
                 torch.save(self._attached.state_dict(), aside)
 
 
-def _folders(args: Any, state: Any) -> list[Path]:
+class _TrainerLog:
+    """``Trainer.log`` as a tracker; its step is the trainer's own."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        if self._trainer is None:
+            return
+        control = self._trainer.control
+        due = control.should_log  # for what the trainer itself has to log at this step
+        self._trainer.log(dict(values))
+        self._trainer.control.should_log = due
+
+    def close(self) -> None:
+        pass
+
+
+def _no_loss(model: Any, batch: Any) -> Any:
+    raise InputError("the Trainer that calls this callback was not found", hint="loss_fn=lambda model, batch: ...")
+
+
+def _folders(args: Any, state: Any, resumed_from: str | None) -> list[Path]:
     """Where the checkpoint may lie that training continues from; nowhere where it starts."""
     if not state.global_step:
         return []
-    given = getattr(args, "resume_from_checkpoint", None)
-    named = [Path(given)] if isinstance(given, str) else []
+    given = [resumed_from, getattr(args, "resume_from_checkpoint", None)]
+    named = [Path(each) for each in given if isinstance(each, str)]
     return [*named, Path(args.output_dir) / f"checkpoint-{state.global_step}"]
 
 

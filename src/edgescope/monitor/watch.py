@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from torch import nn
@@ -118,13 +118,7 @@ def watch(
     Raises :class:`InputError` for arguments that cannot be used. Cost: that of :class:`Objective` once, and the
     measures' own at each reading.
     """
-    unknown = next((name for name in options if name not in OF_OBJECTIVE | OF_MONITOR), None)
-    if unknown is not None:
-        raise InputError(
-            f"unknown option {unknown}= of watch",
-            expected="an option of edgescope.Monitor or edgescope.Objective",
-            hint=suggestion(unknown, sorted(OF_OBJECTIVE | OF_MONITOR)),
-        )
+    check_options("watch", options)
     if optimizer is None:
         raise InputError("the optimizer of watch is None", expected="a torch.optim.Optimizer, or a list of them")
     samples, seed = check_int("watch", "samples", samples, least=1), check_int("watch", "seed", seed, least=0)
@@ -137,7 +131,34 @@ def watch(
             options.setdefault("batch_size", probe.batch_size)
     if is_criterion(loss_fn):
         loss_fn = supervised(loss_fn)
-    objective = Objective(model, loss_fn, data, **{k: v for k, v in options.items() if k in OF_OBJECTIVE})
+    objective = objective_of(model, loss_fn, data, options)
+    return monitor_of(objective, optimizer, described, every, options)
+
+
+def check_options(owner: str, options: Mapping[str, Any]) -> None:
+    """Raise :class:`InputError` for a name that is no option of Monitor or Objective."""
+    unknown = next((name for name in options if name not in OF_OBJECTIVE | OF_MONITOR), None)
+    if unknown is not None:
+        raise InputError(
+            f"unknown option {unknown}= of {owner}",
+            expected="an option of edgescope.Monitor or edgescope.Objective",
+            hint=suggestion(unknown, sorted(OF_OBJECTIVE | OF_MONITOR)),
+        )
+
+
+def objective_of(model: nn.Module, loss_fn: LossFunction, data: Any, options: Mapping[str, Any]) -> Objective:
+    """The objective of a model with those of the ``options`` that are its own."""
+    return Objective(model, loss_fn, data, **{k: v for k, v in options.items() if k in OF_OBJECTIVE})
+
+
+def monitor_of(
+    objective: Objective,
+    optimizer: Optimizers,
+    described: str,
+    every: int | Callable[[int], bool] | None,
+    options: Mapping[str, Any],
+) -> WatchingMonitor:
+    """The monitor of an objective with those of the ``options`` that are its own; ``described``: its data, in words."""
     kept = {k: v for k, v in options.items() if k in OF_MONITOR}
     if options.get("budget") is not None:
         every = None
