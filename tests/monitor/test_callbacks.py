@@ -58,6 +58,9 @@ class Loop:
         self.callback, self.framework, self.global_step = callback, framework, global_step
         self.optimizers = [self.optimizer]
         self.folder: Any = None
+        self.train_dataloader, self.accumulate_grad_batches, self.loggers, self.barebones = None, 2, [], True
+        self.fit_loop = SimpleNamespace(epoch_loop=SimpleNamespace())
+        self.should_stop = False
 
     def tell(self, lightning: str, transformers: str) -> None:
         if self.framework == "lightning":

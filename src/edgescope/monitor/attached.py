@@ -87,9 +87,9 @@ class Attached:
         self.log, self.options = log, options
         self.stopping = EarlyStopping()
         self._callbacks: list[tuple[str, Callable[[Any], object]]] = []
+        self.monitor: WatchingMonitor | None = None
         if stop_on is not None:
             self.on(stop_on, self.stopping)
-        self.monitor: WatchingMonitor | None = None
         self._ended = True
         self._batches: list[Any] = []  # of the step under way
         self._steps = 0

@@ -39,7 +39,7 @@ class EdgescopeCallback(Callback):
 
     ``callback.monitor`` is the monitor once training has started; its ``description`` says what is measured.
     Checkpoints of the trainer keep its state, so that ``fit(..., ckpt_path=)`` continues the record in
-    ``out=`` where the checkpoint was made. What of the model cannot be measured gives one warning, and training goes on.
+    ``out=`` where the checkpoint was made. What cannot be measured gives one warning, and training goes on.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class EdgescopeCallback(Callback):
             model=pl_module,
             optimizers=trainer.optimizers,
             steps=trainer.global_step,
-            loss_fn=loss_of_training_step(pl_module, trainer),
+            loss_fn=loss_of_training_step(trainer),
             loader=trainer.train_dataloader,
             prepare=partial(_as_the_module_gets_it, pl_module),
             accumulate=trainer.accumulate_grad_batches,

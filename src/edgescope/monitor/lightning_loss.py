@@ -21,7 +21,7 @@ CONTAINERS = (list, dict, set, collections.deque, collections.defaultdict, colle
 """Attributes of these classes may be appended to in ``training_step``."""
 
 
-def loss_of_training_step(module: Any, trainer: Any) -> Callable[[Any, Any], Tensor]:
+def loss_of_training_step(trainer: Any) -> Callable[[Any, Any], Tensor]:
     """``loss_fn(module, batch)``: what ``training_step`` returns, or gives to ``manual_backward``.
 
     Inside, ``log`` and the loggers do nothing, metrics and containers of the module are copies, and what was compiled
@@ -30,11 +30,11 @@ def loss_of_training_step(module: Any, trainer: Any) -> Callable[[Any, Any], Ten
 
     Raises :class:`InputError` where a batch has no loss, or several different ones.
     """
-    if module.automatic_optimization:
-        return lambda module, batch: _returned_loss(module, trainer, batch)
     compared: list[bool] = []  # once is enough, where values can be looked at
 
     def loss_fn(module: Any, batch: Any) -> Tensor:
+        if module.automatic_optimization:
+            return _returned_loss(module, trainer, batch)
         losses = _manual_losses(module, trainer, batch)
         if not losses:
             raise InputError(

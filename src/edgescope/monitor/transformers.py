@@ -43,8 +43,8 @@ class EdgescopeCallback(TrainerCallback):
         options: those of :class:`Monitor` and :class:`Objective`.
 
     ``callback.monitor`` is the monitor once training has started; its ``description`` says what is measured.
-    Checkpoints of the trainer keep its state, so that ``train(resume_from_checkpoint=)`` continues the record in ``out=`` where the
-    checkpoint was made. What of the model cannot be measured gives one warning, and training goes on.
+    Checkpoints of the trainer keep its state, so that ``train(resume_from_checkpoint=)`` continues the record in
+    ``out=`` where the checkpoint was made. What cannot be measured gives one warning, and training goes on.
     """
 
     def __init__(
