@@ -17,7 +17,7 @@ from edgescope.losses import supervised
 from edgescope.measures import Reading
 from edgescope.measures.arguments import kind_of
 from edgescope.monitor.ending import end_forgotten
-from edgescope.monitor.probe import Probe, draw_probe
+from edgescope.monitor.probe import draw_probe, loader_of
 from edgescope.monitor.regimes import REGIME_KINDS, EarlyStopping
 from edgescope.monitor.spikes import KINDS
 from edgescope.monitor.trackers import Log, Tracker
@@ -196,12 +196,12 @@ class Attached:
     def _own_objective(self, training: Training) -> tuple[Objective, str, int | None]:
         options = {"group": group_of_all(), "count": training.count if self.loss_fn is None else None} | self.options
         group = options["group"]
-        data = training.loader if self.data is None else self.data
+        data = loader_of(training.loader if self.data is None else self.data)
         described, batch_size = "the data that were given", None
         if isinstance(data, DataLoader):
             probe = draw_probe(data, self.samples, seed=self.seed, group=group)
             data, described = [training.prepare(batch) for batch in probe.batches], probe.description
-            batch_size = _samples_of_a_step(probe, training.accumulate, 1 if group is None else group.size())
+            batch_size = probe.samples_of_a_step(group, training.accumulate)
         elif self.data is None:
             raise InputError(
                 f"the training data are a {type(data).__name__}",
@@ -222,11 +222,3 @@ def group_of_all() -> distributed.ProcessGroup | None:
     if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
         return distributed.group.WORLD
     return None
-
-
-def _samples_of_a_step(probe: Probe, accumulate: int, processes: int) -> int | None:
-    """How many samples an optimizer step takes, where these are fewer than are measured."""
-    if probe.batch_size is None:
-        return None
-    taken = probe.batch_size * accumulate * processes
-    return taken if taken < probe.samples * processes else None

@@ -30,6 +30,9 @@ from edgescope.objective.processes import ProcessGroup
 WHOLE = (SequentialSampler, RandomSampler, DistributedSampler)
 """Samplers that go through all of their data set."""
 
+WHOLE_BY_NAME = ("SeedableRandomSampler",)
+"""Such samplers of Accelerate, which need not be installed."""
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -42,6 +45,19 @@ class Probe:
     samples: int
     batch_size: int | None
     description: str
+
+    def samples_of_a_step(self, group: ProcessGroup | None, accumulate: int = 1) -> int | None:
+        """How many samples an optimizer step takes, where these are fewer than are measured; None where not known."""
+        processes = 1 if group is None else group.size()
+        taken = (self.batch_size or self.samples) * accumulate * processes
+        return taken if taken < self.samples * processes else None
+
+
+def loader_of(data: Any) -> Any:
+    """The DataLoader inside the wrapper of Fabric; anything else as it is."""
+    inner = getattr(data, "_dataloader", None)
+    fabric = type(data).__module__.split(".")[0] in ("lightning", "lightning_fabric")
+    return inner if fabric and isinstance(inner, DataLoader) else data
 
 
 def draw_probe(loader: DataLoader[Any], samples: int, *, seed: int = 0, group: ProcessGroup | None = None) -> Probe:
@@ -94,11 +110,13 @@ def _drawn(loader: DataLoader[Any], samples: int, group: ProcessGroup | None) ->
 def _goes_through(loader: DataLoader[Any]) -> tuple[int | None, Sequence[Any], torch.Tensor | None]:
     """The size of the loader's batches, the indices that its sampler goes through, and their weights, if any."""
     batches = loader.batch_sampler
+    if type(batches).__name__ == "BatchSamplerShard":  # of Accelerate: the batches of this process
+        batches = batches.batch_sampler  # type: ignore[union-attr]
     plain = batches is None or type(batches) is BatchSampler
     sampler: Any = loader.sampler if batches is None else getattr(batches, "sampler", None) if plain else batches
     size = None if batches is None else getattr(batches, "batch_size", None)
     size = size if isinstance(size, int) and size > 0 else None
-    if plain and type(sampler) in WHOLE:
+    if plain and (type(sampler) in WHOLE or type(sampler).__name__ in WHOLE_BY_NAME):
         try:
             found: Sequence[Any] = range(len(loader.dataset))  # type: ignore[arg-type]
         except TypeError:

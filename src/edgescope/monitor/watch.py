@@ -16,7 +16,7 @@ from edgescope.measures import Reading
 from edgescope.measures.arguments import Optimizers
 from edgescope.monitor.ending import end_at_exit, end_forgotten, end_later, has_ended
 from edgescope.monitor.monitor import Monitor
-from edgescope.monitor.probe import draw_probe
+from edgescope.monitor.probe import draw_probe, loader_of
 from edgescope.near_names import suggestion
 from edgescope.objective import Objective
 from edgescope.objective.checks import is_criterion
@@ -123,12 +123,13 @@ def watch(
         raise InputError("the optimizer of watch is None", expected="a torch.optim.Optimizer, or a list of them")
     samples, seed = check_int("watch", "samples", samples, least=1), check_int("watch", "seed", seed, least=0)
     end_forgotten()
-    described = "the data that were given"
+    described, data = "the data that were given", loader_of(data)
     if isinstance(data, DataLoader):
         probe = draw_probe(data, samples, seed=seed, group=options.get("group"))
         data, described = probe.batches, probe.description
-        if probe.batch_size is not None and probe.batch_size < probe.samples:
-            options.setdefault("batch_size", probe.batch_size)
+        batch_size = probe.samples_of_a_step(options.get("group"))
+        if batch_size is not None:
+            options.setdefault("batch_size", batch_size)
     if is_criterion(loss_fn):
         loss_fn = supervised(loss_fn)
     objective = objective_of(model, loss_fn, data, options)

@@ -7,7 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 import torch.utils.checkpoint
@@ -23,12 +23,17 @@ from edgescope.objective.parallel import hooks_off
 from edgescope.objective.replacement import Replacement
 from edgescope.shards import whole
 
+FABRIC: Final = ("lightning", "lightning_fabric")
+"""Packages whose wrapper of a model converts its inputs and outputs, and has the model as ``_original_module``."""
+
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside ``torch.compile`` and (distributed) data-parallel wrappers, which have no second derivative."""
+    """The module inside ``torch.compile``, data-parallel wrappers and those of Fabric, without second derivatives."""
     while True:
         if hasattr(model, "_orig_mod"):
             model = cast(nn.Module, model._orig_mod)
+        elif type(model).__module__.split(".")[0] in FABRIC and hasattr(model, "_original_module"):
+            model = cast(nn.Module, model._original_module)
         elif isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
             model = model.module
         else:
