@@ -15,7 +15,7 @@ import torch
 from polars.testing import assert_frame_equal
 from torch import nn
 
-from edgescope.errors import MissingExtraError, RecordError
+from edgescope.errors import EdgescopeWarning, MissingExtraError, RecordError
 from edgescope.losses import half_mse, supervised
 from edgescope.objective import Objective
 
@@ -190,3 +190,35 @@ def test_a_folder_that_is_taken_is_refused_by_a_training_that_starts(
         else:
             with pytest.raises(RecordError, match=words):
                 loop.run(4)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_training_that_starts_anew_begins_its_record_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, framework: str
+) -> None:
+    """As a trainer does that finds a batch size which fits into memory; no callback is told that a try has ended."""
+    kind = callback_class(monkeypatch, framework, installed=True)
+    watch = partial(Objective, loss_fn=LOSS, data=BATCH, path="kept", threads=1)
+    callback = kind(watch, every=2, measures=["loss"], out=tmp_path / "run")
+    Loop(callback, framework).run(8)
+    loop = Loop(callback, framework)
+    loop.run(4)
+    assert callback.monitor.steps == 2
+    loop.tell("on_train_end", "on_train_end")
+    assert callback.monitor.table()["step"].unique().sort().to_list() == [0, 2]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_state_of_other_measures_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, framework: str
+) -> None:
+    kind = callback_class(monkeypatch, framework, installed=True)
+    watch = partial(Objective, loss_fn=LOSS, data=BATCH, path="kept", threads=1)
+    first, second = (kind(watch, every=2, measures=[measure]) for measure in ("loss", "gradient_norm"))
+    Loop(first, framework).run(4)
+    second._attached.load_state_dict(first._attached.state_dict())
+    loop = Loop(second, framework, global_step=2)
+    loop.folder = tmp_path
+    with pytest.warns(EdgescopeWarning, match="the state of the monitor in the checkpoint cannot be used"):
+        loop.run(4)
+    assert second.monitor.steps == 4

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -93,6 +94,7 @@ class Attached:
         self._ended = True
         self._batches: list[Any] = []  # of the step under way
         self._steps = 0
+        self._warned: set[str] = set()
         self._state: dict[str, Any] = {}
 
     def on(self, kind: str, callback: Callable[[Any], object]) -> None:
@@ -150,10 +152,11 @@ class Attached:
     def end(self, status: Literal["finished", "failed"] = "finished", error: BaseException | None = None) -> None:
         """Training has ended, by an ``error`` if there is one."""
         if self.monitor is not None and not self._ended:
-            if status == "failed" and error is None:
-                self.monitor.close(status)
-            else:
-                self.monitor.end(error)
+            with self.guarded("the run cannot be closed"):
+                if status == "failed" and error is None:
+                    self.monitor.close(status)
+                else:
+                    self.monitor.end(error)
         self._ended = True
 
     def state_dict(self) -> dict[str, Any]:
@@ -163,8 +166,18 @@ class Attached:
         try:
             return self.monitor.state_dict()
         except EdgescopeError as error:  # a checkpoint of the user's is worth more than this state
-            self._warn(f"the state of the monitor is not in the checkpoint: {error}")
+            self.warn(f"the state of the monitor is not in the checkpoint: {error}")
             return {}
+
+    @contextlib.contextmanager
+    def guarded(self, what: str) -> Iterator[None]:
+        """What goes wrong inside is one warning, and never ends training; with ``on_error`` "raise" it is raised."""
+        try:
+            yield
+        except Exception as error:
+            if self.options.get("on_error") == "raise" or isinstance(error, EdgescopeWarning):
+                raise
+            self.warn(f"{what} ({describe_exception(error)})")
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from this state when training starts; at once where it has."""
@@ -178,7 +191,7 @@ class Attached:
         try:
             self.monitor.load_state_dict(state)
         except EdgescopeError as error:
-            self._warn(f"the state of the monitor in the checkpoint cannot be used, so it starts without one: {error}")
+            self.warn(f"the state of the monitor in the checkpoint cannot be used, so it starts without one: {error}")
 
     def _objective(self, training: Training) -> tuple[Objective, str, int | None] | None:
         """The objective, its data in words, and the samples of a step where these are fewer; None where refused."""
@@ -190,7 +203,7 @@ class Attached:
             if self.options.get("on_error") == "raise":
                 raise
             text = str(error) if isinstance(error, EdgescopeError) else describe_exception(error)
-            self._warn(f"nothing is measured of this training: {text}")
+            self.warn(f"nothing is measured of this training: {text}")
             return None
 
     def _own_objective(self, training: Training) -> tuple[Objective, str, int | None]:
@@ -213,7 +226,11 @@ class Attached:
             loss_fn = supervised(loss_fn)
         return objective_of(training.model, loss_fn, data, options), described, batch_size
 
-    def _warn(self, text: str) -> None:
+    def warn(self, text: str) -> None:
+        """Give a warning, once for each text."""
+        if text in self._warned:
+            return
+        self._warned.add(text)
         warnings.warn(text, EdgescopeWarning, stacklevel=2)
 
 

@@ -99,7 +99,8 @@ class EdgescopeCallback(Callback):
         with self._axis.after_step():
             values = values_of(self._attached.advanced_to(trainer.global_step, batch))
         if values and self._attached.log is not None and not trainer.barebones:
-            pl_module.log_dict(values, logger=False, on_step=True, on_epoch=False, batch_size=1)
+            with self._attached.guarded("values cannot be given to module.log"):
+                pl_module.log_dict(values, logger=False, on_step=True, on_epoch=False, batch_size=1)
         if self._attached.stopping.should_stop:
             trainer.should_stop = True
 

@@ -26,11 +26,11 @@ from edgescope.monitor.forecast import Forecast, forecast_reading
 from edgescope.monitor.notifier import OnError
 from edgescope.monitor.order import in_order
 from edgescope.monitor.reader import OnReading, Reader
-from edgescope.monitor.regimes import REGIME_KINDS, RegimeCallback
+from edgescope.monitor.regimes import REGIME_KINDS
 from edgescope.monitor.resuming import Continuation, Resume, checked_resume, closed_by_errors, record_of_first
 from edgescope.monitor.run_facts import RunFacts
 from edgescope.monitor.schedule import Budget, Schedules, schedule_from
-from edgescope.monitor.spikes import KINDS, Callback, SpikeOptions, checked_spikes
+from edgescope.monitor.spikes import KINDS, SpikeOptions, checked_spikes
 from edgescope.monitor.state import checked_state, plain_state
 from edgescope.monitor.steps import StepListener
 from edgescope.monitor.trackers import Log, tracker_from
@@ -275,7 +275,7 @@ class Monitor:
         """
         return None if self._closed else self._steps.called(batch, loss)
 
-    def on(self, kind: str, callback: Callback | RegimeCallback) -> None:
+    def on(self, kind: str, callback: Callable[[Any], object]) -> None:
         """Call ``callback(event)`` with each event of a kind: "edge", "diverging", "warning" or "spike".
 
         "edge": the verdict is for the first time that the run is at the edge of stability or beyond it; "diverging":
@@ -291,7 +291,7 @@ class Monitor:
         """
         one_of(kind, (*REGIME_KINDS, *KINDS), "the kind of event")
         if kind in REGIME_KINDS:
-            self._reader.watch_regimes().on(kind, callback)  # type: ignore[arg-type]
+            self._reader.watch_regimes().on(kind, callback)
         else:
             self._reader.watch(SpikeOptions()).on(kind, callback)
 

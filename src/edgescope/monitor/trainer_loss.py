@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import sys
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -80,7 +80,7 @@ def running_trainer(callback: Any) -> tuple[Any, str | None]:
 
     A callback is given everything but the trainer itself: it is found among the callers.
     """
-    trainer, resumed_from, frame = None, None, sys._getframe(1)
+    trainer, resumed_from, frame = None, None, inspect.currentframe()
     while frame is not None:
         one = frame.f_locals.get("self")
         callbacks = getattr(getattr(one, "callback_handler", None), "callbacks", ())
@@ -89,7 +89,7 @@ def running_trainer(callback: Any) -> tuple[Any, str | None]:
         if trainer is not None and one is trainer:
             given = frame.f_locals.get("resume_from_checkpoint")
             resumed_from = given if isinstance(given, str) else resumed_from
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return trainer, resumed_from
 
 

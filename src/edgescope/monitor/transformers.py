@@ -87,9 +87,10 @@ class EdgescopeCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         trainer, resumed_from = running_trainer(self)
-        state_dict = _saved_in(_folders(args, state, resumed_from))
-        if state_dict is not None:
-            self._attached.load_state_dict(state_dict)
+        with self._attached.guarded("the state of the monitor in the checkpoint cannot be read"):
+            state_dict = _saved_in(_folders(args, state, resumed_from))
+            if state_dict is not None:
+                self._attached.load_state_dict(state_dict)
         training = Training(
             model=parts["model"],
             optimizers=[parts["optimizer"]],
@@ -114,8 +115,10 @@ class EdgescopeCallback(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         if state.is_world_process_zero and folder.is_dir():
-            with write_aside(folder / FILE) as aside:
-                torch.save(self._attached.state_dict(), aside)
+            kept = self._attached.state_dict()
+            what = "the state of the monitor is not in the checkpoint"
+            with self._attached.guarded(what), write_aside(folder / FILE) as aside:
+                torch.save(kept, aside)
 
 
 class _TrainerLog:
