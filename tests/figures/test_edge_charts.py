@@ -56,8 +56,8 @@ def test_every_batch_size_has_a_tick_and_every_finite_interval_a_rule() -> None:
 
 
 def test_an_interval_that_is_far_too_wide_does_not_squeeze_the_picture() -> None:
-    scale = next(l for l in layers(batch_size_curves(sizes())) if l["mark"]["type"] == "line")["encoding"]["y"]["scale"]
-    assert scale["domain"][1] < 4.0
+    line = next(each for each in layers(batch_size_curves(sizes())) if each["mark"]["type"] == "line")
+    assert line["encoding"]["y"]["scale"]["domain"][1] < 4.0
 
 
 def test_each_panel_has_its_rows() -> None:

@@ -263,7 +263,7 @@ def test_both_plateaus_of_momentum() -> None:
 def test_no_ratio_for_other_optimizers() -> None:
     run = Run(["batch_sharpness:batch=5,count=4"], optimizer=lambda p: torch.optim.Adam(p, lr=0.02))
     found = run.step()["batch_sharpness"]
-    assert set(found.values) == {"", "weighted"}
+    assert set(found.values) == {"", "weighted", "square"}
     assert "known for SGD alone" in found.note
     assert set(es.measure(run.objective, "batch_sharpness:batch=5,interaction=true").values) == {
         "",

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pytest
 
 from edgescope.figures import Figure
 from edgescope.figures.heat_map import MOST_ROWS
@@ -29,7 +27,7 @@ def scalars(measure: str, values: dict[str, list[float]], run: str = "a") -> pl.
 def texts(part: Any) -> Iterator[Any]:
     """All data inside of a specification."""
     if isinstance(part, dict):
-        if "values" in part and "format" in part or isinstance(part.get("values"), str):
+        if ("values" in part and "format" in part) or isinstance(part.get("values"), str):
             yield part["values"]
         yield from part.get("datasets", {}).values()
     for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():

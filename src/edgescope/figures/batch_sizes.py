@@ -29,8 +29,8 @@ def batch_size_curves(
     ``table`` has the columns ``panel``, ``quantity``, ``batch``, ``low``, ``middle`` and ``high``; panels and
     quantities are in its order. ``expected`` draws a dashed line across every panel, ``name`` is written at its end,
     and ``near`` shades that far to both sides of it. Rows with a size that is not positive, or without a finite
-    ``middle``, are left out; an interval that is not finite is not drawn. Raises :class:`InputError` for a table without
-    rows, columns or values that can be shown.
+    ``middle``, are left out; an interval that is not finite is not drawn. Raises :class:`InputError` for a table
+    without rows, columns or values that can be shown.
     """
     what = "a chart over batch sizes"
     columns = {"panel": "name", "quantity": "name"} | dict.fromkeys(("batch", "low", "middle", "high"), "number")

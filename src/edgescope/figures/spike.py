@@ -8,7 +8,7 @@ import altair as alt
 import polars as pl
 
 from edgescope.figures import look
-from edgescope.figures.axes import PLAIN, linear_axis, log_axis
+from edgescope.figures.axes import linear_axis, log_axis
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import Lines, inline
 from edgescope.figures.thin import check_table

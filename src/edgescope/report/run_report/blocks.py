@@ -39,8 +39,8 @@ DRAWN: Final = (
         "mass",
         "blocks-mass",
         "The direction that limits the learning rate, by block",
-        "The share of each block in the squared norm of the sharpest direction in the metric of the optimizer, in which "
-        "training oscillates at the edge of stability; the shares of a step sum to 1.",
+        "The share of each block in the squared norm of the sharpest direction in the metric of the optimizer, in "
+        "which training oscillates at the edge of stability; the shares of a step sum to 1.",
         "share",
         shares=True,
     ),
@@ -49,8 +49,8 @@ DRAWN: Final = (
         "top",
         "blocks-sharpness",
         "The sharpness of each block",
-        "The largest eigenvalue of the diagonal block of the Hessian of each block, a part of the model. None of them is "
-        "above the largest eigenvalue of the whole Hessian.",
+        "The largest eigenvalue of the diagonal block of the Hessian of each block, a part of the model. None of them "
+        "is above the largest eigenvalue of the whole Hessian.",
         "eigenvalue λ",
         shares=False,
     ),

@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgescope.experiments.edge import mini_batch_runs
+from edgescope.experiments.edge.mini_batch_runs import mini_batch_tasks
+from edgescope.experiments.edge.multiplier_runs import multiplier_tasks
 from edgescope.experiments.edge.runs import UNKNOWN, edge_tasks
 from edgescope.experiments.preset import Preset
 from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.studies.edge.claims import TOPICS
+from edgescope.studies.edge.mini_batch_claims import HEADROOM_CLAIMS, SETTLING_CLAIMS
+from edgescope.studies.edge.multiplier_claims import MULTIPLIER_CLAIMS
 from edgescope.studies.sources import COHEN_2021, COHEN_2022
 from edgescope.studies.study import Study
 from edgescope.studies.tested_claim import Topic
-from edgescope.sweep import TrainTask
+from edgescope.sweep import Task
 
 
 @dataclass(frozen=True)
@@ -31,13 +36,19 @@ class Edge(Study):
         "which has none, with all of them."
     )
     paper: ClassVar[str] = f"{COHEN_2021}; {COHEN_2022}"
-    topics: ClassVar[Sequence[Topic]] = TOPICS
-    unknown: ClassVar[tuple[str, ...]] = UNKNOWN
+    topics: ClassVar[Sequence[Topic]] = (
+        *TOPICS,
+        Topic("Under mini-batches", SETTLING_CLAIMS),
+        Topic("Headroom under mini-batches", HEADROOM_CLAIMS),
+        Topic("Learning rates by block", MULTIPLIER_CLAIMS),
+    )
+    unknown: ClassVar[tuple[str, ...]] = (*UNKNOWN, *mini_batch_runs.UNKNOWN)
 
-    def tasks(self, preset: Preset, seed: int) -> Sequence[TrainTask]:
-        return edge_tasks(preset, seed)
+    def tasks(self, preset: Preset, seed: int) -> Sequence[Task]:
+        return [*edge_tasks(preset, seed), *mini_batch_tasks(preset, seed), *multiplier_tasks(preset, seed)]
 
     def figures(self, runs: Runs) -> list[Figure]:
         from edgescope.studies.edge.figures import edge_figures  # only here: charts take long to load
+        from edgescope.studies.edge.mini_batch_figures import mini_batch_figures
 
-        return edge_figures(runs)
+        return [*edge_figures(runs), *mini_batch_figures(runs)]
