@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import polars as pl
 
@@ -70,7 +72,7 @@ def _panel(
     x = alt.X(
         "batch", type="quantitative", scale=scale, axis=alt.Axis(title="batch size", values=sizes, labelExpr=PLAIN)
     )
-    height = {"type": "quantitative", "scale": y[0], "axis": y[1]}
+    height: dict[str, Any] = {"type": "quantitative", "scale": y[0], "axis": y[1]}
     colours, shapes = run_scales(quantities)
     key = alt.Legend() if legend and len(quantities) > 1 else None
     colour = alt.Color("quantity", type="nominal", scale=colours, legend=key)

@@ -77,7 +77,8 @@ class RuleAgainstOneRate:
         mean = sample_mean(self.logs)
         if not mean.known:
             return UNKNOWN if math.isnan(mean.value) else Estimate(math.exp(mean.value), samples=1, sampled="seeds")
-        return Estimate(*map(math.exp, (mean.value, mean.low, mean.high)), mean.samples, "seeds")
+        value, low, high = map(math.exp, (mean.value, mean.low, mean.high))
+        return Estimate(value, low, high, mean.samples, "seeds")
 
 
 def rules_against_one_rate(runs: Runs) -> list[Item[RuleAgainstOneRate]]:
