@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from edgescope.claims import Open
 from edgescope.experiments.edge.mini_batch_runs import FULL_BATCH, SETTLING
@@ -38,15 +38,21 @@ def settled(run: StudyRun, measure: str, part: str = "") -> Estimate | Open:
 
 
 def settled_batch_sharpness(run: StudyRun) -> Estimate | Open:
-    """Where the ratio of means of g'Hg and |g|² has settled, over all mini-batches of the second half of the run."""
-    steps, ratios = run.record.series("batch_sharpness", "weighted")
-    return settled_ratio(steps, ratios, run.record.series("batch_sharpness", "square")[1])
+    """Where η R has settled: R is the ratio of means of g'Hg and |g|² over all mini-batches of the second half."""
+    return settled_ratio(*_batch_sharpness(run))
 
 
 def late_batch_sharpness(run: StudyRun) -> Estimate:
     """The same, whether it has settled or not."""
+    return half_ratio(*_batch_sharpness(run))
+
+
+def _batch_sharpness(
+    run: StudyRun,
+) -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Step, η R, and the mean of |g|² of each reading."""
     steps, ratios = run.record.series("batch_sharpness", "weighted")
-    return half_ratio(steps, ratios, run.record.series("batch_sharpness", "square")[1])
+    return steps, float(run.record.config["lr"]) * ratios, run.record.series("batch_sharpness", "square")[1]
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ SMALL_BATCHES = ("4", "8")
 def batch_sharpness_settles(pair: BesideFullBatch) -> Measured | Open:
     rate = float(pair.run.record.config["lr"])
     if not pair.arrives:
-        return replace(NEVER_ARRIVES, value=rate * late_batch_sharpness(pair.run).value)
+        return replace(NEVER_ARRIVES, value=late_batch_sharpness(pair.run).value)
     found = settled_batch_sharpness(pair.run)
     beside = {
         "η · mean of readings of R": late_mean(pair.run, "batch_sharpness", "weighted").scaled(rate),
@@ -48,8 +48,8 @@ def batch_sharpness_settles(pair: BesideFullBatch) -> Measured | Open:
         "η · λ_max": late_mean(pair.run, "sharpness", "1").scaled(rate),
     }
     if isinstance(found, Open):
-        return replace(found, value=rate * found.value, beside=beside)
-    return Measured(found.scaled(rate), beside)
+        return replace(found, beside=beside)
+    return Measured(found, beside)
 
 
 @stated_claim("edge.sharpness-falls-with-batch", each=CaseSelection(neighbouring_sizes))

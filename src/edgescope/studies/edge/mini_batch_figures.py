@@ -25,10 +25,12 @@ WITHIN = 0.05
 
 BATCH_QUANTITIES: dict[str, Callable[[StudyRun], Estimate]] = {
     "R, ratio of means": late_batch_sharpness,
-    "mean of ratios": lambda run: late_mean(run, "batch_sharpness"),
+    "mean of ratios": lambda run: late_mean(run, "batch_sharpness").scaled(float(run.tags["lr"])),
 }
-QUANTITIES = BATCH_QUANTITIES | {"λ_max, all data": lambda run: late_mean(run, "sharpness", "1")}
-"""What is drawn against the batch size: those of mini-batches, and all."""
+QUANTITIES = BATCH_QUANTITIES | {
+    "λ_max, all data": lambda run: late_mean(run, "sharpness", "1").scaled(float(run.tags["lr"]))
+}
+"""What is drawn against the batch size, times the learning rate: those of mini-batches, and all."""
 
 
 def mini_batch_figures(runs: Runs) -> list[Figure]:
@@ -64,7 +66,7 @@ def _settling(runs: Sequence[StudyRun]) -> list[Figure]:
                 same = [run for run in group if run.tags["batch"] == batch]
                 if batch == FULL_BATCH and name in BATCH_QUANTITIES:
                     continue
-                mean = _over_seeds([measured(run).scaled(float(run.tags["lr"])) for run in same])
+                mean = _over_seeds([measured(run) for run in same])
                 rows.append((panel, name, size, mean.low, mean.value, mean.high))
     if not rows:
         return []
