@@ -83,7 +83,7 @@ def _panel(
         if near > 0:
             layers.append(edge.mark_rect(**look.NEAR).encode(y=alt.Y("low", **height), y2=alt.Y2("high")))
         layers.append(edge.mark_rule(**look.EXPECTED).encode(y=alt.Y("middle", **height)))
-        word = edge.mark_text(align="right", dx=-3, dy=-6, color=look.ALARM, **look.NOTE)
+        word = edge.mark_text(align="left", dx=4, color=look.ALARM, **look.NOTE)
         layers.append(word.encode(x=alt.value("width"), y=alt.Y("middle", **height), text="name:N"))
     ends = rows.filter(pl.col("low").is_finite() & pl.col("high").is_finite())
     if not ends.is_empty():
