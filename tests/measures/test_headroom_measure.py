@@ -263,13 +263,31 @@ def test_both_plateaus_of_momentum() -> None:
 def test_no_ratio_for_other_optimizers() -> None:
     run = Run(["batch_sharpness:batch=5,count=4"], optimizer=lambda p: torch.optim.Adam(p, lr=0.02))
     found = run.step()["batch_sharpness"]
-    assert set(found.values) == {"", "weighted"}
+    assert set(found.values) == {"", "weighted", "square"}
     assert "known for SGD alone" in found.note
     assert set(es.measure(run.objective, "batch_sharpness:batch=5,interaction=true").values) == {
         "",
         "weighted",
+        "square",
         "interaction",
     }
+
+
+def test_fresh_mini_batches_differ_from_step_to_step_and_the_same_do_not() -> None:
+    def twice(options: str) -> list[dict[str, float]]:
+        run = Run([f"batch_sharpness:batch=5,count=4{options}"], optimizer=lambda p: torch.optim.SGD(p, lr=1e-12))
+        return [run.step()["batch_sharpness"].values for _ in range(2)]
+
+    one, two = twice("")
+    assert one == pytest.approx(two)
+    one, two = twice(",fresh=true")
+    assert one["square"] != pytest.approx(two["square"])
+
+
+def test_the_mean_square_is_that_of_the_gradients_of_mini_batches() -> None:
+    run = Run(["batch_sharpness:batch=5,count=4"])
+    found = run.step()["batch_sharpness"].values
+    assert found["square"] == pytest.approx(es.batch_sharpness(run.objective, 5, 4).squares.mean())
 
 
 def test_weight_decay_of_sgd_is_measured_with_it() -> None:

@@ -7,6 +7,7 @@ import math
 import statistics
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ from edgescope.measures.gradient_curvature import gradient_curvature
 from edgescope.monitor import Monitor, SpikeEvent, SpikeOptions
 from edgescope.optim import rule_for
 from edgescope.store import Record
+from edgescope.training import RunConfig, train
+from edgescope.training.batched_training import kind_of
 
 SHARP, FLAT = 1.0, 0.01
 CALM, STEPS = 40, 60
@@ -268,3 +271,16 @@ def test_mini_batches_are_measured_on_their_own() -> None:
             monitor.step(batch=batch)
     assert told
     assert told[0].curvature == pytest.approx(1.2, rel=1e-3)
+
+
+def test_a_run_by_configuration_is_watched_and_says_so_in_its_record(tmp_path: Path) -> None:
+    sines = "edgescope.experiments.edge.small_problems:sines"
+    config = RunConfig(function=sines, optimizer="adam", lr=0.05, steps=400, measures=(), threads=1, spikes=True)
+    train(config, tmp_path / "watched")
+    with Record.open(tmp_path / "watched") as record:
+        assert record.config["spikes"] is True
+        assert {event.kind for event in SpikeEvent.of(record)} == {"warning", "spike"}
+    assert "spikes" not in replace(config, spikes=False).as_dict()
+    alone = RunConfig(data="digits", measures=("loss@end",), spikes=True)
+    assert kind_of(alone) is None  # batches of runs are not watched
+    assert kind_of(replace(alone, spikes=False)) is not None

@@ -1,4 +1,5 @@
 from .bands import seed_bands as seed_bands
+from .batch_sizes import batch_size_curves as batch_size_curves
 from .brackets import bracket_curves as bracket_curves
 from .correlations import correlation_dots as correlation_dots
 from .curves import loss_curves as loss_curves
@@ -23,4 +24,5 @@ from .scatter import predicted_against_measured as predicted_against_measured
 from .series import series_panels as series_panels
 from .spectrum import spectral_density as spectral_density
 from .spectrum import spectral_stems as spectral_stems
+from .spike import spike_panels as spike_panels
 from .tradeoff import tradeoff_panels as tradeoff_panels

@@ -24,11 +24,13 @@ class BatchSharpnessMeasure(Measure):
     over 2/lr, or with Polyak momentum β over 2(1-β)/lr, where SGD settles on small mini-batches; with momentum
     "ratio/large" is it over 2(1+β)/lr, where the sharpness settles on large ones. These are plateaus, no borders of
     stability. No ratio where the optimizer is not SGD, where none is known. With ``interaction``, part "interaction":
-    as "", with the Hessian of all data. Errors are standard errors over the mini-batches; a 95% interval is that of
+    as "", with the Hessian of all data. "square" is the mean of ||g_B||², by which readings are weighed where the ratio
+    of means is taken over several of them. Errors are standard errors over the mini-batches; a 95% interval is that of
     Student's t with ``count`` - 1 degrees of freedom.
 
     ``batch`` is the size of mini-batches, by default that of ``monitor.step(batch=...)``, or of the run that ``train``
-    does; ``count`` are drawn at each reading, the same ones from ``seed``.
+    does; ``count`` are drawn at each reading, the same ones from ``seed``, so that readings can be compared. ``fresh``:
+    others at each step, so that the error of the draw averages out over the readings of a run.
 
     A weight decay that SGD adds to the gradient is part of what is measured. Cost: ``count`` gradients and products on
     mini-batches, with ``interaction`` ``count`` products on all data beside.
@@ -37,6 +39,7 @@ class BatchSharpnessMeasure(Measure):
     batch: int | None = None
     count: int = 30
     interaction: bool = False
+    fresh: bool = False
     seed: int = 0
 
     name: ClassVar[str] = "batch_sharpness"
@@ -67,11 +70,11 @@ class BatchSharpnessMeasure(Measure):
             moment.objective,
             min(size, moment.objective.samples),
             self.count,
-            seed=self.seed,
+            seed=self.seed + moment.step if self.fresh else self.seed,
             interaction=self.interaction,
             decay=decay,
         )
-        values = {"": found.value, "weighted": found.weighted}
+        values = {"": found.value, "weighted": found.weighted, "square": float(found.squares.mean())}
         errors = {"": found.error, "weighted": found.weighted_error}
         for part, plateau in plateaus.items():
             values[part], errors[part] = found.weighted / plateau, found.weighted_error / plateau

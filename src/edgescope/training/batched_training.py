@@ -42,15 +42,15 @@ def kind_of(config: RunConfig) -> RunConfig | None:
     """The options that runs must share to be trained in one batch; None for a run that must be trained alone.
 
     A run can be batched if its optimizer is SGD, with or without momentum, its gradients are not clipped, its data,
-    model and loss are given by name, all measures except loss and accuracy are taken ``@end``, and it has no
-    ``stop_accuracy``. Learning rate, seed, momentum and weight decay may differ.
+    model and loss are given by name, all measures except loss and accuracy are taken ``@end``, it has no
+    ``stop_accuracy``, and it is not watched for spikes. Learning rate, seed, momentum and weight decay may differ.
     """
     if len(plan_optimizers(config.optimizer).named) > 1 or config.clip is not None:
         return None
     name, options = OPTIMIZERS.parse(config.optimizer)
     if name != "sgd" or set(options) - {"momentum", "weight_decay"}:
         return None
-    if config.function is not None or config.budget is not None or config.stop_accuracy is not None:
+    if config.function is not None or config.budget is not None or config.stop_accuracy is not None or config.spikes:
         return None
     for text in config.measures:
         spec, at, when = text.rpartition("@")

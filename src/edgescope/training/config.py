@@ -79,6 +79,8 @@ class RunConfig:
         path: method for Hessian products; None to time the methods at the first start and keep the fastest
         device: where to train and to measure: cpu, cuda, cuda:1; None for the CPU, or for where function puts the
             model. A run may be continued on another device, and then equals the undisturbed one up to rounding
+        spikes: watch the norm of every step for warnings before a spike of the training loss; warnings and spikes are
+            events of the record
         function: module:function that returns your own model, loss function and data, in place of those by name
 
     Raises :class:`InputError` in one line for the first value that cannot be used.
@@ -106,6 +108,7 @@ class RunConfig:
     threads: int | None = None
     path: str | None = None
     device: str | None = None
+    spikes: bool = False
     function: str | None = None
 
     def __post_init__(self) -> None:
@@ -173,7 +176,7 @@ class RunConfig:
         ``device`` is not in it: where a run is computed is no part of what it is, and a record can be continued
         elsewhere. The record has it in ``info["device"]``.
         """
-        unused = (*NAMED, "device") if self.function else ("function", "device")
+        unused = {"device", *(NAMED if self.function else ("function",)), *(() if self.spikes else ("spikes",))}
         kept = {name: value for name, value in dataclasses.asdict(self).items() if name not in unused}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in kept.items()}
 

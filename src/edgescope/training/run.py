@@ -155,6 +155,7 @@ class _TrainingRun:
             batch_size=config.batch,
             evaluations=parts.evaluations(**how),
             record=record,
+            spikes=config.spikes,
             release=False,  # the next gradient is the training step's, at the same parameters
         )
         if isinstance(parts.optimizer, GradientFlow):
@@ -190,7 +191,7 @@ class _TrainingRun:
                 elif (loss := self._step()) is None:
                     status = "diverged"
                 else:
-                    monitor.step(self._batch)
+                    monitor.step(self._batch, loss if config.spikes else None)
                     if self.record.fault is not None:  # a monitor goes on where it cannot write
                         raise self.record.fault
                     progress(monitor.steps / config.steps, self._words(loss))

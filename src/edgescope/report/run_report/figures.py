@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -20,10 +21,12 @@ from edgescope.figures import (
 from edgescope.figures.chart import Chart
 from edgescope.figures.series import log_helps
 from edgescope.report.run_report.arrays import array_figures
+from edgescope.report.run_report.blocks import block_figures
 from edgescope.report.run_report.events import marks_of
 from edgescope.report.run_report.more import other_figures
 from edgescope.report.run_report.optimizers import group_names
 from edgescope.report.run_report.scalars import About, about, described, scalars_of
+from edgescope.report.run_report.spikes import spike_figure
 from edgescope.report.run_report.thresholds import plain_thresholds
 from edgescope.store import Record
 
@@ -63,6 +66,8 @@ def run_figures(
         *drawn.effective(plain),
         *drawn.ratios(),
         *drawn.learning_rates(groups),
+        *drawn.blocks(),
+        *_spikes(records),
     ):
         taken.add(figure.name)
         yield figure
@@ -225,6 +230,12 @@ class _Drawn:
         chart = self._lines(panels, "learning rate η")
         yield self._figure("learning-rate", "Learning rate", caption, chart)
 
+    def blocks(self) -> Iterator[Figure]:
+        """How sharp each block is, and which of them limits the learning rate."""
+        for figure, shown in block_figures(self.table, self.names):
+            self.shown.append(shown)
+            yield figure
+
     # ------------------------------------------------------------------------------------------------------- helpers
 
     def _take(self, *measures: str) -> pl.DataFrame:
@@ -273,6 +284,12 @@ class _Drawn:
 
     def _figure(self, name: str, title: str, caption: str, chart: Chart, words: bool = True) -> Figure:
         return Figure(name, title, caption + (self.words if words else ""), chart)
+
+
+def _spikes(records: Mapping[str, Record]) -> Iterator[Figure]:
+    """The largest spike of the first run that has one, or a warning."""
+    found = (spike_figure(name, record) for name, record in records.items())
+    yield from itertools.islice(filter(None, found), 1)
 
 
 def _beyond(values: pl.Series, limit: float) -> bool:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from edgescope.experiments.edge import mini_batch_runs
+from edgescope.experiments.edge.mini_batch_runs import mini_batch_tasks
+from edgescope.experiments.edge.multiplier_runs import multiplier_tasks
 from edgescope.experiments.edge.optimizer_runs import UNKNOWN as UNKNOWN_OF_OPTIMIZERS
 from edgescope.experiments.edge.optimizer_runs import optimizer_tasks
 from edgescope.experiments.edge.runs import UNKNOWN, edge_tasks
@@ -13,11 +16,13 @@ from edgescope.experiments.preset import Preset
 from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
 from edgescope.studies.edge.claims import TOPICS
+from edgescope.studies.edge.mini_batch_claims import HEADROOM_CLAIMS, SETTLING_CLAIMS
+from edgescope.studies.edge.multiplier_claims import MULTIPLIER_CLAIMS
 from edgescope.studies.edge.optimizer_claims import OPTIMIZER_TOPICS
 from edgescope.studies.sources import COHEN_2021, COHEN_2022
 from edgescope.studies.study import Study
 from edgescope.studies.tested_claim import Topic
-from edgescope.sweep import TrainTask
+from edgescope.sweep import Task
 
 
 @dataclass(frozen=True)
@@ -35,14 +40,23 @@ class Edge(Study):
         "follow on a smaller network, with the headroom of their steps, which needs no threshold."
     )
     paper: ClassVar[str] = f"{COHEN_2021}; {COHEN_2022}"
-    topics: ClassVar[Sequence[Topic]] = (*TOPICS[:-1], *OPTIMIZER_TOPICS, TOPICS[-1])  # as in claims.toml
-    unknown: ClassVar[tuple[str, ...]] = (*UNKNOWN, *UNKNOWN_OF_OPTIMIZERS)
+    topics: ClassVar[Sequence[Topic]] = (  # as in claims.toml
+        *TOPICS[:-1],
+        *OPTIMIZER_TOPICS,
+        TOPICS[-1],
+        Topic("Under mini-batches", SETTLING_CLAIMS),
+        Topic("Headroom under mini-batches", HEADROOM_CLAIMS),
+        Topic("Learning rates by block", MULTIPLIER_CLAIMS),
+    )
+    unknown: ClassVar[tuple[str, ...]] = (*UNKNOWN, *UNKNOWN_OF_OPTIMIZERS, *mini_batch_runs.UNKNOWN)
 
-    def tasks(self, preset: Preset, seed: int) -> Sequence[TrainTask]:
-        return [*edge_tasks(preset, seed), *optimizer_tasks(preset, seed)]
+    def tasks(self, preset: Preset, seed: int) -> Sequence[Task]:
+        first = [*edge_tasks(preset, seed), *optimizer_tasks(preset, seed)]
+        return [*first, *mini_batch_tasks(preset, seed), *multiplier_tasks(preset, seed)]
 
     def figures(self, runs: Runs) -> list[Figure]:
         from edgescope.studies.edge.figures import edge_figures  # only here: charts take long to load
+        from edgescope.studies.edge.mini_batch_figures import mini_batch_figures
         from edgescope.studies.edge.optimizer_figures import optimizer_figures
 
-        return [*edge_figures(runs), *optimizer_figures(runs)]
+        return [*edge_figures(runs), *optimizer_figures(runs), *mini_batch_figures(runs)]
