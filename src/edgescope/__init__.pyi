@@ -65,6 +65,9 @@ from . import (
 from . import (
     theory as theory,
 )
+from . import (
+    tuning as tuning,
+)
 from .data import DATA as DATA
 from .data import Dataset as Dataset
 from .dimension import kaplan_yorke as kaplan_yorke
@@ -114,5 +117,7 @@ from .store import Record as Record
 from .training import SETUPS as SETUPS
 from .training import RunConfig as RunConfig
 from .training import train as train
+from .tuning import LearningRateSuggestion as LearningRateSuggestion
+from .tuning import find_lr as find_lr
 
 __version__: str

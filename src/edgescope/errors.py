@@ -11,12 +11,13 @@ from edgescope.printable import printable
 class EdgescopeError(Exception):
     """Base of every error that Edgescope raises on purpose; the command line prints it as one line, exit code 2.
 
-    :attr:`what` is what went wrong, without what was expected and what to try. Names in it that a terminal would carry
-    out are written out, as :func:`edgescope.printable.printable` does.
+    :attr:`what` is what went wrong, :attr:`expected` what was expected and :attr:`hint` what to try, empty where that
+    is not said. Names in them that a terminal would carry out are written out, as
+    :func:`edgescope.printable.printable` does.
     """
 
     def __init__(self, what: str, *, expected: str | None = None, hint: str | None = None) -> None:
-        self.what = printable(" ".join(what.split()))
+        self.what, self.expected, self.hint = (printable(" ".join((x or "").split())) for x in (what, expected, hint))
         parts = [what.rstrip(".")]
         if expected:
             parts.append(f"expected {expected.rstrip('.')}")

@@ -1,4 +1,4 @@
-"""torch's random generators on accelerators: their states, whatever kind of device this machine has."""
+"""torch's random generators: those of a DataLoader, and the states of those on whatever accelerator there is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def generators_of(source: Any) -> list[torch.Generator]:
+    """The random generators that a DataLoader and its samplers have of their own; empty for other data."""
+    batch_sampler = getattr(source, "batch_sampler", None)
+    owners = [source, getattr(source, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)]
+    found = (getattr(owner, "generator", None) for owner in owners)
+    return [generator for generator in found if isinstance(generator, torch.Generator)]
 
 
 def accelerator_states(*, in_use: bool = False) -> dict[str, list[Tensor]]:

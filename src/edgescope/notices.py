@@ -36,11 +36,16 @@ _INSIDE: Final = (*(f"{folder}{os.sep}" for folder in _FOLDERS), contextlib.__fi
 
 @dataclass(frozen=True)
 class Notice:
-    """One thing to know. ``warned`` says whether it was given as a warning, or is for information only."""
+    """One thing to know. ``warned`` says whether it was given as a warning, or is for information only.
+
+    ``hint`` is what to try, empty where that is not said; ``text`` ends with it, ``finding`` is without it.
+    """
 
     kind: str
     text: str
     warned: bool = True
+    finding: str = ""
+    hint: str = ""
 
 
 class Notices:
@@ -52,14 +57,15 @@ class Notices:
     def __iter__(self) -> Iterator[Notice]:
         return iter(tuple(self._given.values()))
 
-    def give(self, kind: str, text: str, *, cause: str = "", warn: bool = True) -> Notice | None:
+    def give(self, kind: str, text: str, *, hint: str = "", cause: str = "", warn: bool = True) -> Notice | None:
         """Keep a notice and warn, unless one of this ``kind`` and ``cause`` was given before (then None).
 
-        ``cause`` tells notices of one kind apart, such as the name of a measure; ``warn=False`` is for information.
+        ``hint`` is what to try, which the text then ends with. ``cause`` tells notices of one kind apart, such as the
+        name of a measure; ``warn=False`` is for information.
         """
         if (kind, cause) in self._given:
             return None
-        notice = Notice(kind, " ".join(text.split()), warn)
+        notice = Notice(kind, with_hint(text, hint), warn, " ".join(text.split()), hint)
         self._given[kind, cause] = notice
         if warn:
             warnings.warn(notice.text, EdgescopeWarning, stacklevel=_levels_to_the_user())
@@ -77,6 +83,11 @@ class Notices:
     def given(self) -> list[tuple[str, str]]:
         """Kind and cause of every notice given so far."""
         return list(self._given)
+
+
+def with_hint(text: str, hint: str) -> str:
+    """The text in one line, and what to try after it."""
+    return " ".join(f"{text}; try {hint}".split() if hint else text.split())
 
 
 def _levels_to_the_user() -> int:

@@ -20,6 +20,8 @@ COMMANDS: Final = {
     "run": "run a study and report its findings",
     "train": "train one model and measure its curvature during training",
     "sweep": "train one model at many learning rates and compare norm, sharpness and test loss",
+    "lr": "find the learning rate to train at, and where training turns unstable",
+    "doctor": "check a model, its loss, its data and its optimizer, and forecast what measures cost",
     "report": "write the report and figures of a study or of runs again",
     "advise": "tell from records what regime a run is in, which learning rates are stable, and what to try",
     "export": "export the record of a run as Parquet, CSV or TensorBoard files",
@@ -45,6 +47,8 @@ examples:
   edgescope run edge --preset quick --out runs/edge
   edgescope train --data fashion-5k --model mlp:widths=200x200 --optimizer sgd --lr 0.02 --out runs/a
   edgescope sweep mymodule:make_run --lr 1e-3:1:25log
+  edgescope lr mymodule:make_run --optimizer adamw
+  edgescope doctor mymodule:make_run --optimizer adamw
   edgescope inspect model.pt --objective mymodule:objective --optimizer sgd:momentum=0.9 --lr 0.1
 """
 

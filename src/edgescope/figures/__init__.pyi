@@ -12,6 +12,7 @@ from .flatness import flatness_against_error as flatness_against_error
 from .gaps import scatter_panels as scatter_panels
 from .heat_map import heat_map as heat_map
 from .interval import interval_dots as interval_dots
+from .learning_rates import learning_rate_trials as learning_rate_trials
 from .loops import hysteresis_loops as hysteresis_loops
 from .marks import Mark as Mark
 from .marks import marked as marked

@@ -40,14 +40,14 @@ IS_OFF: Final = "is off while measuring"
 OTHER_GRADIENTS: Final = "training's gradients are not those of the objective"
 """Of mini-batches, among others, in the text of a notice."""
 
-Notify = Callable[..., None]
+Notify = Callable[..., object]
 
 
 def check_mode(objective: Objective, notify: Notify) -> None:
     """Give a notice where the model computes another function in training than while it is measured."""
     names = running_statistics(objective.model) if objective.mode == "eval" else []
     if names:
-        notify("mode", f"'{names[0]}' {RUNNING}")
+        notify("mode", f"'{names[0]}' {RUNNING}", hint="mode='auto'")
         return
     found = objective.loss_in_training_mode()
     if found is None:
@@ -63,7 +63,8 @@ def check_mode(objective: Objective, notify: Notify) -> None:
         notify(
             "mode",
             f"in training mode the model computes another function than in mode='{objective.mode}' (loss"
-            f" {training:.4g} instead of {measured:.4g} on the same samples); try mode='train'",
+            f" {training:.4g} instead of {measured:.4g} on the same samples)",
+            hint="mode='train'",
         )
 
 
@@ -74,7 +75,8 @@ def check_evaluation_mode(objective: Objective, notify: Notify) -> None:
         notify(
             "mode",
             f"the model is in evaluation when the optimizer steps, and '{names[0]}' is measured with the statistics of"
-            " its batch (mode='auto'); try mode='eval', if the model is trained so",
+            " its batch (mode='auto')",
+            hint="mode='eval', if the model is trained so",
             cause="evaluation",
         )
 
@@ -89,7 +91,8 @@ def check_other_parameters(
         notify(
             "optimizer",
             f"optimizers hold {count:,} parameter{'s' * (count > 1)} that the objective does not have: its figures are"
-            f" of its own {objective.size:,} alone; try a module that has all of them registered, or params=optimizer",
+            f" of its own {objective.size:,} alone",
+            hint="a module that has all of them registered, or params=optimizer",
             cause="other parameters",
         )
 
@@ -126,7 +129,8 @@ def check_parameters_without_optimizer(objective: Objective, held: set[int], not
     notify(
         "optimizer",
         f"no optimizer steps {count:,} of the {objective.size:,} parameters of the objective ({names}): the Hessian's"
-        " spectrum is that of all of them, threshold and ratio are of those that are stepped; try params=optimizer",
+        " spectrum is that of all of them, threshold and ratio are of those that are stepped",
+        hint="params=optimizer",
         cause="not held",
     )
 
@@ -266,5 +270,6 @@ def check_readings(readings: Iterable[Reading], measures: dict[str, Measure], di
             notify(
                 "saturated",
                 "the sharpness is exactly 0: the network is saturated, and its losses are below the rounding of its"
-                " precision; try dtype=torch.float64, or an earlier step",
+                " precision",
+                hint="dtype=torch.float64, or an earlier step",
             )

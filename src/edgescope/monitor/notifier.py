@@ -12,7 +12,7 @@ import torch
 from edgescope.arithmetic import plain_arithmetic
 from edgescope.errors import EdgescopeError, EdgescopeWarning, ModelChangedError
 from edgescope.monitor.run_state import RunState
-from edgescope.notices import Notices
+from edgescope.notices import Notices, with_hint
 from edgescope.store import Record
 from edgescope.user_code import describe_exception
 
@@ -30,13 +30,13 @@ class Notifier:
         self.on_error = on_error
         self._record, self._progress = record, progress
 
-    def notify(self, kind: str, text: str, *, cause: str = "", warn: bool = True) -> None:
-        """Give a notice, unless one of this kind and cause was given before."""
+    def notify(self, kind: str, text: str, *, hint: str = "", cause: str = "", warn: bool = True) -> None:
+        """Give a notice, unless one of this kind and cause was given before; ``hint`` is what to try."""
         if (kind, cause) in self.notices.given():
             return
         with contextlib.suppress(EdgescopeError):  # that the record cannot be written is noticed where it is written
-            self._record.note(self._progress.step, kind, " ".join(text.split()))
-        self.notices.give(kind, text, cause=cause, warn=warn)
+            self._record.note(self._progress.step, kind, with_hint(text, hint))
+        self.notices.give(kind, text, hint=hint, cause=cause, warn=warn)
 
     @contextlib.contextmanager
     def guarded(self, what: str, cause: str = "") -> Iterator[None]:

@@ -119,7 +119,8 @@ def settle_weights(problem: TrainingProblem, found: Weighing, notices: Notices, 
         notices.give(
             "weights",
             "the loss is a sum over the samples of the batch, not a mean: its curvature grows with their number, and"
-            " compares with a learning rate only where training descends the same sum; try reduction='mean'",
+            " compares with a learning rate only where training descends the same sum",
+            hint="reduction='mean'",
         )
     elif several:
         _judge(found, batches.counted, notices)
@@ -127,7 +128,8 @@ def settle_weights(problem: TrainingProblem, found: Weighing, notices: Notices, 
         notices.give(
             "weights",
             "batches hold samples of different shapes, and are weighted by their numbers of samples: whether longer"
-            " samples weigh more in the loss was not found; try count=",
+            " samples weigh more in the loss was not found",
+            hint="count=",
             cause="shapes",
         )
 
@@ -152,7 +154,8 @@ def _judge(found: Weighing, counted: bool, notices: Notices) -> None:
             "weights",
             "batches cannot be split (tensors with different numbers of rows, or a model that cannot take a"
             " part of a batch), and what their losses are means over was not found: they are weighted by the size of"
-            " the first dimension of their first tensor; try count=",
+            " the first dimension of their first tensor",
+            hint="count=",
         )
         return
     why = {

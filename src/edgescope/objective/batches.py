@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from edgescope.errors import EdgescopeError, InputError, NotDeterministicError
-from edgescope.generators import accelerator_states, set_accelerator_states
+from edgescope.generators import accelerator_states, generators_of, set_accelerator_states
 from edgescope.memory import available
 from edgescope.objective.fingerprint import Fingerprint, mark_of
 
@@ -51,7 +51,7 @@ class Batches:
         self.counted = count is not None
         self._count: Count = count or leading_size
         self._dtype, self._device = dtype, device
-        self._source = _as_iterable(data)
+        self._source = as_iterable(data)
         self._held: list[Batch] | None = []
         self._weights: dict[tuple[int, int], float] = {}
         self.cut: int | None = None
@@ -73,7 +73,7 @@ class Batches:
             return
         with random_numbers_kept(self._source):
             for number, raw in enumerate(self._source):
-                if self.repeats and self._marks and mark_of(_tensors(raw)) != self._marks.get(number):
+                if self.repeats and self._marks and mark_of(as_tensors(raw)) != self._marks.get(number):
                     raise _changed()
                 # A copy, since a loader may fill the same tensors again while the graph of a batch is kept.
                 yield self._moved(raw, copy=not isinstance(self._source, _UnchangedBatch))
@@ -159,7 +159,7 @@ class Batches:
             if check:
                 _check_finite(batch, number)
                 if not alone:
-                    fingerprint.add(_tensors(raw), size)
+                    fingerprint.add(as_tensors(raw), size)
             self.samples += self._checked_count(batch, number)
             self.rows, self.number, self.largest = self.rows + size, number + 1, max(self.largest, size)
             taken = sum(t.nbytes for t in tensors_of(batch))
@@ -173,7 +173,7 @@ class Batches:
             if total > room:
                 self._held = None
             if check:
-                self._marks[number] = mark_of(_tensors(raw))
+                self._marks[number] = mark_of(as_tensors(raw))
         if self._held is not None:
             self._marks.clear()
         return fingerprint
@@ -187,7 +187,7 @@ class Batches:
                 leaf = leaf.clone()  # an inference tensor can never enter a graph
             return leaf.detach().to(self._device, kind, copy=copy)
 
-        return pytree.tree_map(move, _tensors(batch))
+        return pytree.tree_map(move, as_tensors(batch))
 
     def _checked_count(self, batch: Batch, number: int) -> float:
         if not self.counted and not leading_size(batch):
@@ -200,7 +200,7 @@ class Batches:
     def _compare_second_pass(self, first: Fingerprint) -> None:
         second = Fingerprint()
         for raw in self._source:
-            tensors = _tensors(raw)
+            tensors = as_tensors(raw)
             second.add(tensors, leading_size(tensors))
         if not first.same_samples(second):
             raise NotDeterministicError(
@@ -306,9 +306,10 @@ def tensors_of(batch: Batch) -> list[Tensor]:
     return [leaf for leaf in pytree.tree_leaves(batch) if isinstance(leaf, Tensor)]
 
 
-def _as_iterable(data: Any) -> Iterable[Batch]:
+def as_iterable(data: Any) -> Iterable[Batch]:
+    """Data as something that gives its batches at every pass: one batch is a pass of its own; InputError for others."""
     if isinstance(data, Tensor | np.ndarray | Mapping) or (isinstance(data, tuple | list) and _is_batch(data)):
-        return _UnchangedBatch(_tensors(data))
+        return _UnchangedBatch(as_tensors(data))
     if isinstance(data, Iterator):
         raise InputError(
             "the data are a one-shot iterator",
@@ -334,7 +335,7 @@ def _instead_of(data: Any) -> str | None:
     return "an instance of it" if isinstance(data, type) else None
 
 
-def _tensors(batch: Batch) -> Batch:
+def as_tensors(batch: Batch) -> Batch:
     """A batch with NumPy arrays as tensors (which share their memory), and mappings as dicts."""
     if isinstance(batch, Mapping) and not isinstance(batch, dict):
         batch = dict(batch)  # such as the BatchEncoding of a tokenizer, which pytrees do not open
@@ -379,10 +380,7 @@ def _check_finite(batch: Batch, number: int) -> None:
 @contextmanager
 def random_numbers_kept(source: Any = None) -> Iterator[None]:
     """Leave every global random generator, and those of a DataLoader, as they were before."""
-    batch_sampler = getattr(source, "batch_sampler", None)
-    owners = [source, getattr(source, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)]
-    found = (getattr(owner, "generator", None) for owner in owners)
-    generators = [generator for generator in found if isinstance(generator, torch.Generator)]
+    generators = generators_of(source)
     states = [g.get_state() for g in generators]
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
     accelerators = accelerator_states(in_use=True)

@@ -14,13 +14,13 @@ from edgescope.errors import InputError, NotDeterministicError
 
 RUNNING: Final = (
     "is measured with its running statistics (mode='eval'), while training uses those of the batch: a different"
-    " function, whose curvature can differ a hundredfold; try mode='auto'"
+    " function, whose curvature can differ a hundredfold"
 )
 """What follows the name of a normalisation layer in a notice."""
 
 THAWED: Final = (
     "trains by now, and was kept in evaluation when the objective was made: it is measured with its running"
-    " statistics, as before; try a new Objective"
+    " statistics, as before"
 )
 """What follows the name of a normalisation layer in a notice."""
 

@@ -185,8 +185,8 @@ def warn_of_processes(model: object, group: object, notices: Notices) -> None:
         notices.give(
             "processes",
             f"{distributed.get_world_size()} processes train, and without group= this objective measures the loss"
-            f"{wrapper} on the data of this process alone; try group=torch.distributed.group.WORLD with each process's"
-            " share of the data",
+            f"{wrapper} on the data of this process alone",
+            hint="group=torch.distributed.group.WORLD with each process's share of the data",
         )
 
 

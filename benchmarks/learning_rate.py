@@ -1,0 +1,376 @@
+"""How good the suggestion of a learning rate is: regret against a sweep of 25 rates, beside Lightning's and fastai's.
+
+Eight small tasks, five seeds. A training run has 300 steps on mini-batches of 32 with 30 steps of linear warm-up, at a
+constant rate after it; its loss is that of all training data at the end, of the mean of the last weights. The regret of
+a rate is its loss over that of the best rate of the sweep of the same task and seed. The finders of Lightning and
+fastai are those of their packages, at their defaults and with as many steps as Edgescope's took gradients for the same
+task and seed. The table goes to ``docs/benchmarks.md``; ``--quick`` takes one task and seed, to see that it runs.
+
+fastai's training loop needs matplotlib and some packages of its own; benchmarks/requirements.lock has them, some 100 MB
+with Lightning's. Where a package is not installed its row says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import functools
+import io
+import itertools
+import logging
+import math
+import statistics
+import tempfile
+import textwrap
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from curvature import write
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import edgescope as es
+from edgescope.tuning.batch_stream import BatchStream
+from edgescope.tuning.training_copy import TrainingCopy
+
+STEPS, WARM_UP, BATCH = 300, 30, 32
+RATES: Final = [float(f"{10 ** (-4 + 5 * k / 24):.3g}") for k in range(25)]
+CENSORED = 1e6
+"""Regret of a run that diverged."""
+
+Data = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A model, a criterion of outputs and targets, data, and an optimizer by name."""
+
+    name: str
+    build: Callable[[], nn.Module]
+    criterion: Callable[[Tensor, Tensor], Tensor]
+    data: Callable[[], Data]
+    optimizer: str
+
+    def model(self, seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return self.build()
+
+    @property
+    def loss_fn(self) -> Any:
+        return es.supervised(self.criterion)
+
+
+@functools.cache
+def images(count: int = 1000) -> Data:
+    found = es.DATA.build("fashion-5k").load()
+    return found.inputs[:count, :, ::2, ::2].contiguous(), found.targets[:count]
+
+
+@functools.cache
+def flat_images() -> Data:
+    inputs, targets = images()
+    return inputs.flatten(1), targets
+
+
+@functools.cache
+def one_hot_images() -> Data:
+    inputs, targets = flat_images()
+    return inputs, F.one_hot(targets, 10).float()
+
+
+@functools.cache
+def regression() -> Data:
+    generator = torch.Generator().manual_seed(7)
+    x = torch.randn(1000, 20, generator=generator) * torch.logspace(0, -1.5, 20)
+    return x, torch.tanh(x @ torch.randn(20, 3, generator=generator)) + 0.1 * torch.randn(1000, 3, generator=generator)
+
+
+@functools.cache
+def wave() -> Data:
+    x = torch.linspace(-3, 3, 512)[:, None]
+    return x, torch.sin(2 * x) + torch.cos(5 * x)
+
+
+@functools.cache
+def characters() -> Data:
+    text = (torch.arange(4_001) ** 2 // 7 + torch.arange(4_001) // 3) % 23  # a sequence with structure
+    return text[:-1].reshape(-1, 8), text[1:].reshape(-1, 8)
+
+
+@functools.cache
+def addition() -> Data:
+    pairs = torch.cartesian_prod(torch.arange(23), torch.arange(23))
+    return pairs, pairs.sum(1) % 23
+
+
+def tokens(outputs: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(outputs.flatten(0, 1), targets.flatten())
+
+
+def dense(*widths: int, act: type[nn.Module] = nn.ReLU, norm: bool = False) -> Callable[[], nn.Module]:
+    def build() -> nn.Module:
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths[:-1]):
+            layers += [nn.Linear(before, after), *([nn.BatchNorm1d(after)] if norm else []), act()]
+        return nn.Sequential(*layers, nn.Linear(widths[-2], widths[-1]))
+
+    return build
+
+
+def convolutions() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(256, 10),
+    )
+
+
+class Recurrent(nn.Module):
+    """A GRU over tokens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.gru, self.out = nn.Embedding(23, 16), nn.GRU(16, 32, batch_first=True), nn.Linear(32, 23)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.out(self.gru(self.embed(x))[0])
+        return out
+
+
+class Attention(nn.Module):
+    """One block of a transformer over two tokens, whose last output is the answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.place = nn.Embedding(23, 32), nn.Parameter(0.1 * torch.randn(2, 32))
+        self.block = nn.TransformerEncoderLayer(32, 2, 64, dropout=0.0, batch_first=True)
+        self.out = nn.Linear(32, 23)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.out(self.block(self.embed(x) + self.place)[:, -1])
+        return out
+
+
+TASKS = (
+    Task("MLP, cross-entropy, SGD", dense(196, 64, 64, 10), F.cross_entropy, flat_images, "sgd"),
+    Task("MLP tanh, MSE, momentum", dense(196, 48, 10, act=nn.Tanh), F.mse_loss, one_hot_images, "sgd:momentum=0.9"),
+    Task("CNN, cross-entropy, momentum", convolutions, F.cross_entropy, images, "sgd:momentum=0.9"),
+    Task("batch norm, cross-entropy, Adam", dense(196, 64, 64, 10, norm=True), F.cross_entropy, flat_images, "adam"),
+    Task("regression, MSE, AdamW", dense(20, 64, 64, 3, act=nn.GELU), F.mse_loss, regression, "adamw"),
+    Task("wave, MSE, RMSprop", dense(1, 48, 48, 1, act=nn.Tanh), F.mse_loss, wave, "rmsprop"),
+    Task("GRU, cross-entropy, Adam", Recurrent, tokens, characters, "adam"),
+    Task("attention, cross-entropy, AdamW", Attention, F.cross_entropy, addition, "adamw:weight_decay=0.1"),
+)
+
+
+def final_loss(task: Task, rate: float, seed: int) -> float:
+    """The loss of all training data after a training run, infinite where it diverged."""
+    data = task.data()
+    training = TrainingCopy(task.model(seed), task.loss_fn, task.optimizer)
+    stream = BatchStream(data, BATCH, torch.device("cpu")).batches(1000 + seed)
+    losses = training.train(stream, [rate * min(1.0, (k + 1) / WARM_UP) for k in range(STEPS)])
+    if not math.isfinite(losses[-1]):
+        return math.inf
+    with torch.no_grad():
+        loss = float(task.loss_fn(training.model, data))
+    return loss if math.isfinite(loss) else math.inf
+
+
+def ours(task: Task, seed: int) -> tuple[float, int, float]:
+    """The suggestion, the gradients it took, and the seconds."""
+    found = es.find_lr(
+        lambda number: task.model(seed + 100 * number),
+        task.loss_fn,
+        task.data(),
+        optimizer=task.optimizer,
+        batch=BATCH,
+        seconds=None,
+    )
+    return found.suggested, found.cost.gradients + found.cost.losses // 3, found.seconds
+
+
+def half_of_critical(task: Task, seed: int) -> float:
+    """Half the median critical rate at the start, for comparison: the rule that was refuted."""
+    found = es.find_lr(
+        task.model(seed), task.loss_fn, task.data(), optimizer=task.optimizer, batch=BATCH, seeds=1, steps=5, warm_up=1
+    )
+    return found.at_start.median / 2
+
+
+def loader(task: Task, seed: int) -> DataLoader[Any]:
+    generator = torch.Generator().manual_seed(seed)
+    return DataLoader(TensorDataset(*task.data()), batch_size=BATCH, shuffle=True, generator=generator, drop_last=True)
+
+
+def lightning(task: Task, seed: int, steps: int) -> float:
+    """The suggestion of Lightning's Tuner.lr_find over 1e-6 to 10; NaN where it has none."""
+    import lightning.pytorch as pl
+    from lightning.pytorch.tuner import Tuner
+
+    class Module(pl.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model, self.lr = task.model(seed), 1e-3
+
+        def training_step(self, batch: Any, number: int) -> Tensor:
+            loss: Tensor = task.loss_fn(self.model, batch)
+            return loss
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return es.OPTIMIZERS.build(task.optimizer).build(self.model.parameters(), lr=self.lr)
+
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
+        trainer = pl.Trainer(
+            max_epochs=-1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            accelerator="cpu",
+            default_root_dir=folder,
+        )
+        found = Tuner(trainer).lr_find(
+            Module(), loader(task, seed), min_lr=1e-6, max_lr=10, num_training=steps, update_attr=False
+        )
+    rate = None if found is None else found.suggestion()
+    return math.nan if rate is None else float(rate)
+
+
+def fastai(task: Task, seed: int, steps: int) -> float:
+    """The suggestion of fastai's Learner.lr_find (its "valley"); NaN where it has none."""
+    from fastai.callback.schedule import lr_find  # noqa: F401 (gives Learner the method)
+    from fastai.data.core import DataLoaders
+    from fastai.learner import Learner
+    from fastai.optimizer import OptimWrapper
+
+    def make(parameters: Any, lr: float, **options: Any) -> Any:
+        flat = [p for group in parameters for p in (group if isinstance(group, list | tuple) else [group])]
+        return OptimWrapper(opt=es.OPTIMIZERS.build(task.optimizer).build(flat, lr=lr))
+
+    data = DataLoaders(loader(task, seed), loader(task, seed))
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        learner = Learner(data, task.model(seed), loss_func=task.criterion, opt_func=make, path=folder)
+        with learner.no_bar(), learner.no_logging():
+            found = learner.lr_find(start_lr=1e-7, end_lr=10, num_it=steps, show_plot=False)
+    return float(found.valley)
+
+
+PEERS: Final = {"Lightning": lightning, "fastai": fastai}
+HALF = "half the critical rate at the start"
+CUSTOMARY = "what is customary: 0.1, 0.01 with momentum, 0.001 for Adam and RMSprop"
+
+
+def customary(optimizer: str) -> float:
+    """The rate that many begin with, whatever the task."""
+    if not optimizer.startswith("sgd"):
+        return 1e-3
+    return 0.01 if "momentum" in optimizer else 0.1
+
+
+@dataclass
+class Column:
+    """The regrets of one way to choose, over tasks and seeds."""
+
+    name: str
+    regrets: dict[str, list[float]]
+    missing: str = ""
+
+    @property
+    def all(self) -> list[float]:
+        return [regret for own in self.regrets.values() for regret in own]
+
+    def row(self) -> str:
+        if not self.all:
+            return f"| {self.name} | {self.missing} | | | | |"
+        near = sum(regret <= 1.5 for regret in self.all)
+        diverged = sum(regret >= CENSORED for regret in self.all)
+        worst = max(self.all)
+        return (
+            f"| {self.name} | {statistics.median(self.all):.2f} | {np.percentile(self.all, 90):.3g}"
+            f" | {'diverged' if worst >= CENSORED else f'{worst:.3g}'} | {near} of {len(self.all)} | {diverged} |"
+        )
+
+
+def regret(task: Task, rate: float, seed: int, best: float) -> float:
+    loss = final_loss(task, rate, seed) if math.isfinite(rate) and rate > 0 else math.inf
+    return min(loss / best, CENSORED)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--quick", action="store_true", help="one task and seed, nothing written")
+    arguments.add_argument("--seeds", type=int, default=5)
+    given = arguments.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    tasks, seeds = (TASKS[4:5], 1) if given.quick else (TASKS, given.seeds)
+    names = ("Edgescope", "Lightning", "fastai", *(f"{name}, 100 steps" for name in PEERS), HALF, CUSTOMARY)
+    columns = {name: Column(name, {task.name: [] for task in tasks}) for name in names}
+    budgets, times = [], []
+    for task in tasks:
+        for seed in range(seeds):
+            sweep = [final_loss(task, rate, seed) for rate in RATES]
+            best = min(sweep)
+            rate, budget, seconds = ours(task, seed)
+            budgets.append(budget)
+            times.append(seconds)
+            chosen = {"Edgescope": rate, HALF: half_of_critical(task, seed), CUSTOMARY: customary(task.optimizer)}
+            for name, finder in PEERS.items():
+                try:
+                    chosen[name] = finder(task, seed, budget)
+                    chosen[f"{name}, 100 steps"] = finder(task, seed, 100)
+                except ImportError as error:
+                    columns[name].missing = f"not installed ({error.name})"
+            for name, value in chosen.items():
+                columns[name].regrets[task.name].append(regret(task, value, seed, best))
+            print(task.name, seed, f"best {RATES[sweep.index(best)]:g}: {best:.3g};", chosen, flush=True)
+    report(tasks, seeds, list(columns.values()), budgets, times, given.quick)
+
+
+def report(
+    tasks: tuple[Task, ...], seeds: int, columns: list[Column], budgets: list[int], times: list[float], quick: bool
+) -> None:
+    lines = [
+        "## (lr) Regret of a suggested learning rate",
+        "",
+        *textwrap.wrap(
+            f"{len(tasks)} tasks and {seeds} seeds: the loss of all training data after {STEPS} steps on mini-batches"
+            f" of {BATCH}, with {WARM_UP} steps of warm-up, at the suggested rate, over that at the best of"
+            f" {len(RATES)} rates from {RATES[0]:g} to {RATES[-1]:g}. Lightning's and fastai's finders are those of their"
+            " packages, at their own defaults, with as many steps as Edgescope's took gradients (median"
+            f" {statistics.median(budgets):.0f}, in {statistics.median(times):.1f} s; the sweep takes"
+            f" {len(RATES) * STEPS:,}). Values below 1 are between two rates of the sweep, or luck.",
+            width=120,
+        ),
+        "",
+        "| learning rate from | median regret | 90% of runs below | worst | at most 1.5 | diverged |",
+        "|---|---|---|---|---|---|",
+        *(column.row() for column in columns),
+        "",
+        f"| median regret by task | {' | '.join(c.name for c in columns[:5])} |",
+        f"|---|{'---|' * 5}",
+    ]
+    for task in tasks:
+        cells = [c.regrets[task.name] for c in columns[:5]]
+        values = ["" if not cell else f"{statistics.median(cell):.2f}" for cell in cells]
+        lines.append(f"| {task.name} | {' | '.join(values)} |")
+    print("\n".join(lines))
+    if not quick:
+        write("lr", lines, "float32")
+
+
+if __name__ == "__main__":
+    began = time.perf_counter()
+    main()
+    print(f"{time.perf_counter() - began:.0f} s")

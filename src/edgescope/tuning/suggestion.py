@@ -1,0 +1,132 @@
+"""What the learning rate finder has found, as numbers and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgescope.cost import Cost
+from edgescope.tuning.rate_search import RateTrial
+
+if TYPE_CHECKING:
+    from edgescope.figures.figure import Figure
+
+
+@dataclass(frozen=True)
+class CriticalRates:
+    """The learning rates at which steps turn unstable on single batches: their median, 10th and 90th percentile.
+
+    ``batches`` is how many batches they are of, over ``seeds`` initializations or orders of the data. ``at_least`` says
+    that the loss of some of them rises nowhere along the step, so that their rates count as the largest one tried.
+    """
+
+    median: float
+    low: float
+    high: float
+    batches: int
+    seeds: int
+    at_least: bool = False
+
+    @classmethod
+    def of(cls, rates: Sequence[float], seeds: int, at_least: bool) -> CriticalRates:
+        """The percentiles of logarithms of ``rates``, one a batch."""
+        low, median, high = np.exp(np.percentile(np.log(rates), [10, 50, 90])).tolist()
+        return cls(median, low, high, len(rates), seeds, at_least)
+
+    def __str__(self) -> str:
+        more = "at least " if self.at_least else ""
+        return f"{more}{self.median:.2g} ({self.low:.2g} to {self.high:.2g})"
+
+
+@dataclass(frozen=True)
+class LearningRateSuggestion:
+    """The learning rate to train at, and what bounds it. All numbers are finite, whatever happened.
+
+    ``suggested`` had the lowest loss of the short trials; ``low`` to ``high`` are the learning rates, tried on all
+    seeds, whose loss fell at least 90% as far. ``at_start`` and ``after_warm_up`` are the critical rates of single
+    batches. ``warm_up_needed``: at ``suggested`` training without the ``warm_up`` steps of linear warm-up diverged, or
+    its loss fell less than 90% as far. ``limiting_block`` is the layer with the largest ``share`` of the curvature that
+    limits the steps; empty, with a share of 0, where it is not known. ``trained`` is False where no trial lowered the
+    loss: ``suggested`` is then the lowest rate tried, and no advice. ``cost`` counts losses and gradients of single
+    batches. ``notes`` say what was cut short or could not be measured.
+    """
+
+    suggested: float
+    low: float
+    high: float
+    at_start: CriticalRates
+    after_warm_up: CriticalRates
+    warm_up_needed: bool
+    warm_up: int
+    limiting_block: str
+    share: float
+    trials: tuple[RateTrial, ...]
+    trained: bool
+    optimizer: str
+    schedule: str
+    seeds: int
+    cost: Cost
+    seconds: float
+    mode: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def summary(self) -> str:
+        """In plain words, a few lines."""
+        lines = []
+        if self.trained:
+            lines.append(
+                f"Suggested learning rate for {self.optimizer}: {self.suggested:.2g} (nearly as good: {self.low:.2g} to"
+                f" {self.high:.2g})."
+            )
+        else:
+            lines.append(
+                f"No learning rate that was tried lowers the loss; the lowest was {self.suggested:.2g}. Check the loss"
+                " and the data."
+            )
+        lines.append(
+            f"Steps turn unstable at {self.at_start} at the start and at {self.after_warm_up} after {self.warm_up}"
+            f" steps of warm-up (median, 10th to 90th percentile of {self.after_warm_up.batches} batches)."
+        )
+        if not self.trained:
+            pass
+        elif self.warm_up_needed:
+            lines.append(f"Warm-up is needed: without it training at {self.suggested:.2g} is worse or diverges.")
+        else:
+            lines.append(f"Warm-up is not needed at {self.suggested:.2g}.")
+        if self.limiting_block:
+            lines.append(
+                f"The layer '{self.limiting_block}' limits the step: it has {self.share:.0%} of the curvature along it."
+            )
+        diverged = sum(trial.diverged for trial in self.trials)
+        lines.append(
+            f"{len(self.trials)} short training runs, {diverged} of them diverged; {self.cost.gradients:,} gradients of"
+            f" single batches in {self.seconds:.0f} s."
+        )
+        return "\n".join((*lines, *(f"Note: {note}." for note in self.notes)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: numbers, texts, lists; a loss that is infinite is the text "Infinity"."""
+        plain: dict[str, Any] = {}
+        for name in ("suggested", "low", "high", "warm_up_needed", "warm_up", "limiting_block", "share", "trained"):
+            plain[name] = getattr(self, name)
+        for name in ("at_start", "after_warm_up"):
+            plain[name] = dict(vars(getattr(self, name)))
+        plain["trials"] = [
+            vars(trial) | {"loss": "Infinity" if trial.diverged else trial.loss, "diverged": trial.diverged}
+            for trial in self.trials
+        ]
+        rest = {"optimizer": self.optimizer, "schedule": self.schedule, "seeds": self.seeds, "seconds": self.seconds}
+        cost = {"losses": self.cost.losses, "gradients": self.cost.gradients}
+        return plain | rest | {"cost": cost, "mode": self.mode, "notes": list(self.notes)}
+
+    def figure(self) -> Figure:
+        """The trials and the critical rates as a picture, which ``save(folder)`` writes. Needs edgescope[figures]."""
+        from edgescope.tuning.picture import picture
+
+        return picture(self)
