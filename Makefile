@@ -64,6 +64,7 @@ bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
 	$(BIN)/python benchmarks/chains.py
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/spikes.py
+	$(BIN)/python benchmarks/learning_rate.py
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) runs build dist

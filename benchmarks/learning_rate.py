@@ -28,6 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import joblib
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -307,35 +308,45 @@ def regret(task: Task, rate: float, seed: int, best: float) -> float:
     return min(loss / best, CENSORED)
 
 
+def measured(number: int, seed: int) -> tuple[dict[str, float], dict[str, str], int, float]:
+    """Of one task and seed: the regret of each way to choose, the packages that are missing, budget and seconds."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    task = TASKS[number]
+    sweep = [final_loss(task, rate, seed) for rate in RATES]
+    best = min(sweep)
+    rate, budget, seconds = ours(task, seed)
+    chosen = {"Edgescope": rate, HALF: half_of_critical(task, seed), CUSTOMARY: customary(task.optimizer)}
+    missing = {}
+    for name, finder in PEERS.items():
+        try:
+            chosen[name] = finder(task, seed, budget)
+            chosen[f"{name}, 100 steps"] = finder(task, seed, 100)
+        except ImportError as error:
+            missing[name] = f"not installed ({error.name})"
+    found = {name: regret(task, value, seed, best) for name, value in chosen.items()}
+    print(task.name, seed, f"best {RATES[sweep.index(best)]:g}: {best:.3g};", chosen, found, flush=True)
+    return found, missing, budget, seconds
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--quick", action="store_true", help="one task and seed, nothing written")
     arguments.add_argument("--seeds", type=int, default=5)
+    arguments.add_argument("--jobs", type=int, default=1, help="processes, each with one thread")
     given = arguments.parse_args()
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    tasks, seeds = (TASKS[4:5], 1) if given.quick else (TASKS, given.seeds)
+    numbers, seeds = ([4], 1) if given.quick else (list(range(len(TASKS))), given.seeds)
+    pairs = [(number, seed) for number in numbers for seed in range(seeds)]
+    results = joblib.Parallel(given.jobs, backend="multiprocessing")(joblib.delayed(measured)(*pair) for pair in pairs)
     names = ("Edgescope", "Lightning", "fastai", *(f"{name}, 100 steps" for name in PEERS), HALF, CUSTOMARY)
-    columns = {name: Column(name, {task.name: [] for task in tasks}) for name in names}
-    budgets, times = [], []
-    for task in tasks:
-        for seed in range(seeds):
-            sweep = [final_loss(task, rate, seed) for rate in RATES]
-            best = min(sweep)
-            rate, budget, seconds = ours(task, seed)
-            budgets.append(budget)
-            times.append(seconds)
-            chosen = {"Edgescope": rate, HALF: half_of_critical(task, seed), CUSTOMARY: customary(task.optimizer)}
-            for name, finder in PEERS.items():
-                try:
-                    chosen[name] = finder(task, seed, budget)
-                    chosen[f"{name}, 100 steps"] = finder(task, seed, 100)
-                except ImportError as error:
-                    columns[name].missing = f"not installed ({error.name})"
-            for name, value in chosen.items():
-                columns[name].regrets[task.name].append(regret(task, value, seed, best))
-            print(task.name, seed, f"best {RATES[sweep.index(best)]:g}: {best:.3g};", chosen, flush=True)
-    report(tasks, seeds, list(columns.values()), budgets, times, given.quick)
+    columns = {name: Column(name, {TASKS[number].name: [] for number in numbers}) for name in names}
+    for (number, _), (found, missing, _, _) in zip(pairs, results, strict=True):
+        for name, value in found.items():
+            columns[name].regrets[TASKS[number].name].append(value)
+        for name, why in missing.items():
+            columns[name].missing = why
+    budgets, times = [result[2] for result in results], [result[3] for result in results]
+    report(tuple(TASKS[number] for number in numbers), seeds, list(columns.values()), budgets, times, given.quick)
 
 
 def report(
@@ -347,8 +358,8 @@ def report(
         *textwrap.wrap(
             f"{len(tasks)} tasks and {seeds} seeds: the loss of all training data after {STEPS} steps on mini-batches"
             f" of {BATCH}, with {WARM_UP} steps of warm-up, at the suggested rate, over that at the best of"
-            f" {len(RATES)} rates from {RATES[0]:g} to {RATES[-1]:g}. Lightning's and fastai's finders are those of their"
-            " packages, at their own defaults, with as many steps as Edgescope's took gradients (median"
+            f" {len(RATES)} rates from {RATES[0]:g} to {RATES[-1]:g}. Lightning's and fastai's finders are those of"
+            " their packages, at their own defaults, with as many steps as Edgescope's took gradients (median"
             f" {statistics.median(budgets):.0f}, in {statistics.median(times):.1f} s; the sweep takes"
             f" {len(RATES) * STEPS:,}). Values below 1 are between two rates of the sweep, or luck.",
             width=120,

@@ -40,6 +40,11 @@ class RateTrial:
         """Whether the loss became infinite, NaN or a hundred times the first one."""
         return math.isinf(self.loss)
 
+    @property
+    def lowered(self) -> bool:
+        """Whether the loss at the end is below that at the start."""
+        return self.loss < self.start
+
 
 @dataclass
 class RateSearch:

@@ -37,8 +37,8 @@ class CriticalRates:
         return cls(median, low, high, len(rates), seeds, at_least)
 
     def __str__(self) -> str:
-        more = "at least " if self.at_least else ""
-        return f"{more}{self.median:.2g} ({self.low:.2g} to {self.high:.2g})"
+        more = " or more" if self.at_least else ""
+        return f"{self.median:.2g}{more} ({self.low:.2g} to {self.high:.2g})"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class LearningRateSuggestion:
 
     ``suggested`` had the lowest loss of the short trials; ``low`` to ``high`` are the learning rates, tried on all
     seeds, whose loss fell at least 90% as far. ``at_start`` and ``after_warm_up`` are the critical rates of single
-    batches. ``warm_up_needed``: at ``suggested`` training without the ``warm_up`` steps of linear warm-up diverged, or
+    batches, in single steps; :attr:`stable_up_to` and :attr:`unstable_from` bracket the rate at which the short training
+    runs turn unstable. ``warm_up_needed``: at ``suggested`` training without the ``warm_up`` steps of linear warm-up diverged, or
     its loss fell less than 90% as far. ``limiting_block`` is the layer with the largest ``share`` of the curvature that
     limits the steps; empty, with a share of 0, where it is not known. ``trained`` is False where no trial lowered the
     loss: ``suggested`` is then the lowest rate tried, and no advice. ``cost`` counts losses and gradients of single
@@ -76,6 +77,21 @@ class LearningRateSuggestion:
     def __str__(self) -> str:
         return self.summary()
 
+    @property
+    def unstable_from(self) -> float:
+        """The lowest learning rate above the suggestion at which a short training run did not lower its loss.
+
+        Where all of them did, the highest that was tried, or the median of the critical rates if that is higher.
+        """
+        failed = [t.rate for t in self.trials if t.warm_up and not t.lowered and t.rate >= self.suggested]
+        return min(failed, default=max(self.after_warm_up.median, *(t.rate for t in self.trials)))
+
+    @property
+    def stable_up_to(self) -> float:
+        """The highest learning rate below :attr:`unstable_from` that was tried; the lowest tried where none trains."""
+        below = [t.rate for t in self.trials if t.warm_up and t.rate < self.unstable_from]
+        return max(below, default=self.suggested)
+
     def summary(self) -> str:
         """In plain words, a few lines."""
         lines = []
@@ -89,8 +105,12 @@ class LearningRateSuggestion:
                 f"No learning rate that was tried lowers the loss; the lowest was {self.suggested:.2g}. Check the loss"
                 " and the data."
             )
+        if self.trained:
+            failed = any(not t.lowered and t.warm_up for t in self.trials)
+            above = f" and no longer at {self.unstable_from:.2g}" if failed else ""
+            lines.append(f"Training is stable at {self.stable_up_to:.2g}{above}, in short runs.")
         lines.append(
-            f"Steps turn unstable at {self.at_start} at the start and at {self.after_warm_up} after {self.warm_up}"
+            f"Single steps turn unstable at {self.at_start} at the start and at {self.after_warm_up} after {self.warm_up}"
             f" steps of warm-up (median, 10th to 90th percentile of {self.after_warm_up.batches} batches)."
         )
         if not self.trained:
@@ -115,6 +135,7 @@ class LearningRateSuggestion:
         plain: dict[str, Any] = {}
         for name in ("suggested", "low", "high", "warm_up_needed", "warm_up", "limiting_block", "share", "trained"):
             plain[name] = getattr(self, name)
+        plain |= {"stable_up_to": self.stable_up_to, "unstable_from": self.unstable_from}
         for name in ("at_start", "after_warm_up"):
             plain[name] = dict(vars(getattr(self, name)))
         plain["trials"] = [
