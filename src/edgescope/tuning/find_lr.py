@@ -22,9 +22,10 @@ from edgescope.objective.minibatches import on_batch
 from edgescope.options import checked, integer, optional, real
 from edgescope.progress import Progress
 from edgescope.tuning.batch_stream import BatchStream
+from edgescope.tuning.critical_percentiles import CriticalRates
 from edgescope.tuning.critical_rate import BatchRate, batch_critical_rate
 from edgescope.tuning.rate_search import NEARLY, USUAL_TRIALS, RateSearch, RateTrial
-from edgescope.tuning.suggestion import CriticalRates, LearningRateSuggestion
+from edgescope.tuning.suggestion import LearningRateSuggestion
 from edgescope.tuning.training_copy import LossFunction, OptimizerSource, TrainingCopy
 
 Schedule = Literal["constant", "cosine", "linear"]

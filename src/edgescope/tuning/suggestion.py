@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from edgescope.cost import Cost
+from edgescope.tuning.critical_percentiles import CriticalRates
 from edgescope.tuning.rate_search import RateTrial
 
 if TYPE_CHECKING:
     from edgescope.figures.figure import Figure
-
-
-@dataclass(frozen=True)
-class CriticalRates:
-    """The learning rates at which steps turn unstable on single batches: their median, 10th and 90th percentile.
-
-    ``batches`` is how many batches they are of, over ``seeds`` initializations or orders of the data. ``at_least`` says
-    that the loss of some of them rises nowhere along the step, so that their rates count as the largest one tried.
-    """
-
-    median: float
-    low: float
-    high: float
-    batches: int
-    seeds: int
-    at_least: bool = False
-
-    @classmethod
-    def of(cls, rates: Sequence[float], seeds: int, at_least: bool) -> CriticalRates:
-        """The percentiles of logarithms of ``rates``, one a batch."""
-        low, median, high = np.exp(np.percentile(np.log(rates), [10, 50, 90])).tolist()
-        return cls(median, low, high, len(rates), seeds, at_least)
-
-    def __str__(self) -> str:
-        more = " or more" if self.at_least else ""
-        return f"{self.median:.2g}{more} ({self.low:.2g} to {self.high:.2g})"
 
 
 @dataclass(frozen=True)
@@ -47,12 +19,12 @@ class LearningRateSuggestion:
 
     ``suggested`` had the lowest loss of the short trials; ``low`` to ``high`` are the learning rates, tried on all
     seeds, whose loss fell at least 90% as far. ``at_start`` and ``after_warm_up`` are the critical rates of single
-    batches, in single steps; :attr:`stable_up_to` and :attr:`unstable_from` bracket the rate at which the short training
-    runs turn unstable. ``warm_up_needed``: at ``suggested`` training without the ``warm_up`` steps of linear warm-up diverged, or
-    its loss fell less than 90% as far. ``limiting_block`` is the layer with the largest ``share`` of the curvature that
-    limits the steps; empty, with a share of 0, where it is not known. ``trained`` is False where no trial lowered the
-    loss: ``suggested`` is then the lowest rate tried, and no advice. ``cost`` counts losses and gradients of single
-    batches. ``notes`` say what was cut short or could not be measured.
+    batches, in single steps; :attr:`stable_up_to` and :attr:`unstable_from` bracket the rate at which the short
+    training runs turn unstable. ``warm_up_needed``: at ``suggested`` training without the ``warm_up`` steps of linear
+    warm-up diverged, or its loss fell less than 90% as far. ``limiting_block`` is the layer with the largest ``share``
+    of the curvature that limits the steps; empty, with a share of 0, where it is not known. ``trained`` is False where
+    no trial lowered the loss: ``suggested`` is then the lowest rate tried, and no advice. ``cost`` counts losses and
+    gradients of single batches. ``notes`` say what was cut short or could not be measured.
     """
 
     suggested: float
@@ -110,8 +82,8 @@ class LearningRateSuggestion:
             above = f" and no longer at {self.unstable_from:.2g}" if failed else ""
             lines.append(f"Training is stable at {self.stable_up_to:.2g}{above}, in short runs.")
         lines.append(
-            f"Single steps turn unstable at {self.at_start} at the start and at {self.after_warm_up} after {self.warm_up}"
-            f" steps of warm-up (median, 10th to 90th percentile of {self.after_warm_up.batches} batches)."
+            f"Single steps turn unstable at {self.at_start} at the start and at {self.after_warm_up} after"
+            f" {self.warm_up} steps of warm-up (median, 10th to 90th percentile of {self.after_warm_up.batches} batches)."
         )
         if not self.trained:
             pass
@@ -150,4 +122,5 @@ class LearningRateSuggestion:
         """The trials and the critical rates as a picture, which ``save(folder)`` writes. Needs edgescope[figures]."""
         from edgescope.tuning.picture import picture
 
-        return picture(self)
+        bars = {"at the start": self.at_start, f"after {self.warm_up} steps": self.after_warm_up}
+        return picture(self.optimizer, self.suggested, self.trials, bars)
