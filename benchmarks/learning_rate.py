@@ -336,7 +336,7 @@ def main() -> None:
     arguments.add_argument("--jobs", type=int, default=1, help="processes, each with one thread")
     given = arguments.parse_args()
     numbers, seeds = ([4], 1) if given.quick else (list(range(len(TASKS))), given.seeds)
-    pairs = [(number, seed) for number in numbers for seed in range(seeds)]
+    pairs = [(number, seed) for seed in range(seeds) for number in numbers]
     results = joblib.Parallel(given.jobs, backend="multiprocessing")(joblib.delayed(measured)(*pair) for pair in pairs)
     names = ("Edgescope", "Lightning", "fastai", *(f"{name}, 100 steps" for name in PEERS), HALF, CUSTOMARY)
     columns = {name: Column(name, {TASKS[number].name: [] for number in numbers}) for name in names}

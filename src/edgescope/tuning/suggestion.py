@@ -83,7 +83,8 @@ class LearningRateSuggestion:
             lines.append(f"Training is stable at {self.stable_up_to:.2g}{above}, in short runs.")
         lines.append(
             f"Single steps turn unstable at {self.at_start} at the start and at {self.after_warm_up} after"
-            f" {self.warm_up} steps of warm-up (median, 10th to 90th percentile of {self.after_warm_up.batches} batches)."
+            f" {self.warm_up} steps of warm-up (median, 10th to 90th percentile of {self.after_warm_up.batches}"
+            " batches)."
         )
         if not self.trained:
             pass
