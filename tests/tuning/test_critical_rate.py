@@ -62,6 +62,13 @@ def test_of_an_optimizer_without_a_linear_rule_it_is_that_of_its_own_step(optimi
     assert found.value == pytest.approx(expected, rel=1e-5)
 
 
+def test_clipping_makes_the_critical_rate_larger() -> None:
+    training = TrainingCopy(Bowl(), bowl_loss, "sgd", clip=0.5)
+    found = batch_critical_rate(Objective(training.model, bowl_loss, ones(), threads=None), training)
+    assert found is not None
+    assert found.value == pytest.approx(2 / CURVATURE * 2 * CURVATURE / 0.5, rel=1e-5)  # the gradient has norm 2 h
+
+
 def test_a_loss_that_rises_nowhere_has_the_largest_rate_tried() -> None:
     model = Bowl()
 

@@ -80,7 +80,8 @@ def test_model_optimizer_loader_and_random_numbers_are_untouched(training: bool)
     values = [None if g is None else g.clone() for g in gradients]
     before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
     states = torch.get_rng_state(), loader.generator.get_state(), random.getstate(), np.random.get_state()[1]  # noqa: NPY002
-    found = es.find_lr(model, F.mse_loss, loader, optimizer=optimizer, **FEW)
+    with torch.no_grad():
+        found = es.find_lr(model, F.mse_loss, loader, optimizer=optimizer, **FEW)
     assert found.optimizer == "Adam"
     assert model.training is training
     assert ("the model is in evaluation mode, and is trained so" in found.notes) is not training
@@ -161,6 +162,9 @@ def test_parameter_groups_keep_the_ratios_of_their_rates() -> None:
     [
         ({"schedule": "cosin"}, "unknown schedule 'cosin'.*try.*cosine"),
         ({"optimizer": "adamm"}, "unknown optimizer 'adamm'"),
+        ({"optimizer": torch.optim.LBFGS}, "the class LBFGS as an optimizer"),
+        ({"optimizer": lambda parameters: torch.optim.LBFGS(parameters)}, "the learning rate of LBFGS"),
+        ({"model": nn.Linear}, "the class Linear as model"),
         ({"optimizer": "gradient-flow"}, "the learning rate of gradient-flow, which has none"),
         ({"optimizer": lambda parameters: 3}, "returned a int; expected a torch.optim.Optimizer"),
         ({"batch": 5}, "batch=5; expected at most 4, the number of samples"),

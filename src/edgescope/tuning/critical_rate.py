@@ -54,7 +54,7 @@ def batch_critical_rate(objective: Objective, training: TrainingCopy) -> BatchRa
     at s*, which is 2/(u'Hu/g'u) on a quadratic, and the curvature 2/s* is compared with the threshold, 2/η for gradient
     descent, (2 + 2β)/η with momentum β, (2 + 2β)/((1 - β)η) for Adam. On a quadratic of one curvature that is exactly
     where training turns unstable. For other optimizers (Muon, Lion, SAM) it is s* along the step that the optimizer
-    itself would take from its present state.
+    itself would take from its present state. Where gradients are clipped, it is that of the shorter step.
 
     None where the gradient is zero or the step goes uphill on this batch. Cost: a gradient, 3 to 6 losses, and a
     gradient for the shares.
@@ -62,7 +62,7 @@ def batch_critical_rate(objective: Objective, training: TrainingCopy) -> BatchRa
     before, w, g = objective.spent, objective.parameters(), objective.gradient()
     if not bool(g.any()):
         return None
-    step, shift, factor = _direction(objective, training, g)
+    step, shift, factor = _direction(objective, training, _clipped(g, training.clip))
     gradient = g.double() if shift is None else g.double() + shift * w.double()
     slope = float(gradient @ step)
     length = float(step.norm())
@@ -80,6 +80,11 @@ def batch_critical_rate(objective: Objective, training: TrainingCopy) -> BatchRa
     shares = _shares(objective, w, step * scale * reached, g) if bounded else {}
     spent = objective.spent - before
     return BatchRate(factor * scale * reached, bounded, shares, spent.losses, spent.gradients)
+
+
+def _clipped(g: Float[Tensor, " P"], clip: float | None) -> Float[Tensor, " P"]:
+    """The gradient as the optimizer receives it."""
+    return g if clip is None else g * min(1.0, clip / max(float(g.double().norm()), 1e-300))
 
 
 def _direction(

@@ -107,11 +107,11 @@ def find_lr(
     start.
     """
     one_of(schedule, get_args(Schedule), "schedule")
-    made = model if isinstance(model, nn.Module) or not callable(model) else model(0)
     if is_criterion(loss_fn):
         loss_fn = supervised(loss_fn)
-    refuse_options(made, loss_fn, mode="auto", dtype=None, count=None)
-    with random_numbers_kept(data):
+    with random_numbers_kept(data), torch.inference_mode(False), torch.enable_grad():
+        makes = callable(model) and not isinstance(model, nn.Module | type)
+        refuse_options(model(0) if makes else model, loss_fn, mode="auto", dtype=None, count=None)
         sizes = _Sizes(seeds, batches, warm_up, steps)
         finder = _Finder(model, loss_fn, data, optimizer, schedule, batch, clip, sizes, progress)
         return finder.found(seconds)

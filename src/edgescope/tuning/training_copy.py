@@ -57,6 +57,11 @@ class TrainingCopy:
         for parameter in self.parameters:
             parameter.grad = None
         self.optimizer = self._optimizer(optimizer, memo)
+        if isinstance(self.optimizer, torch.optim.LBFGS):
+            raise InputError(
+                "the learning rate of LBFGS, whose steps are found by a line search",
+                expected="an optimizer whose step follows from gradients",
+            )
         rates = [float(group.get("lr", 1.0)) for group in self.optimizer.param_groups]
         first = next((rate for rate in rates if rate > 0), 1.0)
         self._ratios = [rate / first for rate in rates] if any(rates) else [1.0] * len(rates)
@@ -94,7 +99,7 @@ class TrainingCopy:
         loss = self._backward(batch)
         if not math.isfinite(loss):
             return math.inf
-        if isinstance(self.optimizer, SAM | torch.optim.LBFGS):
+        if isinstance(self.optimizer, SAM):
             self.optimizer.step(lambda: self._again(batch))
         else:
             self.optimizer.step()
