@@ -186,8 +186,8 @@ def final_loss(task: Task, rate: float, seed: int) -> float:
     return loss if math.isfinite(loss) else math.inf
 
 
-def ours(task: Task, seed: int) -> tuple[float, int, float]:
-    """The suggestion, the gradients it took, and the seconds."""
+def ours(task: Task, seed: int) -> tuple[float, int]:
+    """The suggestion, and the gradients it took."""
     found = es.find_lr(
         lambda number: task.model(seed + 100 * number),
         task.loss_fn,
@@ -196,7 +196,7 @@ def ours(task: Task, seed: int) -> tuple[float, int, float]:
         batch=BATCH,
         seconds=None,
     )
-    return found.suggested, found.cost.gradients + found.cost.losses // 3, found.seconds
+    return found.suggested, found.cost.gradients + found.cost.losses // 3
 
 
 def half_of_critical(task: Task, seed: int) -> float:
@@ -296,11 +296,13 @@ class Column:
             return f"| {self.name} | {self.missing} | | | | |"
         near = sum(regret <= 1.5 for regret in self.all)
         diverged = sum(regret >= CENSORED for regret in self.all)
-        worst = max(self.all)
-        return (
-            f"| {self.name} | {statistics.median(self.all):.2f} | {np.percentile(self.all, 90):.3g}"
-            f" | {'diverged' if worst >= CENSORED else f'{worst:.3g}'} | {near} of {len(self.all)} | {diverged} |"
-        )
+        shown = (statistics.median(self.all), float(np.percentile(self.all, 90)), max(self.all))
+        return f"| {self.name} | {' | '.join(map(in_words, shown))} | {near} of {len(self.all)} | {diverged} |"
+
+
+def in_words(regret: float) -> str:
+    """A regret to three digits."""
+    return "diverged" if regret >= CENSORED / 10 else f"{regret:.3g}"
 
 
 def regret(task: Task, rate: float, seed: int, best: float) -> float:
@@ -308,14 +310,14 @@ def regret(task: Task, rate: float, seed: int, best: float) -> float:
     return min(loss / best, CENSORED)
 
 
-def measured(number: int, seed: int) -> tuple[dict[str, float], dict[str, str], int, float]:
-    """Of one task and seed: the regret of each way to choose, the packages that are missing, budget and seconds."""
+def measured(number: int, seed: int) -> tuple[dict[str, float], dict[str, str], int]:
+    """Of one task and seed: the regret of each way to choose, the packages that are missing, and the budget."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     task = TASKS[number]
     sweep = [final_loss(task, rate, seed) for rate in RATES]
     best = min(sweep)
-    rate, budget, seconds = ours(task, seed)
+    rate, budget = ours(task, seed)
     chosen = {"Edgescope": rate, HALF: half_of_critical(task, seed), CUSTOMARY: customary(task.optimizer)}
     missing = {}
     for name, finder in PEERS.items():
@@ -326,7 +328,7 @@ def measured(number: int, seed: int) -> tuple[dict[str, float], dict[str, str], 
             missing[name] = f"not installed ({error.name})"
     found = {name: regret(task, value, seed, best) for name, value in chosen.items()}
     print(task.name, seed, f"best {RATES[sweep.index(best)]:g}: {best:.3g};", chosen, found, flush=True)
-    return found, missing, budget, seconds
+    return found, missing, budget
 
 
 def main() -> None:
@@ -340,18 +342,16 @@ def main() -> None:
     results = joblib.Parallel(given.jobs, backend="multiprocessing")(joblib.delayed(measured)(*pair) for pair in pairs)
     names = ("Edgescope", "Lightning", "fastai", *(f"{name}, 100 steps" for name in PEERS), HALF, CUSTOMARY)
     columns = {name: Column(name, {TASKS[number].name: [] for number in numbers}) for name in names}
-    for (number, _), (found, missing, _, _) in zip(pairs, results, strict=True):
+    for (number, _), (found, missing, _) in zip(pairs, results, strict=True):
         for name, value in found.items():
             columns[name].regrets[TASKS[number].name].append(value)
         for name, why in missing.items():
             columns[name].missing = why
-    budgets, times = [result[2] for result in results], [result[3] for result in results]
-    report(tuple(TASKS[number] for number in numbers), seeds, list(columns.values()), budgets, times, given.quick)
+    budgets = [result[2] for result in results]
+    report(tuple(TASKS[number] for number in numbers), seeds, list(columns.values()), budgets, given.quick)
 
 
-def report(
-    tasks: tuple[Task, ...], seeds: int, columns: list[Column], budgets: list[int], times: list[float], quick: bool
-) -> None:
+def report(tasks: tuple[Task, ...], seeds: int, columns: list[Column], budgets: list[int], quick: bool) -> None:
     lines = [
         "## (lr) Regret of a suggested learning rate",
         "",
@@ -360,8 +360,8 @@ def report(
             f" of {BATCH}, with {WARM_UP} steps of warm-up, at the suggested rate, over that at the best of"
             f" {len(RATES)} rates from {RATES[0]:g} to {RATES[-1]:g}. Lightning's and fastai's finders are those of"
             " their packages, at their own defaults, with as many steps as Edgescope's took gradients (median"
-            f" {statistics.median(budgets):.0f}, in {statistics.median(times):.1f} s; the sweep takes"
-            f" {len(RATES) * STEPS:,}). Values below 1 are between two rates of the sweep, or luck.",
+            f" {statistics.median(budgets):,.0f}; the sweep takes {len(RATES) * STEPS:,}), and with their usual 100."
+            " Values below 1 lie between two rates of the sweep, or are luck.",
             width=120,
         ),
         "",
@@ -374,7 +374,7 @@ def report(
     ]
     for task in tasks:
         cells = [c.regrets[task.name] for c in columns[:5]]
-        values = ["" if not cell else f"{statistics.median(cell):.2f}" for cell in cells]
+        values = ["" if not cell else in_words(statistics.median(cell)) for cell in cells]
         lines.append(f"| {task.name} | {' | '.join(values)} |")
     print("\n".join(lines))
     if not quick:
