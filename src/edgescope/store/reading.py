@@ -36,6 +36,7 @@ class RecordReader:
         self.checked = Checked(db.SCHEMA, "open") if opened is None else opened.checked
         self.uses = 0
         self._opened = opened
+        self._touch = opened is None or opened.touch
         self._own = database  # of the one who writes
         self._opening = threading.Lock()
         self._closed = False
@@ -54,7 +55,7 @@ class RecordReader:
                 raise db.record_error(sqlite3.ProgrammingError("closed"), self.path)
             if self._opened is None:
                 with db.faults(self.path):
-                    self._opened = open_to_read(self.path)
+                    self._opened = open_to_read(self.path, touch=self._touch)
                 for problem in self._opened.checked.problems:
                     if problem not in self.checked.problems:
                         warnings.warn(f"{self.path}: {problem}", EdgescopeWarning, stacklevel=2)

@@ -95,18 +95,18 @@ class Record:
         return cls(Path(":memory:"), database)
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> Record:
+    def open(cls, folder: str | os.PathLike[str], *, touch: bool = True) -> Record:
         """The record in ``folder``, to read or to continue; :class:`RecordError` if there is none or it is damaged.
 
-        Damage that does not affect the rows, such as altered bits outside of them or lost commits, is reported as an
-        :class:`EdgescopeWarning`. Costs one pass over the file.
+        Damage that does not affect the rows, such as altered bits outside of them or lost commits, is an
+        :class:`EdgescopeWarning`. With ``touch=False`` no file is written beside it. Costs one pass over the file.
         """
         folder = Path(folder)
         path = folder / FILE
         with db.faults(path):
             if not path.is_file():
                 raise RecordError(f"{folder} contains no record", expected=f"the folder of a run, with a file {FILE}")
-            opened = open_to_read(path)
+            opened = open_to_read(path, touch=touch)
         for problem in opened.checked.problems:
             warnings.warn(f"{path}: {problem}", EdgescopeWarning, stacklevel=2)
         return cls(folder, opened.database, opened)
@@ -282,12 +282,12 @@ class Record:
         with self._reader.reading("reading") as database:
             return tables.readings_table(tables.select_readings(database, measures))
 
-    def pieces(self, *measures: str, rows: int = 100_000) -> Iterator[pl.DataFrame]:
-        """The rows of :meth:`table` in pieces of whole steps, of about so many ``rows``; none for a record without any.
+    def pieces(self, *measures: str, rows: int = 100_000, after: int = -1) -> Iterator[pl.DataFrame]:
+        """The rows of :meth:`table` in pieces of whole steps, of about so many ``rows``, of steps beyond ``after``.
 
-        Each piece is what the record has when it is read, also while the run goes on.
+        Each piece is what the record has when it is read, also while the run goes on. None for a record without any.
         """
-        after, count = -1, max(1, rows)
+        count = max(1, rows)
         while True:
             with self._reader.reading("step") as database:
                 last = database.execute(tables.LAST_OF, (after, count)).fetchone()[0]
