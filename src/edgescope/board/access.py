@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.cookies
 import ipaddress
+import re
 import secrets
 import socket
 import urllib.parse
@@ -31,6 +32,9 @@ HEADERS: Final[Mapping[str, str]] = {
 }
 
 
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?", re.ASCII)
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is that of this machine, reachable from nowhere else."""
     try:
@@ -54,16 +58,17 @@ class Access:
 
     def knows_host(self, header: str) -> bool:
         """Whether the host in a request's header is one of this server."""
-        name = urllib.parse.urlsplit(f"//{header}").hostname or ""
+        found = _HOST.fullmatch(header)
+        name = found[1].strip("[]").lower() if found else ""
         if is_loopback(name):
             return True
         if is_loopback(self.host):
             return False
         try:
-            ipaddress.ip_address(name)
+            ipaddress.ip_address(name)  # which no other site can give itself
             return True
         except ValueError:
-            return name in {self.host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
+            return name in {self.host.lower(), socket.gethostname().lower()}
 
     def admits(self, given: str | None) -> bool:
         """Whether this is the token, or none is needed. Takes the same time for every wrong one."""

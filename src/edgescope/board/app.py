@@ -66,7 +66,9 @@ def make_app(runs: Runs, access: Access | None = None, stopped: Callable[[], boo
             return PlainTextResponse(str(error), status_code=404 if not isinstance(error, InputError) else 400)
 
     routes += [Route("/vega.js", vega), Route("/events", events), Route("/panels", panels)]
-    return Guarded(Starlette(routes=routes), access or Access())
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False
+    return Guarded(app, access or Access())
 
 
 @cache

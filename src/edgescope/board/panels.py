@@ -173,7 +173,9 @@ def make_panels(
 
     ``known`` is what the measures say of themselves; ``steps`` bounds what is drawn, more finely then.
     """
-    frames = [table.select(pl.lit(name).alias("run"), "step", "measure", "part", "value") for name, table in tables.items()]
+    frames = [
+        table.select(pl.lit(name).alias("run"), "step", "measure", "part", "value") for name, table in tables.items()
+    ]
     table = pl.concat(frames)
     made = _Made(table, list(tables), known, steps)
     panels = [*made.loss(), *made.eigenvalues(), *made.ratio(), *made.others()]

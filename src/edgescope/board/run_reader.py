@@ -148,7 +148,7 @@ class _Table:
         if not found:
             return
         new = [pl.concat([pieces[kind] for pieces in found]) for kind in (0, 1)]
-        last = max(int(new[0]["step"].max() or 0), self.last)  # type: ignore[call-overload]
+        last = max(self.last, *(int(table["step"].to_numpy().max()) for table in new if table.height), -1)
         for kind, table in enumerate(new):
             joined = pl.concat([self._before[kind], table.filter(pl.col("step") < last)], rechunk=False)
             self._before[kind] = joined.rechunk() if joined.n_chunks() > MOST_CHUNKS else joined

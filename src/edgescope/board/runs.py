@@ -122,7 +122,7 @@ class Runs:
             gone = [name for name in self._rows if name not in self._places]
             for name in gone:
                 for known in (self._rows, self._live, self._kept):
-                    known.pop(name, None)  # type: ignore[attr-defined]
+                    known.pop(name, None)
             self.version += bool(gone)
 
     def read_changed(self, seconds: float = float("inf")) -> int:

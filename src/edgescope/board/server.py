@@ -36,7 +36,12 @@ class BoardServer(uvicorn.Server):
 
 
 def serve(
-    folder: Path, host: str = "127.0.0.1", port: int = PORT, *, token: bool = False, ready: Callable[[str], None] = print
+    folder: Path,
+    host: str = "127.0.0.1",
+    port: int = PORT,
+    *,
+    token: bool = False,
+    ready: Callable[[str], None] = print,
 ) -> None:
     """Show the runs below ``folder`` on a page, until Ctrl-C; ``ready`` is called with its address.
 
@@ -57,7 +62,9 @@ def serve(
     runs = Runs(folder)
     server = BoardServer(runs, listening, access, ready)
     runs.start()
-    threading.Thread(target=vega_script, daemon=True).start()  # takes a second or two; the first page then need not wait
+    threading.Thread(
+        target=vega_script, daemon=True
+    ).start()  # takes a second or two; the first page then need not wait
     try:
         server.run(sockets=[listening])
     finally:

@@ -46,15 +46,26 @@ def spectrum_panel(spectra: Mapping[int, Spectrum]) -> Panel | None:
     high = max(float(nodes.max()) for _, nodes, _ in kept.values())
     width = ((high - low) or max(abs(high), 1.0)) / SMOOTHING
     grid = np.linspace(low - 5 * width, high + 5 * width, GRID_POINTS)
-    densities = {place: smooth_density(pl.DataFrame({"node": nodes, "weight": weights}), grid, width) for place, (_, nodes, weights) in kept.items()}
+    densities = {
+        place: smooth_density(pl.DataFrame({"node": nodes, "weight": weights}), grid, width)
+        for place, (_, nodes, weights) in kept.items()
+    }
     floor = FLOOR * max(float(curve.max()) for curve in densities.values())
     x = [float(f"{node:.7g}") for node in grid.tolist()]
     lines = [
-        Line(place, f"step {kept[place][0]}", list(x), numbers(np.where(curve < floor, np.nan, curve)), False, 1.0, len(x))
+        Line(
+            place,
+            f"step {kept[place][0]}",
+            list(x),
+            numbers(np.where(curve < floor, np.nan, curve)),
+            False,
+            1.0,
+            len(x),
+        )
         for place, curve in densities.items()
     ]
     return Panel(
-        "spectrum",
+        "last spectrum",
         "Spectrum of the Hessian, the last one",
         "density",
         lines,

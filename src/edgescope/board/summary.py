@@ -72,7 +72,11 @@ def _about(contents: RunContents) -> str:
     optimizers = contents.info.get("optimizers")
     known = {"optimizer": optimizer_text(optimizers), "lr": rate_of(optimizers)}
     found = {key: contents.config.get(key, known.get(key)) for key in CONFIGURED}
-    return ", ".join(_short(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}") for key, value in found.items() if value is not None)
+    return ", ".join(
+        _short(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}")
+        for key, value in found.items()
+        if value is not None
+    )
 
 
 def _last(table: pl.DataFrame, measure: str, part: str) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +40,8 @@ class Board(Command):
     def run(self) -> int:
         from edgescope.board import serve
 
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             serve(self.dir, self.host, self.port, token=self.token, ready=lambda address: _tell(self.dir, address))
-        except KeyboardInterrupt:
-            pass
         return 0
 
 
