@@ -35,7 +35,7 @@ def is_inside(place: Path, folder: Path) -> bool:
 
 
 def stamp_of(place: Path) -> Stamp:
-    """What changes when the record in ``place`` does; its owner touches a lock every few seconds, which is no change."""
+    """What changes when the record in ``place`` does. That its owner touches the lock now and then is no change."""
     path = place / FILE
     log, _, journal = side_files(path)
     found = [_state(file) for file in (path, log, journal)]

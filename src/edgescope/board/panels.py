@@ -53,7 +53,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart: ``at`` is a level drawn as a dashed line, ``note`` what a reader must know, ``horizontal`` the x axis."""
+    """A chart: ``at`` is a level drawn as a dashed line, ``note`` what to know, ``horizontal`` what the x axis is of."""
 
     name: str
     title: str
@@ -86,7 +86,7 @@ class _Made:
             yield self._panel("loss", "Loss", lines)
 
     def eigenvalues(self) -> Iterator[Panel]:
-        parts = self._parts("sharpness")
+        parts = [part for part in self._parts("sharpness") if part.isdecimal()]
         lines = []
         for place, part in enumerate(parts[: len(look.FADES)]):
             lines += self._lines("sharpness", part, label=f"eigenvalue {part}", fade=look.FADES[place])

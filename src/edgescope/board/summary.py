@@ -1,4 +1,4 @@
-"""What the list of the page says of a run: its state and verdict, its last loss and ratio, and how it was configured."""
+"""What the list of the page says of a run: its state and verdict, last loss and ratio, and configuration."""
 
 from __future__ import annotations
 

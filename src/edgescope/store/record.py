@@ -32,6 +32,7 @@ from edgescope.store.checkpoint import Checkpoint, latest_checkpoint
 from edgescope.store.creation import FILE, create_record, fill
 from edgescope.store.fingerprint import SESSION_EVENTS, fingerprint_of
 from edgescope.store.lock import holder_of
+from edgescope.store.notebook import ShownInNotebooks
 from edgescope.store.opening import Opened, open_to_read
 from edgescope.store.reading import RecordReader
 from edgescope.store.tags import TAGS, check_tags, with_tags
@@ -49,15 +50,15 @@ State = Literal["running", "finished", "diverged", "interrupted", "failed", "aba
 
 
 @short_errors
-class Record:
+class Record(ShownInNotebooks):
     """The record of a run in ``folder/record.sqlite``.
 
     Every call that writes is one transaction. What was committed survives the death of the process at any moment (a
-    power cut may cost the last steps, never the file). Any number of processes may read while one writes: the first
-    call that writes takes the lock of the folder, and :meth:`close` gives it back. Use it as a context manager, or call
-    :meth:`close`; where the block of a running record ends by an exception its status becomes "failed", by Ctrl-C
-    "interrupted". All methods raise :class:`RecordError` for a full disk, a damaged file, or a record that another
-    process writes to. :attr:`fault` is the last call's that could not write, None where it could.
+    power cut may cost the last steps). Any number of processes may read while one writes: the first call that writes
+    takes the lock of the folder, and :meth:`close` gives it back. Use it as a context manager, or call :meth:`close`;
+    where the block of a running record ends by an exception its status becomes "failed", by Ctrl-C "interrupted". All
+    methods raise :class:`RecordError` for a full disk, a damaged file, or a record that another process writes to.
+    :attr:`fault` is the last call's that could not write, None where it could.
     """
 
     def __init__(self, folder: Path, database: sqlite3.Connection, opened: Opened | None = None) -> None:
@@ -283,10 +284,8 @@ class Record:
             return tables.readings_table(tables.select_readings(database, measures))
 
     def pieces(self, *measures: str, rows: int = 100_000, after: int = -1) -> Iterator[pl.DataFrame]:
-        """The rows of :meth:`table` in pieces of whole steps, of about so many ``rows``, of steps beyond ``after``.
-
-        Each piece is what the record has when it is read, also while the run goes on. None for a record without any.
-        """
+        """The rows of :meth:`table` of steps beyond ``after``, in pieces of whole steps of about so many ``rows``, each
+        as the record has them when it is read, also while the run goes on."""
         count = max(1, rows)
         while True:
             with self._reader.reading("step") as database:
