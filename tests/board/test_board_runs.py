@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from edgescope.board.summary import RunSummary
 from edgescope.errors import UnknownNameError
 from edgescope.monitor.verdict import verdict_of
 from edgescope.store import Record
+from edgescope.store.opening import open_to_read
 from edgescope.store.record import FILE
 
 
@@ -48,6 +50,28 @@ def test_a_run_in_progress_is_followed_to_its_end(tmp_path: Path) -> None:
     with Record.open(tmp_path / "a") as again:
         assert runs.scalars("a").equals(again.table().select("step", "measure", "part", "value"))
     runs.close()
+
+
+def test_a_record_that_is_followed_is_sealed_when_it_is_closed(tmp_path: Path) -> None:
+    for attempt in range(5):
+        record = begin_run(tmp_path / str(attempt), range(300))
+        runs = Runs(tmp_path / str(attempt))
+        stop = threading.Event()
+
+        def follow(runs: Runs = runs, stop: threading.Event = stop) -> None:
+            while not stop.wait(0.005):
+                for reader in runs._readers.values():
+                    reader.read()
+
+        thread = threading.Thread(target=follow)
+        thread.start()
+        time.sleep(0.05)
+        record.close()
+        stop.set()
+        thread.join()
+        opened = open_to_read(tmp_path / str(attempt) / FILE, touch=False)
+        assert opened.checked.state == "whole"
+        opened.close()
 
 
 def test_a_run_that_goes_back_is_read_again(tmp_path: Path) -> None:

@@ -85,7 +85,8 @@ def panels_of(runs: Runs, names: list[str], steps: Steps = (None, None)) -> dict
         try:
             with runs.reader(name).opened() as record:
                 known.update({key: value for key, value in described([record]).items() if key not in known})
-                spectrum = last_spectrum(record)
+                has_spectra = (tables[name]["measure"] == "spectrum").any()
+                spectrum = last_spectrum(record) if has_spectra else None  # else all readings are gone through for it
         except EdgescopeError:
             continue  # the list says why
         if spectrum is not None:

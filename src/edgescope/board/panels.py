@@ -53,7 +53,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart: ``at`` is a level drawn as a dashed line, ``note`` what to know, ``horizontal`` what the x axis is of."""
+    """A chart: ``at`` is a level drawn as a dashed line, ``note`` what to know, ``horizontal`` the x axis."""
 
     name: str
     title: str

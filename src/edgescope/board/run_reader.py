@@ -16,7 +16,10 @@ from edgescope.board.folder import Stamp, is_inside, stamp_of
 from edgescope.errors import EdgescopeError, EdgescopeWarning, RecordError
 from edgescope.monitor.run_facts import MEASURES, RunFacts
 from edgescope.store import Record
+from edgescope.store.database import faults
 from edgescope.store.lock import holder_of
+from edgescope.store.opening import open_unchecked
+from edgescope.store.record import FILE
 
 SCALARS: Final = {"step": pl.Int64, "measure": pl.String, "part": pl.String, "value": pl.Float64}
 JUDGED: Final = SCALARS | {"note": pl.String}
@@ -44,20 +47,18 @@ class RunContents:
 class RunReader:
     """Reads the record in ``place``, which has to lie in ``folder``; it never writes. Safe to use in several threads.
 
-    ``stamp`` is that of the files when their reader last noted it.
-
-    The record of a run in progress stays open between two calls of :meth:`read`, and only new steps are read: of a step
-    read before only the last may have got more. All is read again where the run went back to an earlier step, and when
-    it has ended.
+    ``stamp`` is that of the files when their reader last noted it. Of a run in progress only new steps are read after
+    the first time: of those read before only the last may have got more. All is read again where the run went back to
+    an earlier step, and when it has ended. Nothing stays open between two calls: a record that its process closes while
+    somebody reads it is not sealed.
     """
 
     def __init__(self, place: Path, folder: Path) -> None:
         self.place, self.folder = place, folder
         self.stamp: Stamp | None = None
         self._guard = threading.Lock()
-        self._record: Record | None = None
-        self._sessions = 0
-        self._kept = _Table()
+        self._file: int | None = None  # the inode of a record in progress, where it was read before
+        self._kept, self._sessions = _Table(), 0
 
     def has_changed(self, running: bool) -> bool:
         """Whether there is something new to read. Of a run last seen ``running`` its process may have ended, too."""
@@ -78,52 +79,49 @@ class RunReader:
             try:
                 return self._read()
             except (EdgescopeError, OSError) as error:
-                self._close()
+                self._forget()
                 return RunContents("damaged", {}, {}, pl.DataFrame(schema=SCALARS), None, str(error))
 
     @contextmanager
     def opened(self) -> Iterator[Record]:
         """The record itself, for arrays; raises :class:`RecordError` for one that cannot be read."""
-        with self._guard:
-            if self._record is not None:
-                yield self._record
-                return
-            with self._open() as record:
-                yield record
-
-    def close(self) -> None:
-        """Close the record, and forget what was read of it."""
-        with self._guard:
-            self._close()
-            self.stamp = None
+        with self._guard, self._open() as record:
+            yield record
 
     def _read(self) -> RunContents:
-        record = self._record or self._open()
-        self._record = record
-        events, last = record.events(), record.last_step
-        sessions = events.filter(pl.col("kind") == "resumed").height
-        if sessions != self._sessions or (last if last is not None else -1) < self._kept.last:
-            self._kept = _Table()
-        self._sessions = sessions
-        self._kept.extend(record)
-        state, config, info = record.state, record.config, record.info
-        facts = RunFacts(self._kept.judged, events, info, record.status)
-        contents = RunContents(state, config, info, self._kept.scalars, facts)
+        file = stamp_of(self.place)[0][2]
+        if file != self._file:
+            self._forget()
+        with self._open() as record:
+            events, last = record.events(), record.last_step
+            sessions = events.filter(pl.col("kind") == "resumed").height
+            if sessions != self._sessions or (last if last is not None else -1) < self._kept.last:
+                self._kept = _Table()
+            self._kept.extend(record)
+            state, config, info, status = record.state, record.config, record.info, record.status
+        contents = RunContents(
+            state, config, info, self._kept.scalars, RunFacts(self._kept.judged, events, info, status)
+        )
+        self._file, self._sessions = file, sessions
         if state != "running":
-            self._close()
+            self._forget()
         return contents
 
     def _open(self) -> Record:
+        """The record; of one that was whole a moment ago only the rows that are read are checked."""
+        path = self.place / FILE
         if not is_inside(self.place, self.folder):
             raise RecordError(f"{self.place} leads out of {self.folder}", expected="a run inside that folder")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", EdgescopeWarning)  # `edgescope verify` tells; rows are checked all the same
-            return Record.open(self.place, touch=False)
+        if self._file is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", EdgescopeWarning)  # `edgescope verify` tells; rows are checked anyway
+                return Record.open(self.place, touch=False)
+        with faults(path):
+            opened = open_unchecked(path)
+        return Record(self.place, opened.database, opened)
 
-    def _close(self) -> None:
-        if self._record is not None:
-            self._record.close()
-        self._record, self._kept, self._sessions = None, _Table(), 0
+    def _forget(self) -> None:
+        self._file, self._kept, self._sessions = None, _Table(), 0
 
 
 class _Table:

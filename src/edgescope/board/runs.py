@@ -60,12 +60,10 @@ class Runs:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop reading, and close all records."""
+        """Stop reading."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        for reader in self._readers.values():
-            reader.close()
 
     def rows(self, since: int = -1) -> list[RunSummary]:
         """The rows that have changed after this version, in the order of their names."""
@@ -118,7 +116,7 @@ class Runs:
                     self._set(RunSummary(name, UNREAD, last_change(place)))
             there = set(self._places.values())
             for place in [place for place in self._readers if place not in there]:
-                self._readers.pop(place).close()
+                del self._readers[place]
             gone = [name for name in self._rows if name not in self._places]
             for name in gone:
                 for known in (self._rows, self._live, self._kept):

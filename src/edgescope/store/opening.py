@@ -72,7 +72,7 @@ def open_to_read(path: Path, *, touch: bool = True) -> Opened:
 
 def open_unchecked(path: Path) -> Opened:
     """Open the record ``path`` without a look at it, as far as SQLite can; nothing is written beside it."""
-    return _open(path, _ways(path, holder_of(path.parent), touch=False)[0], None, check=False)
+    return _open(path, _ways(path, holder_of(path.parent), touch=False)[0], None, check=False, touch=False)
 
 
 def check_record(database: sqlite3.Connection, path: Path, holder: Holder | None) -> Checked:
