@@ -10,6 +10,7 @@ import pytest
 from board_runs import begin_run, readings, write_run
 
 from edgescope.board import Runs
+from edgescope.board.run_reader import RunReader
 from edgescope.board.summary import RunSummary
 from edgescope.errors import UnknownNameError
 from edgescope.monitor.verdict import verdict_of
@@ -72,6 +73,18 @@ def test_a_record_that_is_followed_is_sealed_when_it_is_closed(tmp_path: Path) -
         opened = open_to_read(tmp_path / str(attempt) / FILE, touch=False)
         assert opened.checked.state == "whole"
         opened.close()
+
+
+def test_a_long_run_is_shown_while_it_is_read(tmp_path: Path) -> None:
+    with begin_run(tmp_path / "a", range(100)) as record:
+        reader = RunReader(tmp_path / "a", tmp_path)
+        heights: list[int] = []
+        while not heights or reader.behind:
+            contents = reader.read(most=160)
+            heights.append(contents.scalars.height)
+        assert len(heights) > 3
+        assert heights == sorted(set(heights))
+        assert contents.scalars.equals(record.table().select("step", "measure", "part", "value"))
 
 
 def test_a_run_that_goes_back_is_read_again(tmp_path: Path) -> None:

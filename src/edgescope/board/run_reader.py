@@ -24,6 +24,9 @@ from edgescope.store.record import FILE
 SCALARS: Final = {"step": pl.Int64, "measure": pl.String, "part": pl.String, "value": pl.Float64}
 JUDGED: Final = SCALARS | {"note": pl.String}
 
+ROWS: Final = 100_000
+"""Rows of a record that are read in one piece."""
+
 MOST_CHUNKS: Final = 64
 """Pieces of a table from which on they are joined."""
 
@@ -47,22 +50,23 @@ class RunContents:
 class RunReader:
     """Reads the record in ``place``, which has to lie in ``folder``; it never writes. Safe to use in several threads.
 
-    ``stamp`` is that of the files when their reader last noted it. Of a run in progress only new steps are read after
-    the first time: of those read before only the last may have got more. All is read again where the run went back to
-    an earlier step, and when it has ended. Nothing stays open between two calls: a record that its process closes while
-    somebody reads it is not sealed.
+    ``stamp`` is that of the files when their reader last noted it; ``behind``: there was more than was to be read. Of
+    a run in progress only new steps are read after the first time: of those read before only the last may have got
+    more. All is read again where the run went back to an earlier step, and when it has ended. Nothing stays open
+    between two calls: a record that its process closes while somebody reads it is not sealed.
     """
 
     def __init__(self, place: Path, folder: Path) -> None:
         self.place, self.folder = place, folder
         self.stamp: Stamp | None = None
+        self.behind = False
         self._guard = threading.Lock()
         self._file: int | None = None  # the inode of a record in progress, where it was read before
         self._kept, self._sessions = _Table(), 0
 
     def has_changed(self, running: bool) -> bool:
         """Whether there is something new to read. Of a run last seen ``running`` its process may have ended, too."""
-        if stamp_of(self.place) != self.stamp:
+        if self.behind or stamp_of(self.place) != self.stamp:
             return True
         if not running:
             return False
@@ -73,11 +77,15 @@ class RunReader:
         """Remember the files as they are now, for :meth:`has_changed`; to be called before :meth:`read`."""
         self.stamp = stamp_of(self.place)
 
-    def read(self) -> RunContents:
-        """All that the run has now. Costs one pass over a record read for the first time, then over what is new."""
+    def read(self, most: int | None = None) -> RunContents:
+        """All that the run has now. Costs one pass over a record read for the first time, then over what is new.
+
+        With ``most`` about so many new rows are read at most, and :attr:`behind` says whether there are more. A run in
+        progress has no seal, so that each of its rows is checked, which takes most of the time.
+        """
         with self._guard:
             try:
-                return self._read()
+                return self._read(most)
             except (EdgescopeError, OSError) as error:
                 self._forget()
                 return RunContents("damaged", {}, {}, pl.DataFrame(schema=SCALARS), None, str(error))
@@ -88,7 +96,7 @@ class RunReader:
         with self._guard, self._open() as record:
             yield record
 
-    def _read(self) -> RunContents:
+    def _read(self, most: int | None) -> RunContents:
         file = stamp_of(self.place)[0][2]
         if file != self._file:
             self._forget()
@@ -97,13 +105,13 @@ class RunReader:
             sessions = events.filter(pl.col("kind") == "resumed").height
             if sessions != self._sessions or (last if last is not None else -1) < self._kept.last:
                 self._kept = _Table()
-            self._kept.extend(record)
+            self.behind = self._kept.extend(record, most)
             state, config, info, status = record.state, record.config, record.info, record.status
         contents = RunContents(
             state, config, info, self._kept.scalars, RunFacts(self._kept.judged, events, info, status)
         )
         self._file, self._sessions = file, sessions
-        if state != "running":
+        if state != "running" and not self.behind:
             self._forget()
         return contents
 
@@ -121,7 +129,7 @@ class RunReader:
         return Record(self.place, opened.database, opened)
 
     def _forget(self) -> None:
-        self._file, self._kept, self._sessions = None, _Table(), 0
+        self._file, self._kept, self._sessions, self.behind = None, _Table(), 0, False
 
 
 class _Table:
@@ -140,11 +148,17 @@ class _Table:
     def judged(self) -> pl.DataFrame:
         return pl.concat([self._before[1], self._at_last[1]], rechunk=False)
 
-    def extend(self, record: Record) -> None:
-        """Read the steps from the last one on."""
-        found = [_split(piece) for piece in record.pieces(after=self.last - 1)]
+    def extend(self, record: Record, most: int | None) -> bool:
+        """Read the steps from the last one on, about ``most`` rows of them at most; whether there are more."""
+        found, rows = [], 0
+        # A piece has so many steps at first; steps have several rows.
+        for piece in record.pieces(after=self.last - 1, rows=ROWS if most is None else max(2, most // 10)):
+            found.append(_split(piece))
+            rows += piece.height
+            if most is not None and rows >= most:
+                break
         if not found:
-            return
+            return False
         new = [pl.concat([pieces[kind] for pieces in found]) for kind in (0, 1)]
         last = max(self.last, *(int(table["step"].to_numpy().max()) for table in new if table.height), -1)
         for kind, table in enumerate(new):
@@ -152,6 +166,7 @@ class _Table:
             self._before[kind] = joined.rechunk() if joined.n_chunks() > MOST_CHUNKS else joined
             self._at_last[kind] = table.filter(pl.col("step") == last)
         self.last = last
+        return last < (record.last_step or 0)
 
 
 def _split(piece: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -29,6 +29,9 @@ SHARE: Final = 0.2
 TURN_SECONDS: Final = 0.5
 """After which runs in progress come first again while many others are being read."""
 
+MOST_AT_ONCE: Final = 50_000
+"""Rows of a run that are read before the page shows them, and other runs have their turn."""
+
 MOST_KEPT: Final = 5_000_000
 """Readings of ended runs that are kept in memory for the charts."""
 
@@ -143,13 +146,13 @@ class Runs:
     def _read(self, name: str) -> None:
         reader = self.reader(name)
         reader.note_stamp()
-        contents = reader.read()
+        contents = reader.read(MOST_AT_ONCE)
         row = summary_of(name, self._places[name], contents)
         with self._guard:
             self._set(row)
             self._live.pop(name, None)
             self._kept.pop(name, None)
-            if row.state == "running":
+            if row.state == "running" or reader.behind:
                 self._live[name] = contents
 
     def _follow(self) -> None:
