@@ -100,12 +100,18 @@ class RunReader:
         file = stamp_of(self.place)[0][2]
         if file != self._file:
             self._forget()
+        holder = holder_of(self.place)
+        if holder is None or not holder.alive:
+            most = None  # what a killed process left is read from a copy, which is made once
         with self._open() as record:
-            events, last = record.events(), record.last_step
+            events = record.events()
             sessions = events.filter(pl.col("kind") == "resumed").height
-            if sessions != self._sessions or (last if last is not None else -1) < self._kept.last:
+            if sessions != self._sessions:
                 self._kept = _Table()
-            self.behind = self._kept.extend(record, most)
+            if not self._kept.extend(record, most) and self._kept.last >= 0:  # the last step is gone
+                self._kept = _Table()
+                self._kept.extend(record, most)
+            self.behind = self._kept.behind
             state, config, info, status = record.state, record.config, record.info, record.status
         contents = RunContents(
             state, config, info, self._kept.scalars, RunFacts(self._kept.judged, events, info, status)
@@ -133,10 +139,13 @@ class RunReader:
 
 
 class _Table:
-    """The readings of a run up to a step, and those of that last step, which may not be complete yet."""
+    """The readings of a run up to a step, and those of that ``last`` step, which may not be complete yet.
+
+    ``behind``: there may be more than were to be read.
+    """
 
     def __init__(self) -> None:
-        self.last = -1
+        self.last, self.behind = -1, False
         self._before = [pl.DataFrame(schema=SCALARS), pl.DataFrame(schema=JUDGED)]
         self._at_last = list(self._before)
 
@@ -149,13 +158,14 @@ class _Table:
         return pl.concat([self._before[1], self._at_last[1]], rechunk=False)
 
     def extend(self, record: Record, most: int | None) -> bool:
-        """Read the steps from the last one on, about ``most`` rows of them at most; whether there are more."""
-        found, rows = [], 0
+        """Read the steps from the last one on, about ``most`` rows of them at most; whether there were any."""
+        found, rows, self.behind = [], 0, False
         # A piece has so many steps at first; steps have several rows.
         for piece in record.pieces(after=self.last - 1, rows=ROWS if most is None else max(2, most // 10)):
             found.append(_split(piece))
             rows += piece.height
             if most is not None and rows >= most:
+                self.behind = True  # perhaps
                 break
         if not found:
             return False
@@ -166,7 +176,7 @@ class _Table:
             self._before[kind] = joined.rechunk() if joined.n_chunks() > MOST_CHUNKS else joined
             self._at_last[kind] = table.filter(pl.col("step") == last)
         self.last = last
-        return last < (record.last_step or 0)
+        return True
 
 
 def _split(piece: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -86,7 +86,7 @@ class RecordReader:
     ) -> Iterator[sqlite3.Connection]:
         """The connection, after the rows of these tables (or the "settings") were checked, where they must be.
 
-        Of readings those of one ``measure`` alone, or of ``steps`` from the first to the last, where these are given.
+        Those of ``steps`` from the first to the last, and of readings those of one ``measure``, where these are given.
         """
         with _open_readers.used(self), db.faults(self.path), tables.damaged_cells(self.path):
             database = self.database
@@ -110,7 +110,7 @@ class RecordReader:
                 raise self._damaged("its configuration, status or info were altered")
             return
         of_readings = part == "reading"
-        rows = damaged_rows(database, part, measure if of_readings else None, steps if of_readings else None)
+        rows = damaged_rows(database, part, measure if of_readings else None, steps)
         for step, *_ in rows:
             raise self._damaged(f"what it has of step {step} ({part}) is not as it was written")
 

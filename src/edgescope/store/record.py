@@ -288,11 +288,11 @@ class Record(ShownInNotebooks):
         as the record has them when it is read, also while the run goes on."""
         count = max(1, rows)
         while True:
-            with self._reader.reading("step") as database:
+            with self._reader.reading() as database:  # each step is checked with its readings
                 last = database.execute(tables.LAST_OF, (after, count)).fetchone()[0]
             if last is None:
                 return
-            with self._reader.reading("reading", steps=(after + 1, last)) as database:
+            with self._reader.reading("step", "reading", steps=(after + 1, last)) as database:
                 found = tables.readings_table(tables.select_readings(database, measures, (after + 1, last)))
             if not found.is_empty():
                 yield found
