@@ -155,7 +155,6 @@ def test_results_are_tables_of_their_fields() -> None:
     assert "Tensor of shape (21, 2), float64" in cells
     trace = es.measure(monitor.objective, "hessian_trace")
     assert text_of(trace.values) in shown(trace).cells
-    assert shown(monitor.verdict()).cells[0] == "Verdict"
     assert shown(monitor.forecast()).cells[0] == "Forecast"
 
 

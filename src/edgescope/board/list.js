@@ -15,7 +15,7 @@ export function byName(a, b) {
 const TINTS = {
   finished: "good", running: "good", diverged: "bad", failed: "bad", damaged: "bad", interrupted: "warn", abandoned: "warn",
   "flow-aligned": "good", sharpening: "good", "at the edge": "warn", "beyond it and oscillating": "warn",
-  "beyond it and diverging": "bad",
+  "beyond it and diverging": "bad", trapped: "warn",
 };
 
 export function element(kind, className, text) {

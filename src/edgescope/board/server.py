@@ -74,6 +74,8 @@ def serve(
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there; :class:`RecordError` where it cannot."""
+    if not 0 <= port <= 65535:  # which the system would take modulo 65536
+        raise InputError(f"port {port}", expected="a number from 0 to 65535")
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)

@@ -9,7 +9,6 @@ import numpy as np
 
 from edgescope.monitor.run_facts import RunFacts, Series, Trend
 from edgescope.monitor.trapped import trap_signs
-from edgescope.notebooks import in_notebooks
 
 if TYPE_CHECKING:
     from edgescope.store import Record
@@ -76,7 +75,6 @@ class Reason:
     figures: tuple[CitedFigure, ...]
 
 
-@in_notebooks
 @dataclass(frozen=True)
 class Verdict:
     """What regime a run is in at the end of its record, why, and what to do; it costs nothing, as all was measured.

@@ -21,9 +21,8 @@ import torch
 from edgescope.errors import RecordError
 from edgescope.extras import require
 from edgescope.monitor import Forecast, Monitor
-from edgescope.optim import GradientFlow
 from edgescope.notebooks import in_notebooks
-from edgescope.optim import SAM, GradientFlow
+from edgescope.optim import GradientFlow
 from edgescope.options import check_bool, check_folder, check_function, checked, optional
 from edgescope.progress import Progress, no_progress
 from edgescope.store import (
