@@ -28,11 +28,13 @@ EXTRA_OF: Final = {
     "pooch": "studies",
     "rich": "cli",
     "sklearn": "studies",
+    "starlette": "board",
     "tensorboard": "trackers",
     "threadpoolctl": "cluster",
     "trackio": "trackio",
     "transformers": "transformers",
     "tyro": "cli",
+    "uvicorn": "board",
     "vl_convert": "figures",
     "wandb": "wandb",
 }

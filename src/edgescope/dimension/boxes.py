@@ -8,9 +8,11 @@ import numpy as np
 from jaxtyping import Float
 
 from edgescope.errors import InputError
+from edgescope.notebooks import in_notebooks
 from edgescope.options import checked, integer, real, type_of
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class BoxDimension:
     """The slope of ln(occupied boxes) against ln(1 / side), with the data of the fit.

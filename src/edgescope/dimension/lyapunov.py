@@ -19,6 +19,7 @@ from edgescope.dimension.kaplan_yorke import crossing
 from edgescope.errors import InputError
 from edgescope.linalg.arguments import as_tensor
 from edgescope.memory import require
+from edgescope.notebooks import in_notebooks
 from edgescope.objective import Objective, in_precision, mini_batches
 from edgescope.optim import UpdateJacobian, UpdateRule, rule_for, update_jacobian
 from edgescope.optim.unwrap import OptimizerLike
@@ -41,6 +42,7 @@ JacobianLike: TypeAlias = LinearMap | Tensor | np.ndarray
 """What a tracker takes for the Jacobian of a step."""
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class LyapunovExponents:
     """The k largest Lyapunov exponents, per step and in descending order, of maps on ``size`` numbers.

@@ -21,11 +21,13 @@ from edgescope.dimension.sources import SourceLike, sources
 from edgescope.dimension.steps import OptimizerStep, step_of
 from edgescope.dimension.uncertainty import contraction_error, uncertainty
 from edgescope.errors import InputError
+from edgescope.notebooks import in_notebooks
 from edgescope.optim.unwrap import OptimizerLike
 from edgescope.options import check_choice, type_of
 from edgescope.short_errors import short_errors
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class SharpnessDimension:
     """The sharpness dimension, with its error and the exponents that it is computed from.

@@ -44,6 +44,10 @@ class Figure:
         """The picture as SVG text for a page that has its own heading and background: without either."""
         return self._drawn(self.chart, background="transparent")
 
+    def _repr_svg_(self) -> str:
+        """The picture with its title, which notebooks show without a network."""
+        return self._drawn(self.chart.properties(title=self.title), background="white")
+
     def save(self, folder: Path | str) -> dict[str, Path]:
         """Write ``<name>.svg``, ``.png`` (two pixels a point) and ``.pdf`` into ``folder``, each whole or not at all.
 

@@ -19,6 +19,7 @@ from edgescope.linalg.basis import check_memory
 from edgescope.linalg.operator import Operator, OperatorLike, as_operator
 from edgescope.linalg.search import value_errors
 from edgescope.linalg.sketch import rademacher
+from edgescope.notebooks import in_notebooks
 from edgescope.options import checked, integer, real
 
 Blocks = Mapping[str, Sequence[slice]]
@@ -34,6 +35,7 @@ _ASYMMETRY = 6  # rounding errors of values in float32 were up to six times the 
 _ROUNDING = 10  # what counts as zero, in units of eps times the norm of the block
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class BlockTraces:
     """The trace of each diagonal block by name, in the unit of the eigenvalues; ``error`` is one standard error.
@@ -51,6 +53,7 @@ class BlockTraces:
     mode: str | None = None
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class BlockEigenvalues:
     """The largest eigenvalue of each diagonal block by name.

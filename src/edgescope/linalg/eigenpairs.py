@@ -21,12 +21,14 @@ from edgescope.linalg.capacity import Capacity, best_capacity, fitting_capacity
 from edgescope.linalg.metric import Metric, check_metric
 from edgescope.linalg.operator import Operator, OperatorLike, as_operator
 from edgescope.linalg.search import Progress, Search, SearchResult, Which
+from edgescope.notebooks import in_notebooks
 from edgescope.options import check_function, checked, integer, optional, real
 
 _PRODUCTS = 30  # the largest number of products by default, for each of max(2 k + 20, 60) vectors
 _SEED_DROP = 1e-3  # a start direction with a smaller component of its own is not worth its product
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class Eigenpairs:
     """Eigenpairs in descending order of value; for ``which="both"`` the k largest, then the k smallest.

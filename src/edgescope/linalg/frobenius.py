@@ -12,9 +12,11 @@ from edgescope.cost import Cost
 from edgescope.linalg.basis import inner
 from edgescope.linalg.operator import OperatorLike, as_operator
 from edgescope.linalg.sketch import MIN_MATVECS, Sketch, sketch
+from edgescope.notebooks import in_notebooks
 from edgescope.options import checked, integer
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class FrobeniusEstimate:
     """A Frobenius norm, in the unit of the eigenvalues.

@@ -15,6 +15,7 @@ from torch import Tensor
 from edgescope.cost import Cost
 from edgescope.errors import InputError
 from edgescope.linalg.nodes import Nodes, variance_over_probes
+from edgescope.notebooks import in_notebooks
 
 Method = Literal["exact", "slq"]
 
@@ -32,6 +33,7 @@ class SpectralSum:
     error: float
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class Spectrum:
     """A spectral distribution: n ``nodes`` in ascending order, and ``weights`` that sum to 1.

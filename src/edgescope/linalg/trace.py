@@ -11,9 +11,11 @@ from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost
 from edgescope.linalg.operator import OperatorLike, as_operator
 from edgescope.linalg.sketch import MIN_MATVECS, sketch
+from edgescope.notebooks import in_notebooks
 from edgescope.options import checked, integer
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class TraceEstimate:
     """A trace, in the unit of the eigenvalues.

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgescope.cost import Cost
+from edgescope.notebooks import in_notebooks
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class Reading:
     """What a measure found at one step.

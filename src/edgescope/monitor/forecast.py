@@ -10,6 +10,7 @@ from typing import Final
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.measures import Measure
 from edgescope.measures.problem_size import ProblemSize
+from edgescope.notebooks import in_notebooks
 from edgescope.objective import Objective
 
 PREPARATION: Final = 5
@@ -19,6 +20,7 @@ FIRST_PAIR, FURTHER_PAIRS = 25, 5
 """Products that a measure of eigenvalues takes beyond those along a run where it has nothing to start from."""
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class Forecast:
     """The expected cost of a reading of each measure that the monitor takes on its usual schedule.

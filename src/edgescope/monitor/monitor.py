@@ -23,6 +23,7 @@ from edgescope.monitor.arguments import (
     value_of,
 )
 from edgescope.monitor.forecast import Forecast, forecast_reading
+from edgescope.monitor.notebook import monitor_html, readable, report_folder, run_report
 from edgescope.monitor.notifier import OnError
 from edgescope.monitor.order import in_order
 from edgescope.monitor.reader import OnReading, Reader
@@ -236,6 +237,25 @@ class Monitor:
         Of several optimizers it is that of all together. Also on a closed monitor.
         """
         return judge(self._facts() if self._last_facts is None else self._last_facts)
+
+    def plot(self, *measures: str) -> Any:
+        """The run so far in figures, which a notebook shows as still pictures, without a network; ``.save(folder)``.
+
+        Loss, eigenvalues with their threshold, and ratio, or these ``measures``. Needs the extra ``figures``.
+        """
+        with readable(self._record if self._closed else self.record) as record:
+            return run_report().plot_run(record, *measures)
+
+    def report(self, out: str | os.PathLike[str] | None = None) -> Path:
+        """Write the report of the run so far, as ``edgescope report`` does, and give its path.
+
+        By default into the folder of the record; one in memory needs ``out``. Needs the extra ``figures``.
+        """
+        with readable(self._record if self._closed else self.record) as record:
+            return run_report().report_record(record, report_folder(record, out))
+
+    def _repr_html_(self) -> str:
+        return monitor_html(self.steps, self.latest, self.verdict() if installed("polars") else None)
 
     def _facts(self) -> RunFacts:
         record = self.record

@@ -42,6 +42,9 @@ CHANGE: Final = 1.05
 ORDERED: Final = 0.3
 """The least |Kendall's tau| of a trend."""
 
+MOST_IN_TREND: Final = 500
+"""Readings from which a trend is computed, evenly spaced: the pairs of more would take seconds and gigabytes."""
+
 Steps = Int[np.ndarray, " n"]
 Values = Float[np.ndarray, " n"]
 
@@ -107,6 +110,9 @@ class Series:
         steps, values = self.steps[finite].astype(np.float64), self.values[finite]
         if len(steps) < 3:
             return None
+        if len(steps) > MOST_IN_TREND:
+            kept = np.linspace(0, len(steps) - 1, MOST_IN_TREND).round().astype(np.int64)
+            steps, values = steps[kept], values[kept]
         size = float(np.abs(values).max())
         positive = bool((values > 0).all())
         scaled = np.log(values) if positive else values / (size or 1.0)

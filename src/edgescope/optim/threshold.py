@@ -11,6 +11,7 @@ from torch import Tensor
 
 from edgescope.errors import InputError, NotKnownError
 from edgescope.geometry.geometry import Geometry
+from edgescope.notebooks import in_notebooks
 
 JOINT_FORMULA = "1 in the metric P(2-ηλ)/(ηΓ)"
 JOINT = (
@@ -19,6 +20,7 @@ JOINT = (
 )
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class Threshold:
     """The value of the effective sharpness at which an optimizer with these hyper-parameters becomes unstable.

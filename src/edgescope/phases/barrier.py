@@ -15,6 +15,7 @@ from edgescope.errors import InputError
 from edgescope.linalg import top_eigenpairs
 from edgescope.linalg.arguments import as_tensor
 from edgescope.memory import require
+from edgescope.notebooks import in_notebooks
 from edgescope.objective import Objective
 from edgescope.objective.modules import unwrapped
 from edgescope.options import check_function, checked, instance_of, integer, optional, real
@@ -31,6 +32,7 @@ MAX_DOUBLINGS = 2
 """How often the images are doubled where they missed a maximum."""
 
 
+@in_notebooks
 @dataclass(frozen=True, eq=False)
 class Barrier:
     """A path from one solution over a saddle to another, with the height of the barrier in the unit of the loss.

@@ -16,6 +16,7 @@ from torch import Tensor
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost
 from edgescope.errors import EdgescopeError, InputError
+from edgescope.notebooks import in_notebooks
 from edgescope.objective import Objective
 from edgescope.optim import OPTIMIZERS
 from edgescope.options import check_function, checked, instance_of, integer, optional, real, text, type_of
@@ -41,6 +42,7 @@ class Jump:
     size: float
 
 
+@in_notebooks
 @dataclass(frozen=True, eq=False)
 class Scan:
     """Order parameters on the way ``up`` and ``down``, both in the order of increasing ``decays``.

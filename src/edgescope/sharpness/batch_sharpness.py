@@ -12,12 +12,14 @@ from jaxtyping import Float
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost, in_passes
 from edgescope.errors import InputError, NotKnownError
+from edgescope.notebooks import in_notebooks
 from edgescope.objective import Objective, mini_batches
 from edgescope.options import check_bool, checked, integer, real
 from edgescope.statistics import Estimate
 from edgescope.statistics.means import LEVEL
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class BatchSharpness:
     """Curvature along gradients of mini-batches of ``size`` samples, in the unit of a Hessian eigenvalue.

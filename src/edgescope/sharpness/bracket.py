@@ -8,9 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.cost import Cost
+from edgescope.notebooks import in_notebooks
 from edgescope.sharpness.solver_options import Method
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class GeneralizedSharpness:
     """``lower <= S <= upper``, S the maximum of d'Hd over ||d|| = 1, in the unit of loss over squared norm.

@@ -13,6 +13,7 @@ from torch import Tensor
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost
 from edgescope.errors import InputError
+from edgescope.notebooks import in_notebooks
 from edgescope.objective import Objective
 from edgescope.objective.samples import sample_losses
 from edgescope.options import checked, optional, real
@@ -31,6 +32,7 @@ class Descended(Protocol):
     def gradient(self, w: Float[Tensor, " P"]) -> Float[Tensor, " P"]: ...
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class Headroom:
     """The multiple s* of a step at which the loss first exceeds the loss where the step began.

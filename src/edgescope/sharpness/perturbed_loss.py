@@ -15,6 +15,7 @@ from torch import Tensor
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost
 from edgescope.errors import InputError
+from edgescope.notebooks import in_notebooks
 from edgescope.objective import Objective
 from edgescope.options import checked, each, integer, real
 from edgescope.statistics import Estimate
@@ -24,6 +25,7 @@ MOST_BITS = 16
 """More bits than these resolve less than single precision does."""
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class PerturbedLoss:
     """The loss at perturbed weights, and by how much it exceeds that at the weights themselves.

@@ -15,6 +15,7 @@ from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost
 from edgescope.errors import InputError
 from edgescope.geometry.geometry import Geometry, as_geometry
+from edgescope.notebooks import in_notebooks
 from edgescope.options import checked, choice
 
 ROUNDINGS = 8  # units in the last place that a loss over many samples, or a gradient's inner product, may be off by
@@ -36,6 +37,7 @@ class Smooth(Protocol):
     def hvp(self, V: Float[Tensor, " P"], w: Float[Tensor, " P"]) -> Float[Tensor, " P"]: ...
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class Smoothness:
     """Directional smoothness of one step, in the unit of a Hessian eigenvalue (loss over squared norm).

@@ -6,11 +6,13 @@ import math
 from dataclasses import dataclass
 
 from edgescope.errors import InputError
+from edgescope.notebooks import in_notebooks
 
 CERTAIN = 10.0
 """Times the error of a measurement that a single value has to lie from a border to be on one side of it."""
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class Estimate:
     """A number with its 95% interval; both ends are NaN where there is no way to an interval.

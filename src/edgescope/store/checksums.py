@@ -112,8 +112,8 @@ def damaged_rows(
 ) -> Iterator[tuple[Any, ...]]:
     """The keys, step first, of the rows of a checked table that are not as they were written.
 
-    Of readings (``reading``, with their values and costs) those of one ``measure`` alone, or of ``steps`` from the
-    first to the last, where these are given.
+    Those of ``steps`` from the first to the last, and of readings (``reading``, with their values and costs) those of
+    one ``measure`` alone, where these are given.
     """
     if table == "reading":
         yield from _damaged_readings(database, measure, steps)
@@ -123,7 +123,10 @@ def damaged_rows(
         "array": ("step, slot, part, npy", 3),
         "event": ("step, kind, text, noted, time", 3),
     }[table]
-    for *row, checksum in database.execute(f"SELECT {cells}, checksum FROM {table} ORDER BY step"):
+    chosen = "" if steps is None else "WHERE step BETWEEN ? AND ?"
+    for *row, checksum in database.execute(
+        f"SELECT {cells}, checksum FROM {table} {chosen} ORDER BY step", steps or ()
+    ):
         if row_checksum(*row) != checksum:
             yield tuple(row[:key])
 

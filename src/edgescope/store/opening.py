@@ -34,11 +34,15 @@ class Checked:
 
 @dataclass(frozen=True)
 class Opened:
-    """A connection that reads a record, what was found, and the temporary folder that it reads from, if any."""
+    """A connection that reads a record, what was found, and the temporary folder that it reads from, if any.
+
+    ``touch`` is whether files may be written beside the record, as it was opened with.
+    """
 
     database: sqlite3.Connection
     checked: Checked
     copy: tempfile.TemporaryDirectory[str] | None = None
+    touch: bool = True
 
     def close(self) -> None:
         """Let go of the file."""
@@ -59,16 +63,16 @@ def open_to_read(path: Path, *, touch: bool = True) -> Opened:
     ways = _ways(path, holder, touch)
     for way in ways[:-1]:
         try:
-            return _open(path, way, holder)
+            return _open(path, way, holder, touch=touch)
         except sqlite3.OperationalError as error:
             if not getattr(error, "sqlite_errorname", "").startswith(_PLACE):
                 raise
-    return _open(path, ways[-1], holder)
+    return _open(path, ways[-1], holder, touch=touch)
 
 
 def open_unchecked(path: Path) -> Opened:
     """Open the record ``path`` without a look at it, as far as SQLite can; nothing is written beside it."""
-    return _open(path, _ways(path, holder_of(path.parent), touch=False)[0], None, check=False)
+    return _open(path, _ways(path, holder_of(path.parent), touch=False)[0], None, check=False, touch=False)
 
 
 def check_record(database: sqlite3.Connection, path: Path, holder: Holder | None) -> Checked:
@@ -107,7 +111,7 @@ def _ways(path: Path, holder: Holder | None, touch: bool) -> list[str]:
     return ["mode=rw", "immutable=1"] if touch else ["immutable=1"]
 
 
-def _open(path: Path, way: str, holder: Holder | None, check: bool = True) -> Opened:
+def _open(path: Path, way: str, holder: Holder | None, check: bool = True, touch: bool = True) -> Opened:
     with contextlib.ExitStack() as undo:
         copy = _copied(path) if way == "copy" else None
         if copy is not None:
@@ -121,7 +125,7 @@ def _open(path: Path, way: str, holder: Holder | None, check: bool = True) -> Op
             database.execute("PRAGMA query_only = OFF")
             database.execute(db.AS_NOW)
         undo.pop_all()
-    return Opened(database, checked, copy)
+    return Opened(database, checked, copy, touch)
 
 
 def _copied(path: Path) -> tempfile.TemporaryDirectory[str]:

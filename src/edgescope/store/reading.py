@@ -36,6 +36,7 @@ class RecordReader:
         self.checked = Checked(db.SCHEMA, "open") if opened is None else opened.checked
         self.uses = 0
         self._opened = opened
+        self._touch = opened is None or opened.touch
         self._own = database  # of the one who writes
         self._opening = threading.Lock()
         self._closed = False
@@ -54,7 +55,7 @@ class RecordReader:
                 raise db.record_error(sqlite3.ProgrammingError("closed"), self.path)
             if self._opened is None:
                 with db.faults(self.path):
-                    self._opened = open_to_read(self.path)
+                    self._opened = open_to_read(self.path, touch=self._touch)
                 for problem in self._opened.checked.problems:
                     if problem not in self.checked.problems:
                         warnings.warn(f"{self.path}: {problem}", EdgescopeWarning, stacklevel=2)
@@ -85,7 +86,7 @@ class RecordReader:
     ) -> Iterator[sqlite3.Connection]:
         """The connection, after the rows of these tables (or the "settings") were checked, where they must be.
 
-        Of readings those of one ``measure`` alone, or of ``steps`` from the first to the last, where these are given.
+        Those of ``steps`` from the first to the last, and of readings those of one ``measure``, where these are given.
         """
         with _open_readers.used(self), db.faults(self.path), tables.damaged_cells(self.path):
             database = self.database
@@ -109,7 +110,7 @@ class RecordReader:
                 raise self._damaged("its configuration, status or info were altered")
             return
         of_readings = part == "reading"
-        rows = damaged_rows(database, part, measure if of_readings else None, steps if of_readings else None)
+        rows = damaged_rows(database, part, measure if of_readings else None, steps)
         for step, *_ in rows:
             raise self._damaged(f"what it has of step {step} ({part}) is not as it was written")
 

@@ -32,6 +32,7 @@ from edgescope.store.checkpoint import Checkpoint, latest_checkpoint
 from edgescope.store.creation import FILE, create_record, fill
 from edgescope.store.fingerprint import SESSION_EVENTS, fingerprint_of
 from edgescope.store.lock import holder_of
+from edgescope.store.notebook import ShownInNotebooks
 from edgescope.store.opening import Opened, open_to_read
 from edgescope.store.reading import RecordReader
 from edgescope.store.tags import TAGS, check_tags, with_tags
@@ -49,15 +50,15 @@ State = Literal["running", "finished", "diverged", "interrupted", "failed", "aba
 
 
 @short_errors
-class Record:
+class Record(ShownInNotebooks):
     """The record of a run in ``folder/record.sqlite``.
 
     Every call that writes is one transaction. What was committed survives the death of the process at any moment (a
-    power cut may cost the last steps, never the file). Any number of processes may read while one writes: the first
-    call that writes takes the lock of the folder, and :meth:`close` gives it back. Use it as a context manager, or call
-    :meth:`close`; where the block of a running record ends by an exception its status becomes "failed", by Ctrl-C
-    "interrupted". All methods raise :class:`RecordError` for a full disk, a damaged file, or a record that another
-    process writes to. :attr:`fault` is the last call's that could not write, None where it could.
+    power cut may cost the last steps). Any number of processes may read while one writes: the first call that writes
+    takes the lock of the folder, and :meth:`close` gives it back. Use it as a context manager, or call :meth:`close`;
+    where the block of a running record ends by an exception its status becomes "failed", by Ctrl-C "interrupted". All
+    methods raise :class:`RecordError` for a full disk, a damaged file, or a record that another process writes to.
+    :attr:`fault` is the last call's that could not write, None where it could.
     """
 
     def __init__(self, folder: Path, database: sqlite3.Connection, opened: Opened | None = None) -> None:
@@ -95,18 +96,18 @@ class Record:
         return cls(Path(":memory:"), database)
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str]) -> Record:
+    def open(cls, folder: str | os.PathLike[str], *, touch: bool = True) -> Record:
         """The record in ``folder``, to read or to continue; :class:`RecordError` if there is none or it is damaged.
 
-        Damage that does not affect the rows, such as altered bits outside of them or lost commits, is reported as an
-        :class:`EdgescopeWarning`. Costs one pass over the file.
+        Damage that does not affect the rows, such as altered bits outside of them or lost commits, is an
+        :class:`EdgescopeWarning`. With ``touch=False`` no file is written beside it. Costs one pass over the file.
         """
         folder = Path(folder)
         path = folder / FILE
         with db.faults(path):
             if not path.is_file():
                 raise RecordError(f"{folder} contains no record", expected=f"the folder of a run, with a file {FILE}")
-            opened = open_to_read(path)
+            opened = open_to_read(path, touch=touch)
         for problem in opened.checked.problems:
             warnings.warn(f"{path}: {problem}", EdgescopeWarning, stacklevel=2)
         return cls(folder, opened.database, opened)
@@ -282,18 +283,16 @@ class Record:
         with self._reader.reading("reading") as database:
             return tables.readings_table(tables.select_readings(database, measures))
 
-    def pieces(self, *measures: str, rows: int = 100_000) -> Iterator[pl.DataFrame]:
-        """The rows of :meth:`table` in pieces of whole steps, of about so many ``rows``; none for a record without any.
-
-        Each piece is what the record has when it is read, also while the run goes on.
-        """
-        after, count = -1, max(1, rows)
+    def pieces(self, *measures: str, rows: int = 100_000, after: int = -1) -> Iterator[pl.DataFrame]:
+        """The rows of :meth:`table` of steps beyond ``after``, in pieces of whole steps of about so many ``rows``, each
+        as the record has them when it is read, also while the run goes on."""
+        count = max(1, rows)
         while True:
-            with self._reader.reading("step") as database:
+            with self._reader.reading() as database:  # each step is checked with its readings
                 last = database.execute(tables.LAST_OF, (after, count)).fetchone()[0]
             if last is None:
                 return
-            with self._reader.reading("reading", steps=(after + 1, last)) as database:
+            with self._reader.reading("step", "reading", steps=(after + 1, last)) as database:
                 found = tables.readings_table(tables.select_readings(database, measures, (after + 1, last)))
             if not found.is_empty():
                 yield found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,9 @@ from edgescope.store.lock import RunLock
 from edgescope.store.opening import Checked, check_record
 from edgescope.store.seal import put_on, read_mark, take_off
 from edgescope.store.upgrade import upgrade
+
+READERS_SECONDS: Final = 0.5
+"""For which closing waits for those who are reading, before it leaves the record without its seal."""
 
 _INSERT: Final = [f"INSERT INTO {{}} VALUES ({', '.join('?' * width)})" for width in range(10)]
 
@@ -103,12 +107,12 @@ class Writer:
             with contextlib.suppress(sqlite3.Error):  # a record can do without
                 if self.database.execute("SELECT count(*) FROM reading").fetchone()[0] >= db.INDEXED_FROM:
                     self.database.execute(db.INDEX)
-        # Where folding fails (full disk, a reader at work) the log stays beside the file, nothing is lost, and the
+        # Where folding fails (full disk, a reader that stays) the log stays beside the file, nothing is lost, and the
         # record is not sealed.
         with contextlib.suppress(sqlite3.Error):
             _, frames, _ = self.database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             self.database.execute("PRAGMA synchronous = OFF")  # two bytes of a page that sealing flushes in any case
-            if frames == 0 and self.database.execute("PRAGMA journal_mode = DELETE").fetchone()[0] == "delete":
+            if frames == 0 and self._left_log():
                 mark = read_mark(self.database)
         self.database.close()
         if self._lock is None:
@@ -117,6 +121,17 @@ class Writer:
             with contextlib.suppress(OSError):
                 put_on(path, mark)
         self._lock.release()
+
+    def _left_log(self) -> bool:
+        """Go over to a mode without a log, after a moment for those who have the file open; whether that was done."""
+        end = time.monotonic() + READERS_SECONDS
+        while True:
+            with contextlib.suppress(sqlite3.OperationalError):  # locked
+                if self.database.execute("PRAGMA journal_mode = DELETE").fetchone()[0] == "delete":
+                    return True
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
 
     def release(self) -> None:
         """Let others write, where nobody has closed the record."""

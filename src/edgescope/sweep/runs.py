@@ -22,6 +22,7 @@ from edgescope.short_errors import short_errors
 from edgescope.store import Record
 from edgescope.store.lock import RunLock
 from edgescope.store.record import FILE
+from edgescope.sweep.outcomes import Outcomes
 from edgescope.sweep.owner import owned
 from edgescope.sweep.run_tasks import run_tasks
 from edgescope.sweep.task import Outcome, Tagged, Task, read_json, write_json
@@ -98,7 +99,7 @@ def run(
     progress: Progress | None = None,
     modules: Sequence[str] = (),
     owner: RunLock | None = None,
-) -> dict[str, Outcome]:
+) -> Outcomes:
     """Train ``runs``, each with its record in ``out/runs/<name>``, as :func:`run_tasks` does; return outcomes by name.
 
     Runs that differ only in learning rate, seed, momentum and weight decay are trained in one batch, or in several at
@@ -123,7 +124,7 @@ def run(
     outcomes = {outcome.name: outcome for outcome in ended}
     for bundle in bundles:
         outcomes |= bundle.outcomes(outcomes.pop(bundle.name))
-    return {name: outcomes[name] for name in runs}
+    return Outcomes({name: outcomes[name] for name in runs})
 
 
 @dataclass(frozen=True)

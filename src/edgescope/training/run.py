@@ -21,6 +21,7 @@ import torch
 from edgescope.errors import RecordError
 from edgescope.extras import require
 from edgescope.monitor import Forecast, Monitor
+from edgescope.notebooks import in_notebooks
 from edgescope.optim import GradientFlow
 from edgescope.options import check_bool, check_folder, check_function, checked, optional
 from edgescope.progress import Progress, no_progress
@@ -44,6 +45,7 @@ DIVERGED: Final = 1e4
 """A run whose training loss exceeds this many times the first one has diverged, finite or not."""
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class RunResult:
     """How a run ended ("finished", "diverged" or "interrupted"), after how many optimizer steps and seconds in all."""

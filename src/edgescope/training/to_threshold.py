@@ -11,6 +11,7 @@ import numpy as np
 
 from edgescope.errors import InputError
 from edgescope.extras import Optional
+from edgescope.notebooks import in_notebooks
 from edgescope.store import Record
 from edgescope.training.config import RunConfig
 
@@ -61,6 +62,7 @@ def _has_threshold(base: RunConfig) -> None:
         raise InputError("a run to a threshold without stop_loss", expected="the training loss at which to stop")
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class End:
     """The final state of a run. ``sharpness`` is the largest eigenvalue of the Hessian of the training loss, ``l1`` and
@@ -112,6 +114,7 @@ class End:
         )
 
 
+@in_notebooks
 @dataclass(frozen=True)
 class FlowEnd:
     """The final state of gradient flow, and the largest ``sharpness`` along it (Matveev, Fojtik et al. 2025: s_GF).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgescope.report.run_report.figures import MOST_RUNS, run_figures
-from edgescope.report.run_report.pages import report_runs
+from edgescope.report.run_report.pages import report_record, report_runs
+from edgescope.report.run_report.plot import RunPlot, plot_run
 
-__all__ = ["MOST_RUNS", "report_runs", "run_figures"]
+__all__ = ["MOST_RUNS", "RunPlot", "plot_run", "report_record", "report_runs", "run_figures"]

@@ -55,6 +55,28 @@ def report_runs(folder: Path, out: Path | None = None) -> Path:
         )
 
 
+def report_record(record: Record, out: Path) -> Path:
+    """Write the report of one run that is open, such as one in memory, into ``out``, and give its path."""
+    name = printable_names([record.folder.name or "run"])[0]
+    notes = Notes(sessions=True)
+    pieces: list[pl.DataFrame] = []
+    notes.add(name, record, _kept(record.pieces(), pieces))
+    verdict, row = verdict_of(record), run_row(name, record)
+    return write_report(
+        out,
+        title=f"Training run {name}",
+        abstract=abstract_of(1, verdict),
+        paper="",
+        findings=None,
+        figures=list(run_figures({name: record}, scalars_of(name, pieces))),
+        runs=[row | {"regime at the end": verdict.regime}],
+        cost=total_cost([row]),
+        versions=versions_of(record),
+        command=str(record.info.get("command") or ""),
+        notes=notes.rows(),
+    )
+
+
 @dataclass(frozen=True)
 class Gathered:
     """What a report needs of all runs, read in one pass.

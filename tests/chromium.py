@@ -69,11 +69,15 @@ class Chromium:
 
     def open(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Load a file and wait until it has been shown."""
+        self.visit(path.as_uri(), width, height, dark)
+
+    def visit(self, address: str, width: int = 1280, height: int = 900, dark: bool = False) -> None:
+        """Load an address and wait until it has been shown."""
         self.console.clear()
         self.requests.clear()
         self.call("Emulation.setEmulatedMedia", features=[_scheme(dark)])
         self.resize(width, height)
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=address)
         self.wait("document.readyState === 'complete'")
 
     def resize(self, width: int, height: int) -> None:
@@ -98,6 +102,13 @@ class Chromium:
     def mouse(self, kind: str, x: float, y: float, **more: Any) -> None:
         """An event of the mouse: "Moved", "Pressed", "Released" or "Wheel"."""
         self.call("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, **more)
+
+    def press(self, key: str, text: str = "") -> None:
+        """Press and release a key, such as "ArrowDown"; ``text`` is what it types, if anything."""
+        code = {"Enter": 13, " ": 32}.get(key, 0)
+        more = {"text": text, "windowsVirtualKeyCode": code or ord(text)} if text else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", key=key, **more)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     def click(self, x: float, y: float, count: int = 1) -> None:
         """Press and release the left button."""
