@@ -186,6 +186,35 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "Where are other optimizers unstable at this sharpness?" in page
 
 
+def test_a_function_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Half the squared distance to 1 in each of four coordinates, of which one counts ten times.
+    (tmp_path / "advised_bowl.py").write_text(
+        "import torch\n"
+        "class Bowl(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.w = torch.nn.Parameter(torch.zeros(4))\n"
+        "def make_run():\n"
+        "    scale = torch.tensor([10.0, 1.0, 1.0, 1.0])\n"
+        "    loss = lambda model, batch: 0.5 * (scale * (model.w - 1) ** 2).sum() + 0 * batch.sum()\n"
+        "    return Bowl(), loss, torch.zeros(8, 1)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(["advise", "advised_bowl:make_run", "--seconds", "10", "--json"]) == 0
+    found = {section["topic"]: section for section in json.loads(capsys.readouterr().out)}
+    assert found["thresholds"]["figures"][0]["value"] == pytest.approx(10.0, rel=1e-3)
+    assert 0.02 < found["rate"]["figures"][0]["value"] < 0.2  # stable below 2/10
+    assert {section["topic"] for section in found.values() if section["known"]} == set(found) - {"flatness"}
+    assert "edgescope sweep" in found["flatness"]["sentences"][0]
+    assert main(["advise", "advised_bowl:nothing"]) == 2
+    assert "no function 'nothing'" in capsys.readouterr().err
+    assert main(["advise", "advised_bowl:make_run", "--out", "x"]) == 2
+    assert "--out with a function" in capsys.readouterr().err
+
+
 def test_the_command_refuses_what_holds_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["advise", str(tmp_path / "none")]) == 2
     assert "there is no folder" in capsys.readouterr().err

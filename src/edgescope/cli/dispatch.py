@@ -23,7 +23,7 @@ COMMANDS: Final = {
     "lr": "find the learning rate to train at, and where training turns unstable",
     "doctor": "check a model, its loss, its data and its optimizer, and forecast what measures cost",
     "report": "write the report and figures of a study or of runs again",
-    "advise": "tell from records what regime a run is in, which learning rates are stable, and what to try",
+    "advise": "tell what regime a run is in, which learning rates are stable, and what to try",
     "board": "show runs on a live page in the browser while they are trained",
     "export": "export the record of a run as Parquet, CSV or TensorBoard files",
     "verify": "check that records and checkpoints are not damaged",

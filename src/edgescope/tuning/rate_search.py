@@ -19,6 +19,9 @@ FURTHER = 5
 USUAL_TRIALS = 15
 """Trials of a search on two seeds that stays near its bound, to plan by."""
 
+ROUNDING = 2.0**-23
+"""Relative rounding error of a loss in single precision."""
+
 NEARLY = 0.9
 """A learning rate that lowers the loss by this share of what the best one does is nearly as good."""
 
@@ -86,8 +89,13 @@ class RateSearch:
         return min(sorted(rates), key=lambda rate: self.mean(rate, seeds))
 
     def mean(self, rate: float, seeds: Iterable[int]) -> float:
-        """The mean loss over the seeds; trials that have not been run yet are."""
-        return statistics.fmean(self._trial(rate, seed).loss for seed in seeds)
+        """The mean loss over the seeds; trials that have not been run yet are.
+
+        Losses below the rounding error of the first one are not told apart, so that the lowest of such rates is chosen:
+        a problem that is solved to the last digit hides that a rate is unstable.
+        """
+        trials = [self._trial(rate, seed) for seed in seeds]
+        return statistics.fmean(max(trial.loss, ROUNDING * abs(trial.start)) for trial in trials)
 
     def nearly_as_good(self, best: float, seeds: int) -> list[float]:
         """Those tried on all seeds whose loss falls nearly as far as that of the best."""
