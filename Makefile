@@ -17,7 +17,7 @@ LOCKED := $(BIN)/python -m pip install --quiet --disable-pip-version-check --req
 ASKS_FOR_GPU_LIBRARIES := import importlib.metadata as m, sys; \
   sys.exit(not any(need.startswith(("nvidia-", "cuda-", "triton")) for need in m.requires("torch")))
 
-$(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock tests/oracle.lock pyproject.toml
+$(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock tests/oracle.lock tests/frameworks.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "edgescope needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
@@ -29,6 +29,7 @@ $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock tests/o
 	@$(LOCKED) -r requirements.lock
 	@if $(BIN)/python -c '$(ASKS_FOR_GPU_LIBRARIES)'; then $(LOCKED) -r requirements-cuda.lock; fi
 	@$(LOCKED) -r tests/oracle.lock
+	@$(LOCKED) -r tests/frameworks.lock
 	@echo "[3/3] installing edgescope itself"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
@@ -54,6 +55,7 @@ bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
 	$(BIN)/python benchmarks/curvature.py
 	$(BIN)/python benchmarks/first_figure.py
 	$(BIN)/python benchmarks/monitoring.py
+	$(BIN)/python benchmarks/headroom.py
 	$(BIN)/python benchmarks/large_models.py
 	$(BIN)/python benchmarks/scaling.py
 	$(BIN)/python benchmarks/stacked_training.py

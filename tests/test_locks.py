@@ -14,6 +14,7 @@ LOCKS = [
     "requirements-cpu.lock",
     "requirements-cuda.lock",
     "tests/oracle.lock",
+    "tests/frameworks.lock",
     "benchmarks/requirements.lock",
 ]
 
