@@ -35,7 +35,9 @@ def test_options_are_shown_as_they_are_typed(run: Run) -> None:
     assert "train=none (integer or none)" in data
 
 
-@pytest.mark.parametrize("kind", ["studies", "data", "models", "optimizers", "geometries", "losses", "measures"])
+@pytest.mark.parametrize(
+    "kind", ["studies", "data", "models", "optimizers", "schedules", "geometries", "losses", "measures"]
+)
 def test_one_kind_alone(run: Run, kind: str) -> None:
     said = run("list", kind)
     assert said.out.startswith(f"{kind}\n")

@@ -18,6 +18,7 @@ from edgescope.optim import OPTIMIZERS
 from edgescope.registry import Registry
 from edgescope.studies import STUDIES
 from edgescope.training import SETUPS
+from edgescope.training.schedules import SCHEDULES
 
 REGISTRIES: tuple[Registry[Any], ...] = (
     MEASURES,
@@ -26,6 +27,7 @@ REGISTRIES: tuple[Registry[Any], ...] = (
     DATA,
     LOSSES,
     GEOMETRIES,
+    SCHEDULES,
     SETUPS,
     STUDIES,
 )

@@ -20,7 +20,7 @@ from edgescope.registry import Registry
 if TYPE_CHECKING:
     from edgescope.training import RunConfig
 
-KINDS = ("studies", "setups", "data", "models", "optimizers", "geometries", "losses", "measures")
+KINDS = ("studies", "setups", "data", "models", "optimizers", "schedules", "geometries", "losses", "measures")
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,22 @@ class List(Command):
 
     kind: Annotated[
         Positional[
-            Literal["all", "studies", "setups", "data", "models", "optimizers", "geometries", "losses", "measures"]
+            Literal[
+                "all",
+                "studies",
+                "setups",
+                "data",
+                "models",
+                "optimizers",
+                "schedules",
+                "geometries",
+                "losses",
+                "measures",
+            ]
         ],
         arg(metavar="[KIND]"),
     ] = "all"
-    """what to list: studies, setups, data, models, optimizers, geometries, losses or measures"""
+    """what to list: studies, setups, data, models, optimizers, schedules, geometries, losses or measures"""
     module: Modules = ()
 
     def run(self) -> int:
@@ -75,6 +86,10 @@ def _registry(kind: str) -> Registry[Any]:
             from edgescope.optim import OPTIMIZERS
 
             return OPTIMIZERS
+        case "schedules":
+            from edgescope.training.schedules import SCHEDULES
+
+            return SCHEDULES
         case "geometries":
             from edgescope.geometry import GEOMETRIES
 

@@ -27,6 +27,7 @@ from edgescope.training.gradients import FromBatches
 from edgescope.training.measured import measured_at
 from edgescope.training.parts import Parts
 from edgescope.training.run import DIVERGED
+from edgescope.training.schedules import SCHEDULES, ConstantSchedule
 from edgescope.training.stack import Member, Stack
 
 PROBE_STEPS: Final = 4
@@ -41,11 +42,14 @@ OF_OUTPUTS: Final = ("loss", "accuracy")
 def kind_of(config: RunConfig) -> RunConfig | None:
     """The options that runs must share to be trained in one batch; None for a run that must be trained alone.
 
-    A run can be batched if its optimizer is SGD, with or without momentum, its gradients are not clipped, its data,
-    model and loss are given by name, all measures except loss and accuracy are taken ``@end``, it has no
-    ``stop_accuracy``, and it is not watched for spikes. Learning rate, seed, momentum and weight decay may differ.
+    A run can be batched if its optimizer is SGD, with or without momentum, its gradients are not clipped, its learning
+    rate is constant, its data, model and loss are given by name, all measures except loss and accuracy are taken
+    ``@end``, it has no ``stop_accuracy``, and it is not watched for spikes. Learning rate, seed, momentum and weight
+    decay may differ.
     """
     if len(plan_optimizers(config.optimizer).named) > 1 or config.clip is not None:
+        return None
+    if not isinstance(SCHEDULES.build(config.schedule), ConstantSchedule):
         return None
     name, options = OPTIMIZERS.parse(config.optimizer)
     if name != "sgd" or set(options) - {"momentum", "weight_decay"}:

@@ -19,6 +19,7 @@ from edgescope.optim import plan_optimizers
 from edgescope.optim.named import NamedGradientFlow
 from edgescope.options import check_fields, choice, each, integer, optional, real, shown, text
 from edgescope.short_errors import short_errors
+from edgescope.training.schedules import SCHEDULES, ConstantSchedule
 
 OWNER = "a run"
 """The owner of these options in error messages."""
@@ -58,6 +59,8 @@ class RunConfig:
         optimizer: optimizer by name; or two joined by +, such as muon+adamw, the first for all matrices and the second
             for all other parameters, each with a learning rate of its own where it has the option lr
         lr: learning rate; ignored by gradient flow
+        schedule: learning-rate schedule by name: constant, cosine, linear, or a warm-up such as
+            warmup:steps=100,then=cosine; it multiplies lr, over all of steps
         clip: largest norm of the gradient of all parameters together; longer ones are scaled down to it before the
             optimizer receives them
         steps: maximum number of optimizer steps
@@ -92,6 +95,7 @@ class RunConfig:
     mode: str = "auto"
     optimizer: str = "sgd"
     lr: float = 0.05
+    schedule: str = "constant"
     clip: float | None = None
     steps: int = 1000
     batch: int | None = None
@@ -130,6 +134,7 @@ class RunConfig:
             mode=choice(*get_args(Mode)),
             optimizer=text(empty=False),
             lr=real(above=0),
+            schedule=text(empty=False),
             clip=optional(real(above=0)),
             steps=integer(1),
             batch=count,
@@ -165,6 +170,11 @@ class RunConfig:
         flow = isinstance(plan_optimizers(self.optimizer).named[0], NamedGradientFlow)
         if flow and self.clip is not None:
             raise InputError("gradient flow with clip", expected="an optimizer with steps, whose gradients are clipped")
+        scheduled = not isinstance(SCHEDULES.build(self.schedule), ConstantSchedule)
+        if flow and scheduled:
+            raise InputError(
+                f"gradient flow with schedule={self.schedule}", expected="an optimizer with a learning rate"
+            )
         measured = {measure.name for measure in in_order(self.measures)[0]}
         for stop, needed in (("stop_loss", "loss"), ("stop_accuracy", "accuracy")):
             if getattr(self, stop) is not None and needed not in measured:
@@ -177,6 +187,8 @@ class RunConfig:
         elsewhere. The record has it in ``info["device"]``.
         """
         unused = {"device", *(NAMED if self.function else ("function",)), *(() if self.spikes else ("spikes",))}
+        if isinstance(SCHEDULES.build(self.schedule), ConstantSchedule):
+            unused.add("schedule")  # as in records of versions that had no schedules
         kept = {name: value for name, value in dataclasses.asdict(self).items() if name not in unused}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in kept.items()}
 

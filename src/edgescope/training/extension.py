@@ -10,10 +10,12 @@ from edgescope.monitor.schedule import AtEnd
 from edgescope.store import Checkpoint, Record, unpack_state
 from edgescope.store.record import ENDED
 from edgescope.training.config import RunConfig
+from edgescope.training.schedules import SCHEDULES
 
 
 def asks_for_more(config: RunConfig, record: Record) -> bool:
-    """Whether ``config`` is that of ``record`` with more steps; :class:`InputError` if another option differs."""
+    """Whether ``config`` is that of ``record`` with more steps; :class:`InputError` if another option differs, or if
+    the learning rate depends on the number of steps."""
     then, now = record.config, config.as_dict()
     for name in {**now, **then}:
         if then.get(name) != now.get(name) and not (name == "steps" and then.get(name, 0) < now["steps"]):
@@ -22,6 +24,12 @@ def asks_for_more(config: RunConfig, record: Record) -> bool:
                 expected="the configuration it was started with, with as many steps or more",
                 hint="another folder",
             )
+    if then != now and SCHEDULES.build(config.schedule).needs_total:
+        raise InputError(
+            f"the run in {record.folder} with schedule={config.schedule} cannot be given more steps",
+            expected="a learning rate that does not depend on the number of steps",
+            hint="another folder",
+        )
     return then != now
 
 

@@ -39,6 +39,7 @@ from edgescope.training.config import MEASURED, RunConfig, check_run
 from edgescope.training.extension import asks_for_more, before_the_end, extend
 from edgescope.training.gradients import FromBatches, FromObjective, Gradients
 from edgescope.training.parts import Parts
+from edgescope.training.schedules import SCHEDULES
 from edgescope.training.stepping import take_step
 
 DIVERGED: Final = 1e4
@@ -131,6 +132,7 @@ class _TrainingRun:
         self.model, self.optimizers = parts.model, parts.optimizers
         self.started = time.perf_counter()
         self.seconds_before = 0.0
+        self.schedulers = SCHEDULES.build(parts.config.schedule).attach(parts.optimizers, parts.config.steps)
         self.first_loss: float | None = None
         self._batch: Any = None
         config = self.config
@@ -218,6 +220,8 @@ class _TrainingRun:
         if self._diverges(loss):
             return None
         take_step(self.optimizers, closure, self.config.clip)
+        for scheduler in self.schedulers:
+            scheduler.step()
         return loss
 
     def _diverges(self, loss: float) -> bool:
@@ -293,6 +297,7 @@ class _TrainingRun:
             "model": self.model.state_dict(),
             "optimizer": first,
             **({"other_optimizers": others} if others else {}),
+            **({"schedulers": [one.state_dict() for one in self.schedulers]} if self.schedulers else {}),
             "monitor": self.monitor.state_dict(),
             "rng": rng_state(),
             "run": {"first_loss": self.first_loss, "seconds": self._seconds(), "before_end": before_end},
@@ -310,6 +315,8 @@ class _TrainingRun:
         kept = [state("optimizer"), *(state("other_optimizers") if len(self.optimizers) > 1 else [])]
         for optimizer, own in zip(self.optimizers, kept, strict=True):
             optimizer.load_state_dict(own)
+        for scheduler, own in zip(self.schedulers, state("schedulers") if self.schedulers else [], strict=True):
+            scheduler.load_state_dict(own)
         self.monitor.load_state_dict(state("monitor"))
         self.first_loss, self.seconds_before = state("run")["first_loss"], state("run")["seconds"]
         set_rng_state(state("rng"))

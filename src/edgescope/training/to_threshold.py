@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -54,7 +54,8 @@ def flow_of(base: RunConfig, measures: tuple[str, ...] = ALONG_THE_FLOW) -> RunC
     the critical learning rate, or more if the error control requires them.
     """
     _has_threshold(base)
-    return replace(base, optimizer=FLOW, batch=None, lr=1.0, measures=measures)
+    plain: dict[str, Any] = {"batch": None, "clip": None, "schedule": "constant"}
+    return replace(base, optimizer=FLOW, lr=1.0, measures=measures, **plain)
 
 
 def _has_threshold(base: RunConfig) -> None:
