@@ -8,11 +8,9 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-import polars as pl
 import pytest
 from said import Run
 
-from edgescope.cli.sweep_report import _as_good
 from edgescope.store import Record
 
 OWN = """
@@ -104,8 +102,8 @@ def test_a_users_model_is_swept_and_resumed(run: Run, own: str, here: Path) -> N
     assert (here / "s/figures/tradeoff.png").stat().st_size > 0
 
     assert "s is not empty; try --resume" in run(*command).refusal()
-    other = (*command[:3], "0.001,0.4", *command[4:], "--resume")
-    assert "s does not hold a sweep with these options" in run(*other).refusal()
+    other = (*command, "--stop-loss", "0.41", "--resume")
+    assert "s does not hold a sweep with these options (stop_loss = 0.42 there, 0.41 here)" in run(*other).refusal()
     again = run(*command, "--resume")
     assert again.code == 0
     assert again.out == said.out
@@ -181,7 +179,7 @@ def test_an_unreachable_scheduler_is_one_line_and_leaves_nothing(
 def test_rates_that_all_diverge_are_a_result_with_its_picture(run: Run, own: str, here: Path) -> None:
     said = run("sweep", f"{own}:make_run", "--lr", "300,600", *QUICK, "--out", "s")
     assert said.code == 0, said
-    assert "best test loss: none, since every run diverged" in said.out
+    assert "best learning rate: none, since every run diverged" in said.out
     assert (here / "s/figures/tradeoff.svg").stat().st_size > 0
 
 
@@ -199,11 +197,3 @@ def test_what_listens_but_is_no_scheduler_is_one_line(run: Run, own: str, here: 
         said = run("sweep", f"{own}:make_run", "--lr", "1", *QUICK, "--cluster", address, "--out", "s")
     assert f"no Dask scheduler answers at {address}" in said.refusal()
     assert not (here / "s").exists()
-
-
-def test_a_rate_with_nearly_the_best_test_loss_may_be_larger() -> None:
-    columns = {"lr": [0.1, 0.2, 0.4], "regime": ["flow-aligned"] * 3}
-    columns |= {"steps": [90, 45, 20], "test_loss": [1.0, 1.009, 1.02]}
-    found = _as_good(pl.DataFrame(columns), {"lr": 0.1, "steps": 90, "test_loss": 1.0})
-    assert found == " The largest learning rate within 1% of it is 0.2 (flow-aligned; 45 steps in place of 90)."
-    assert _as_good(pl.DataFrame(columns), {"lr": 0.2, "steps": 45, "test_loss": 1.0}) == ""

@@ -32,7 +32,7 @@ class Report(Command):
     module: Modules = ()
 
     def run(self) -> int:
-        from edgescope.cli.sweep import sweep_in
+        from edgescope.cli.sweep_folder import sweep_in
         from edgescope.cli.sweep_report import report_sweep
         from edgescope.report import verdict_table
         from edgescope.report.run_report import report_runs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import sys
 from dataclasses import dataclass
@@ -12,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from edgescope.atomic import write_file
 from edgescope.cli.command import Command, Modules, NoDefault
 from edgescope.cli.failure import FAILED, INTERRUPTED
 from edgescope.cli.say import say
-from edgescope.description import SWEEP, is_taken, lost_description, read_description
+from edgescope.cli.sweep_folder import SweepContent, reopen_cut_off
+from edgescope.description import is_taken, lost_description
 from edgescope.errors import InputError, RecordError
+from edgescope.options import check_int
 from edgescope.printable import shell_quoted
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from edgescope.training import RunConfig
 
 FLOW = "flow"
+
+STEPS = 10_000
+"""The maximum number of steps of a run where none is given."""
 
 AROUND = "15log"
 """Number and spacing of the learning rates from 0.1 to 10 times the critical one."""
@@ -37,8 +40,10 @@ class Sweep(Command):
 
     Gradient flow from the same initialization gives the critical learning rate, 2 over its largest sharpness. Below it
     gradient descent follows the flow. Above it the sharpness settles at 2/lr, the norm grows, and the test loss often
-    has its minimum. Runs that diverge or do not reach the training loss are marked in the figures. After Ctrl-C the
-    sweep can be continued with --resume.
+    has its minimum. With an optimizer other than SGD, weight decay, clipping or a schedule, the regimes do not follow
+    from gradient flow, and are the verdicts on each run. The report has the best learning rate, with the interval of
+    rates that are as good. Runs that diverge or do not reach the training loss are marked in the figures. After Ctrl-C
+    the sweep can be continued with --resume; a finished sweep is extended by --resume with more rates, seeds or steps.
 
     FUNCTION is a Python function of yours, as module:function, without arguments. It returns (model, loss_fn, data),
     (model, loss_fn, data, test), or a dict with these keys and optionally stop_loss: the initialized model, a function
@@ -48,16 +53,29 @@ class Sweep(Command):
     Examples:
       edgescope sweep mymodule:make_run --lr 1e-3:1:25log
       edgescope sweep --data digits --model mlp:widths=50 --lr 0.01:1:15log --stop-loss 0.05 --jobs 2
+      edgescope sweep mymodule:make_run --optimizer adamw --lr 1e-4:0.1:9log --steps 1000 --equal-steps --seeds 3
     """
 
     function: Annotated[Positional[str | None], arg(metavar="[FUNCTION]"), NoDefault] = None
     """module:function that returns model, loss function and data; by default those given by name below"""
     lr: Annotated[str | None, NoDefault] = None
-    """learning rates, such as 0.01,0.1 or 1e-3:1:25log; by default 15 from 0.1 to 10 times the critical one"""
+    """learning rates, such as 0.01,0.1 or 1e-3:1:25log; by default 15 from 0.1 to 10 times the critical one. With
+    --resume, new ones are added to those of the sweep"""
+    optimizer: str = "sgd"
+    """optimizer by name with its options, such as sgd:momentum=0.9 or adamw:weight_decay=0.1, or two joined by +, such
+    as muon+adamw; an lr of its own that one of two has stays the same in all runs"""
+    schedule: str = "constant"
+    """learning-rate schedule by name: constant, cosine, linear, or a warm-up such as warmup:steps=100,then=cosine;
+    those that decrease do so over --steps"""
+    clip: Annotated[float | None, NoDefault] = None
+    """largest norm of the gradient; by default gradients are not clipped"""
     stop_loss: Annotated[float | None, NoDefault] = None
     """training loss at which a run stops; by default that of FUNCTION, or a tenth of the initial loss"""
-    steps: int = 10_000
-    """maximum number of steps of each run"""
+    equal_steps: Annotated[bool, NoDefault] = False
+    """train every run for all of --steps; by default runs stop at --stop-loss"""
+    steps: Annotated[int | None, NoDefault] = None
+    """maximum number of steps of each run; by default 10000, or as many as the sweep that is resumed. With --resume, a
+    larger number continues the runs that it cut off"""
     batch: Annotated[int | None, NoDefault] = None
     """mini-batch size; by default the full batch"""
     data: str = "fashion-5k"
@@ -73,7 +91,9 @@ class Sweep(Command):
     test: Annotated[int | None, NoDefault] = None
     """number of test samples; by default all"""
     seed: int = 0
-    """random seed of the initial parameters, which all runs share, and of the mini-batches"""
+    """random seed of the initial parameters, which all learning rates share, and of the mini-batches"""
+    seeds: int = 1
+    """number of seeds, from --seed on, with which every learning rate is trained"""
     dtype: str = "float32"
     """float32 or float64; a model returned by FUNCTION keeps its own"""
     threads: Annotated[int | None, NoDefault] = None
@@ -87,10 +107,12 @@ class Sweep(Command):
     """number of runs at the same time; by default the number of cores"""
     cluster: Annotated[str | None, NoDefault] = None
     """address of a running Dask scheduler; its workers then do the runs"""
+    batched: Literal["auto", "always", "never"] = "auto"
+    """whether runs of small networks are trained in one batch; such runs cannot be given more steps later"""
     out: Annotated[Path | None, NoDefault] = None
     """output folder for runs and report; by default runs/sweep-FUNCTION or runs/sweep-DATA-MODEL"""
     resume: Annotated[bool, NoDefault] = False
-    """continue an earlier call with the same options and output folder"""
+    """continue an earlier call with the same options and output folder, or extend it by rates, seeds or steps"""
     module: Modules = ()
 
     def run(self) -> int:
@@ -99,16 +121,16 @@ class Sweep(Command):
         from edgescope.sweep.owner import owned
 
         keep_freed_memory()
-        base = self._base()
-        chosen = self._rates()
+        check_int("a sweep", "seeds", self.seeds, least=1)
         out = self.out or Path("runs") / f"sweep-{self._name()}"
-        described: dict[str, object] = {"base": base.as_dict(), "lr": self.lr}
         if out.exists() and not out.is_dir():
             raise RecordError(f"{out} is a file", expected="a folder", hint="another --out")
+        earlier = SweepContent.read(out) if self.resume and out.is_dir() else None
+        asked = self._asked(earlier)
         with owned(out) as owner:
-            self._claim(out, described)
+            content = self._claim(out, asked, earlier)
             try:
-                outcomes = self._runs(base, chosen, out, owner)
+                outcomes = self._runs(content, out, owner)
             except KeyboardInterrupt:
                 say(
                     "interrupted; all measurements so far are kept. To continue:",
@@ -117,7 +139,7 @@ class Sweep(Command):
                 )
                 return INTERRUPTED
             failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-            if {outcome.name for outcome in outcomes} - {outcome.name for outcome in failed} - {FLOW}:
+            if any(outcome.status != "failed" and not _is_flow(outcome.name) for outcome in outcomes):
                 report_sweep(out)
         _tell_of(failed)
         if failed:
@@ -128,16 +150,43 @@ class Sweep(Command):
             )
         return FAILED if failed else 0
 
-    def _base(self) -> RunConfig:
+    def _asked(self, earlier: SweepContent | None) -> SweepContent:
+        """What this call asks for; InputError for what cannot be used."""
+        from edgescope.sweep import rates
+        from edgescope.training.stability_factor import stability_factor
+
+        lr = self.lr
+        if lr is not None:
+            rates(lr)
+        base = self._base(earlier)
+        if lr is None and earlier is not None:
+            lr = earlier.lr
+        if lr is None and stability_factor(self.optimizer) is None:
+            raise InputError(
+                f"a sweep of {self.optimizer} without learning rates",
+                expected="--lr, since gradient flow has no critical learning rate for this optimizer",
+                hint="--lr 1e-4:0.1:13log",
+            )
+        return SweepContent(base.as_dict(), lr, (), self.seeds, self.equal_steps)
+
+    def _base(self, earlier: SweepContent | None) -> RunConfig:
         """What all runs have in common, its threshold found; InputError for what cannot be used."""
+        from edgescope.optim import plan_optimizers
+        from edgescope.optim.named import NamedGradientFlow
         from edgescope.training import Parts, RunConfig, flow_of
         from edgescope.training.gradients import has_dropout
+        from edgescope.training.stability_factor import stability_factor
         from edgescope.user_code import wrap_user_errors
 
+        if isinstance(plan_optimizers(self.optimizer).named[0], NamedGradientFlow):
+            raise InputError("a sweep of gradient flow", expected="an optimizer with a learning rate")
         own = {field.name for field in dataclasses.fields(RunConfig)} & {f.name for f in dataclasses.fields(self)}
-        options = {name: getattr(self, name) for name in own - {"lr", "stop_loss"}}
-        every = max(10, self.steps // 200)
-        base = RunConfig(**options, every=every, checkpoint_every=max(500, self.steps // 10))
+        options = {name: getattr(self, name) for name in own - {"lr", "stop_loss", "steps"}}
+        steps = self.steps
+        if steps is None:
+            before = None if earlier is None else earlier.base.get("steps")
+            steps = before if isinstance(before, int) else STEPS
+        base = RunConfig(**options, steps=steps, every=max(10, steps // 200), checkpoint_every=max(500, steps // 10))
         # The device of a cluster's workers need not be on this machine.
         parts = Parts(base if self.cluster is None else dataclasses.replace(base, device=None))
         with wrap_user_errors("the initial training loss"):
@@ -157,22 +206,21 @@ class Sweep(Command):
                 hint="a lower --stop-loss",
             )
         base = dataclasses.replace(base, stop_loss=stop)
-        Parts(flow_of(base), like=parts)  # a fault there is told before anything runs
+        with_flow = stability_factor(self.optimizer) is not None
+        if with_flow:
+            Parts(flow_of(base), like=parts)  # a fault there is told before anything runs
         if has_dropout(parts.model):
-            say("edgescope: dropout is switched off in gradient flow and in all measurements", file=sys.stderr)
+            where = "gradient flow and in all measurements" if with_flow else "all measurements"
+            say(f"edgescope: dropout is switched off in {where}", file=sys.stderr)
         return base
-
-    def _rates(self) -> list[float]:
-        from edgescope.sweep import rates
-
-        return [] if self.lr is None else rates(self.lr)
 
     def _name(self) -> str:
         if self.function is not None:
             return self.function.replace(":", "-")
         return "-".join(spec.partition(":")[0] for spec in (self.data, self.model))
 
-    def _claim(self, out: Path, described: dict[str, object]) -> None:
+    def _claim(self, out: Path, asked: SweepContent, earlier: SweepContent | None) -> SweepContent:
+        """What the sweep in ``out`` is to be, with the folder prepared for it."""
         from edgescope.sweep import check_cluster, check_jobs
 
         if self.jobs is not None:
@@ -180,25 +228,44 @@ class Sweep(Command):
         if is_taken(out):
             if not self.resume:
                 raise RecordError(f"{out} is not empty", hint="--resume to continue there, or another --out")
-            if not lost_description(out) and sweep_in(out) != json.loads(json.dumps(described)):
-                raise RecordError(
-                    f"{out} does not hold a sweep with these options", hint="the same options, or another --out"
-                )
+            if earlier is None and not lost_description(out):
+                raise RecordError(f"{out} does not hold a sweep with these options", hint="another --out")
+        content = asked if earlier is None else earlier.extended(asked, out)
         if self.cluster is not None:
             check_cluster(self.cluster)
-        if sweep_in(out) is None:
-            write_file(out / SWEEP, json.dumps(described))
+        if earlier is not None and content.base["steps"] != earlier.base["steps"]:
+            reopen_cut_off(out, content.base["steps"])
+        if content != earlier:
+            content.write(out)
+        return content
 
-    def _runs(self, base: RunConfig, rates: list[float], out: Path, owner: RunLock) -> list[Outcome]:
+    def _runs(self, content: SweepContent, out: Path, owner: RunLock) -> list[Outcome]:
         """Carry out flow, which says what rates are to be tried where none are given, and descent at each."""
-        from edgescope.training import descent_at, flow_of
+        from edgescope.sweep import rates
+        from edgescope.training import RunConfig, descent_at, flow_of
+        from edgescope.training.stability_factor import factor_of_run, stability_factor
+        from edgescope.training.to_threshold import AT_THE_END, FOR_A_VERDICT
 
+        base = RunConfig(**content.base, device=self.device)
+        flows, descents = {}, {}
+        factor = stability_factor(base.optimizer)
+        seeds = range(base.seed, base.seed + content.seeds)
+        for seed in seeds if factor is not None else ():
+            flows[_named(FLOW, seed, base.seed)] = flow_of(dataclasses.replace(base, seed=seed))
         outcomes: list[Outcome] = []
-        if not rates:
-            outcomes = self._run_all({FLOW: flow_of(base)}, out, owner)
-            rates = _around_critical(out, outcomes[0])
-        runs = {FLOW: flow_of(base)} | {f"lr{lr:g}": descent_at(base, lr) for lr in rates}
-        return self._run_all(runs, out, owner, resume=self.resume or bool(outcomes))
+        if content.lr is not None:
+            chosen = rates(content.lr)
+        else:
+            assert factor is not None
+            outcomes = self._run_all({FLOW: flows[FLOW]}, out, owner)
+            chosen = _around_critical(out, outcomes[0], factor)
+        measures = FOR_A_VERDICT if factor_of_run(base.as_dict()) is None else AT_THE_END
+        for lr in sorted({*chosen, *content.added}):
+            for seed in seeds:
+                config = dataclasses.replace(descent_at(base, lr, measures), seed=seed)
+                stop = None if content.equal_steps else base.stop_loss
+                descents[_named(f"lr{lr:g}", seed, base.seed)] = dataclasses.replace(config, stop_loss=stop)
+        return self._run_all(flows | descents, out, owner, resume=self.resume or bool(outcomes))
 
     def _run_all(self, runs: dict[str, RunConfig], out: Path, owner: RunLock, resume: bool = False) -> list[Outcome]:
         from joblib import cpu_count
@@ -212,6 +279,7 @@ class Sweep(Command):
                 out,
                 jobs=cpu_count() if self.jobs is None else self.jobs,
                 cluster=self.cluster,
+                batched=self.batched,
                 resume=resume or self.resume,
                 progress=line,
                 modules=self.module,
@@ -224,7 +292,7 @@ class Sweep(Command):
         for option in dataclasses.fields(self):
             value = getattr(self, option.name)
             if option.name not in ("function", "out", "resume", "module") and value != option.default:
-                words += [f"--{option.name.replace('_', '-')}", str(value)]
+                words += [f"--{option.name.replace('_', '-')}", *([] if value is True else [str(value)])]
         words += [word for name in self.module for word in ("--module", name)]
         return shell_quoted([*words, "--out", str(out), "--resume"])
 
@@ -239,12 +307,16 @@ def _tell_of(failed: list[Outcome]) -> None:
         say(f"edgescope: run '{runs[0].name}' failed ({error}){others}; see {runs[0].folder}", file=sys.stderr)
 
 
-def sweep_in(folder: Path) -> dict[str, object] | None:
-    """What a folder says of the sweep in it; None where there is none, RecordError where that is damaged."""
-    return read_description(folder / SWEEP)
+def _named(run: str, seed: int, first: int) -> str:
+    """The name of a run: the first seed is not named, so that others can be added to a finished sweep."""
+    return run if seed == first else f"{run}-seed{seed}"
 
 
-def _around_critical(out: Path, outcome: Outcome) -> list[float]:
+def _is_flow(name: str) -> bool:
+    return name == FLOW or name.startswith(f"{FLOW}-seed")
+
+
+def _around_critical(out: Path, outcome: Outcome, factor: float) -> list[float]:
     from edgescope.store import Record
     from edgescope.sweep import rates
     from edgescope.training import FlowEnd
@@ -254,5 +326,5 @@ def _around_critical(out: Path, outcome: Outcome) -> list[float]:
             f"gradient flow gave no critical learning rate ({outcome.error})", hint="choosing learning rates with --lr"
         )
     with Record.open(out / "runs" / FLOW) as record:
-        critical = FlowEnd.of(record).critical_lr
+        critical = FlowEnd.of(record).critical_for(factor)
     return rates(f"{critical / 10:.3g}:{critical * 10:.3g}:{AROUND}")

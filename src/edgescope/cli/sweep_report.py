@@ -1,37 +1,34 @@
-"""What a sweep over learning rates found: the critical rate, the regimes, the best test loss; in words and a report."""
+"""The report of a sweep over learning rates: a table for the terminal, and a page with figures."""
 
 from __future__ import annotations
 
 import shlex
+import statistics
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from rich import box
 from rich.table import Table
 
 from edgescope.cli.say import say
+from edgescope.cli.sweep_words import batched_words, best_words, critical_words, doubts, task_words
 from edgescope.cli.terminal import Terminal
 from edgescope.errors import InputError, RecordError
 from edgescope.figures import Figure, tradeoff_panels
+from edgescope.monitor import verdict_of
 from edgescope.printable import printable_names
 from edgescope.report import write_report
-from edgescope.report.numbers import number
 from edgescope.report.run_report import run_figures
 from edgescope.report.run_report.pages import gather
 from edgescope.report.run_report.rows import total_cost, versions_of
 from edgescope.report.run_report.scalars import followed
 from edgescope.store import Record
 from edgescope.training import End, FlowEnd, tradeoff_table
+from edgescope.training.stability_factor import factor_of_run, stability_factor
 
-FLOW = "flow"
 CUT_OFF = " *"
-NEARLY = 1.01
-"""Times the least test loss that counts as nearly as good: a rate then may be chosen for the steps that it takes."""
-
-SAME_START = 1e-3
-"""Relative difference of the losses at the start that rounding over threads and devices explains."""
 
 
 def report_sweep(folder: Path, out: Path | None = None) -> Path:
@@ -44,17 +41,29 @@ def report_sweep(folder: Path, out: Path | None = None) -> Path:
         names = printable_names(path.name for path in paths)
         records = {name: stack.enter_context(Record.open(path)) for name, path in zip(names, paths, strict=True)}
         ended = {name: r for name, r in records.items() if r.status in ("finished", "diverged")}
-        descents = {name: record for name, record in ended.items() if name != FLOW}
+        descents = {name: record for name, record in ended.items() if not _is_flow(record)}
         if not descents:
             raise RecordError(f"no run of the sweep in {folder} has ended", hint="--resume to continue it")
-        flow, why = _flow(ended.get(FLOW))
-        table = tradeoff_table(map(End.of, descents.values()), None if flow is None else flow.critical_lr)
+        config = next(iter(descents.values())).config
+        equal_steps = config.get("stop_loss") is None
+        flows, why = _flows(ended)
+        factor, by_flow = stability_factor(config["optimizer"]), factor_of_run(config)
+        table = sweep_table(descents, flows if by_flow else {}, by_flow, equal_steps)
+        critical = (
+            None if factor is None or not flows else statistics.median(f.critical_for(factor) for f in flows.values())
+        )
         missed = table.filter(~pl.col("reached") & ~pl.col("diverged")).height
         cut_off = [f"* {missed} of {table.height} runs did not reach the stop loss within their number of steps."]
-        found, doubts = _findings(table, flow, why), _doubts(ended, flow)
-        words = [*(cut_off if missed else []), *_task(descents), *found, *doubts, *_together(ended)]
+        words = [
+            *(cut_off if missed else []),
+            task_words(descents),
+            *critical_words(flows, why, config, factor, by_flow is not None),
+            best_words(table, equal_steps, critical),
+            *doubts(ended, flows),
+            *batched_words(ended),
+        ]
         console = Terminal()
-        console.print(rate_table(table, flow))
+        console.print(rate_table(table, critical))
         for line in words:
             say(line)
         gathered = gather({name: record.folder for name, record in records.items()})
@@ -65,7 +74,10 @@ def report_sweep(folder: Path, out: Path | None = None) -> Path:
             abstract=" ".join(line[:1].upper() + line[1:] for line in words),
             paper="Matveev, Fojtik, Chou, Kutyniok, Maly (2025), arXiv 2505.21423",
             findings=None,
-            figures=[*_pictures(table, flow), *run_figures(drawn, followed(gathered.table), arrays=False)],
+            figures=[
+                *_pictures(table, critical if by_flow else None, by_flow, equal_steps),
+                *run_figures(drawn, followed(gathered.table), arrays=False),
+            ],
             runs=gathered.rows,
             cost=total_cost(gathered.rows),
             versions=versions_of(next(iter(records.values()))),
@@ -76,114 +88,84 @@ def report_sweep(folder: Path, out: Path | None = None) -> Path:
     return report
 
 
-def rate_table(table: pl.DataFrame, flow: FlowEnd | None) -> Table:
-    """One line a rate: where its run ended, and its regime. Fits 80 columns."""
+def sweep_table(
+    descents: Mapping[str, Record], flows: Mapping[int, FlowEnd], factor: float | None, equal_steps: bool
+) -> pl.DataFrame:
+    """One row for each run, in the order of learning rates and seeds: the columns of a trade-off table, and ``seed``.
+
+    With a ``factor`` the regimes follow from gradient flow with the same seed, without it they are the verdicts on the
+    runs. Where no run stops at a loss, those that did not diverge count as having reached their end.
+    """
+    parts = []
+    for seed in sorted({record.config["seed"] for record in descents.values()}):
+        ran = sorted(((End.of(r), r) for r in descents.values() if r.config["seed"] == seed), key=lambda one: one[0].lr)
+        flow = flows.get(seed)
+        critical = None if flow is None or factor is None else flow.critical_for(factor)
+        part = tradeoff_table([end for end, _ in ran], critical, factor or 2.0)
+        if factor is None:
+            verdicts = ["diverged" if end.diverged else verdict_of(record).regime for end, record in ran]
+            part = part.with_columns(pl.Series("regime", verdicts, pl.String))
+        parts.append(part.with_columns(seed=pl.lit(seed, pl.Int64)))
+    table = pl.concat(parts).sort("lr", "seed")
+    return table.with_columns(reached=~pl.col("diverged")) if equal_steps else table
+
+
+def rate_table(table: pl.DataFrame, critical_lr: float | None) -> Table:
+    """One line for each run: where it ended, and its regime. Fits 80 columns."""
+    several = table["seed"].n_unique() > 1
+    untested = table["test_loss"].drop_nulls().is_empty()
+    last = "train loss" if untested else "test loss"
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("rate", "/ critical", "sharpness", "l2 norm", "test loss"):
+    for heading in ("rate", *(["seed"] if several else []), "/ critical", "sharpness", "l2 norm", last):
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("regime", no_wrap=True)
     for row in table.iter_rows(named=True):
-        figures = [row["sharpness"], row["l2"], row["test_loss"]]
+        figures = [row["sharpness"], row["l2"], row["train_loss" if untested else "test_loss"]]
         shown.add_row(
             f"{row['lr']:.4g}",
-            "" if flow is None else f"{row['lr'] / flow.critical_lr:.3g}",
+            *([str(row["seed"])] if several else []),
+            "" if critical_lr is None else f"{row['lr'] / critical_lr:.3g}",
             *("" if value is None else f"{value:.4g}" for value in figures),
             row["regime"] + ("" if row["reached"] or row["diverged"] else CUT_OFF),
         )
     return shown
 
 
-def _task(descents: dict[str, Record]) -> list[str]:
-    """What was trained, and down to where."""
-    config = next(iter(descents.values())).config
-    what = config.get("function") or f"{config.get('model')} on {config.get('data')}"
-    return [f"{what}, from one initialisation down to a training loss of {config['stop_loss']:g}."]
-
-
-def _pictures(table: pl.DataFrame, flow: FlowEnd | None) -> list[Figure]:
+def _pictures(table: pl.DataFrame, critical_lr: float | None, factor: float | None, equal_steps: bool) -> list[Figure]:
     """The curve over the rates; none where every rate diverged and the flow has nothing to say either."""
-    if flow is None and table["diverged"].all():
+    if critical_lr is None and table["diverged"].all():
         return []
+    ends = "after equally many steps" if equal_steps else "at the same training loss unless marked"
+    if table["seed"].n_unique() > 1:
+        table = table.with_columns(run=pl.format("seed {}", "seed"))
+    lines = "" if factor is None else f"Dashed: {factor:.3g}/η, above which training is unstable in full batches. "
+    if critical_lr is not None:
+        lines += (
+            "Dotted: the largest sharpness of gradient flow, at the critical learning rate equal to it. Shaded: "
+            "flow-aligned below the critical learning rate; above it the edge of stability, for runs whose final "
+            "sharpness is at least 0.9 times the dashed line. "
+        )
     return [
         Figure(
             "tradeoff",
             "Sharpness, norms and test loss over the learning rate",
-            "The end of each run, at the same training loss unless marked. Dashed: 2/η, above which gradient descent "
-            "is unstable; dotted: the largest sharpness of gradient flow, equal to 2/η at the critical learning rate. "
-            "Shaded: flow-aligned below the critical learning rate; above it the edge of stability, for runs whose "
-            "final sharpness is at least 0.9 times 2/η. Circled: the lowest test loss.",
-            tradeoff_panels(table, critical_lr=None if flow is None else flow.critical_lr),
+            f"The end of each run, {ends}. {lines}Circled: the lowest test loss.",
+            tradeoff_panels(table, critical_lr=critical_lr, factor=factor),
         )
     ]
 
 
-def _flow(record: Record | None) -> tuple[FlowEnd | None, str]:
-    """Gradient flow's end, or why there is none."""
-    if record is None:
-        return None, "gradient flow has no record that came to its end"
-    try:
-        return FlowEnd.of(record), ""
-    except InputError as error:
-        return None, str(error)
+def _is_flow(record: Record) -> bool:
+    return str(record.config.get("optimizer", "")).startswith("gradient-flow")
 
 
-def _together(records: dict[str, Record]) -> list[str]:
-    """Which runs were trained in one batched program, and what that saved."""
-    found = [info for record in records.values() if (info := record.info.get("batched"))]
-    if not found:
-        return []
-    faster = found[0]["faster"]
-    by = "" if faster is None else f", {faster:.1f} times faster than one by one by a probe"
-    return [f"{len(found)} of {len(records)} runs were trained together{by}."]
-
-
-def _findings(table: pl.DataFrame, flow: FlowEnd | None, why: str) -> list[str]:
-    if flow is None:
-        lines = [f"critical learning rate: not known ({why})."]
-    else:
-        lines = [
-            f"critical learning rate {flow.critical_lr:.4g} = 2 / {flow.sharpness:.4g}, the largest sharpness of "
-            "gradient flow "
-            f"(at the start it was {flow.initial:.4g}, at the end {flow.end.sharpness:.4g})."
-        ]
-    held = table.filter(~pl.col("diverged")).drop_nulls("test_loss")
-    candidates = held.filter("reached") if held["reached"].any() else held
-    if candidates.is_empty():
-        nothing = "every run diverged" if table["diverged"].all() else "there are no test data"
-        return [*lines, f"best test loss: none, since {nothing}."]
-    best = candidates.sort("test_loss").row(0, named=True)
-    times = "" if flow is None else f", {best['lr'] / flow.critical_lr:.3g} times the critical learning rate"
-    where = f"at learning rate {best['lr']:g}{times} ({best['regime']})"
-    return [*lines, f"best test loss {number(best['test_loss'])} {where}.{_as_good(candidates, best)}"]
-
-
-def _as_good(candidates: pl.DataFrame, best: dict[str, Any]) -> str:
-    """The largest rate whose test loss is nearly the best: it takes the fewest steps of all that are as good."""
-    nearly = candidates.filter(pl.col("test_loss") <= NEARLY * best["test_loss"]).sort("lr").row(-1, named=True)
-    if best["test_loss"] <= 0 or nearly["lr"] <= best["lr"]:
-        return ""
-    steps = f"{nearly['steps']} steps in place of {best['steps']}"
-    return f" The largest learning rate within 1% of it is {nearly['lr']:g} ({nearly['regime']}; {steps})."
-
-
-def _doubts(records: dict[str, Record], flow: FlowEnd | None) -> list[str]:
-    """What a reader has to know before believing the rest."""
-    lines = []
-    if flow is not None and not flow.end.reached:
-        lines.append(
-            f"gradient flow did not reach the stop loss in {flow.end.steps} steps: its sharpness may still grow, and "
-            "the critical learning rate may be lower; try more --steps."
-        )
-    if flow is not None and flow.sharpness <= 1.05 * flow.initial:
-        lines.append(
-            "the sharpness of gradient flow never exceeded its initial value: without progressive sharpening, runs "
-            "above the critical learning rate may leave the initial region and then follow gradient flow."
-        )
-    starts = {name: float(values[0]) for name, r in records.items() if (values := r.series("loss", "train")[1]).size}
-    low, high = min(starts.values()), max(starts.values())
-    if high - low > SAME_START * abs(high):
-        lines.append(
-            f"the runs did not start from the same parameters: the initial losses are {low:.6g} to {high:.6g}; "
-            "the function must return the same model at every call (torch's generator is seeded before)."
-        )
-    return lines
+def _flows(records: Mapping[str, Record]) -> tuple[dict[int, FlowEnd], str]:
+    """The ends of gradient flow by seed, and why there is none."""
+    found, why = {}, "gradient flow has no record that came to its end"
+    for record in records.values():
+        if _is_flow(record):
+            try:
+                found[int(record.config["seed"])] = FlowEnd.of(record)
+            except InputError as error:
+                why = str(error)
+    return dict(sorted(found.items())), why

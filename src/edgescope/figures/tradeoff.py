@@ -46,17 +46,17 @@ FLOW: dict[str, Any] = {"color": look.MUTED, "strokeDash": [2, 2], "strokeWidth"
 STATES = {"threshold reached": "circle", "threshold not reached": "triangle-up", "diverged": CROSS}
 
 
-def tradeoff_panels(table: pl.DataFrame, *, critical_lr: float | None = None) -> Chart:
+def tradeoff_panels(table: pl.DataFrame, *, critical_lr: float | None = None, factor: float | None = 2.0) -> Chart:
     """A panel a quantity over the learning rate (logarithmic), one below the other.
 
     ``table`` has one row a rate: ``lr``, ``sharpness``, ``l1``, ``l2``, ``test_loss`` (numbers; null where there is
     none), ``reached`` and ``diverged`` (true or false), and ``run`` where several series are compared. A diverged rate
     is a cross at the upper edge (where all did, of the sharpness alone), one that did not reach its threshold a
-    triangle. The first panel has the line 2/lr and
-    the flow's sharpness 2/``critical_lr``. Shaded: below ``critical_lr`` flow-aligned; above it the edge of stability
-    up to the largest rate that ended there, and what lies below the edge beyond, as the column ``regime`` says (without
-    it, all is above critical); and from where every rate diverged. Without ``critical_lr`` nothing is shaded. Raises
-    :class:`InputError` for a table without rows, columns or positive rates.
+    triangle. The first panel has the line ``factor``/lr (none without a factor) and the flow's sharpness
+    ``factor``/``critical_lr``. Shaded: below ``critical_lr`` flow-aligned; above it the edge of stability up to the
+    largest rate that ended there, and what lies below the edge beyond, as the column ``regime`` says (without it, all
+    is above critical); and from where every rate diverged. Without ``critical_lr`` nothing is shaded. Raises
+    :class:`InputError` for a table without rows, columns or positive rates, and a ``critical_lr`` without a factor.
     """
     what = "a trade-off chart"
     numbers = ("lr", *(name for name in PANELS if name != "test_loss" or name in table.columns))
@@ -73,6 +73,8 @@ def tradeoff_panels(table: pl.DataFrame, *, critical_lr: float | None = None) ->
         raise InputError(f"the table for {what} has a rate that is not positive", expected="positive finite rates")
     if critical_lr is not None and not (math.isfinite(critical_lr) and critical_lr > 0):
         raise InputError(f"critical_lr = {critical_lr}", expected="a positive finite rate")
+    if factor is None and critical_lr is not None:
+        raise InputError("critical_lr without a factor", expected="both, or neither")
     ended = pl.when(pl.col("diverged") > 0).then(pl.lit("diverged")).when(pl.col("reached") > 0)
     state = ended.then(pl.lit("threshold reached")).otherwise(pl.lit("threshold not reached"))
     rows = rows.with_columns(state=state, run=pl.col("run") if "run" in named else pl.lit(""))
@@ -80,7 +82,7 @@ def tradeoff_panels(table: pl.DataFrame, *, critical_lr: float | None = None) ->
     if not drawn and critical_lr is None:
         raise InputError(f"the table for {what} has no finite value", expected="at least one run that did not diverge")
     drawn = drawn or ["sharpness"]  # crosses, beside what gradient flow said
-    panels = [_panel(rows, name, critical_lr, first=name == drawn[0], last=name == drawn[-1]) for name in drawn]
+    panels = [_panel(rows, name, critical_lr, factor, first=name == drawn[0], last=name == drawn[-1]) for name in drawn]
     return alt.vconcat(*panels, spacing=10)
 
 
@@ -88,23 +90,25 @@ def _values(rows: pl.DataFrame, name: str) -> list[float]:
     return rows.filter((pl.col("diverged") == 0) & pl.col(name).is_finite())[name].to_list()
 
 
-def _panel(rows: pl.DataFrame, name: str, critical_lr: float | None, *, first: bool, last: bool) -> Chart:
+def _panel(
+    rows: pl.DataFrame, name: str, critical_lr: float | None, factor: float | None, *, first: bool, last: bool
+) -> Chart:
     rates = [*rows["lr"], *([critical_lr] if critical_lr else [])]
     x_scale, _ = log_axis("learning rate η", rates)
     ticks = log_ticks(*x_scale["domain"])
     x_axis = alt.Axis(values=ticks, labelExpr=PLAIN, title="learning rate η" if last else None, labels=last)
     x = alt.X("lr", type="quantitative", scale=x_scale, axis=x_axis)
-    values = _values(rows, name) or [2 / rate for rate in rates]
+    values = _values(rows, name) or [(factor or 2.0) / rate for rate in rates]
     if name == "sharpness" and min(values) > 0:
-        y_scale, y_axis = log_axis(PANELS[name], [*values, *([2 / critical_lr] if critical_lr else [])])
+        y_scale, y_axis = log_axis(PANELS[name], [*values, *([factor / critical_lr] if critical_lr and factor else [])])
     else:
         low, high = min(values), max(values)
         air = 0.08 * ((high - low) or abs(high) or 1.0)
         y_scale = alt.Scale(domain=[low - air, high + air], nice=False, zero=False)
         y_axis = alt.Axis(title=PANELS[name], tickCount=4, labelExpr=PLAIN)
     layers = _shades(rows, critical_lr, x_scale, x_axis, worded=first)
-    if name == "sharpness":
-        layers += _expected(x_scale["domain"], critical_lr, x, y_scale, y_axis)
+    if name == "sharpness" and factor is not None:
+        layers += _expected(x_scale["domain"], critical_lr, factor, x, y_scale, y_axis)
     layers += _points(rows, name, x, alt.Y(name, type="quantitative", scale=y_scale, axis=y_axis), legend=first)
     if name == "test_loss":
         layers.append(_best(rows, x, y_scale))
@@ -150,21 +154,21 @@ def _between(some: pl.Series, of: pl.Series, low: float, high: float) -> float:
 
 
 def _expected(
-    domain: list[float], critical_lr: float | None, x: alt.X, scale: alt.Scale, axis: alt.Axis
+    domain: list[float], critical_lr: float | None, factor: float, x: alt.X, scale: alt.Scale, axis: alt.Axis
 ) -> list[Chart]:
-    """The line 2/lr, and the flow's sharpness, each with its name."""
+    """The line factor/lr, and the flow's sharpness, each with its name."""
     low, high = domain
     bottom, top = scale["domain"]
     rates = [low * (high / low) ** (i / 60) for i in range(61)]
-    edge = pl.DataFrame({"lr": rates, "value": [2 / rate for rate in rates]})
+    edge = pl.DataFrame({"lr": rates, "value": [factor / rate for rate in rates]})
     height = math.sqrt(bottom * top) if bottom > 0 else 0.75 * max(top, 0.0)
-    middle = min(high, max(low, 2 / height)) if height else low
+    middle = min(high, max(low, factor / height)) if height else low
 
     lines: list[tuple[str, pl.DataFrame, tuple[float, float], dict[str, Any], dict[str, Any]]] = [
-        ("2/η", edge, (middle, 2 / middle), {"dx": 10}, look.EXPECTED)
+        (f"{factor:.3g}/η", edge, (middle, factor / middle), {"dx": 10}, look.EXPECTED)
     ]
     if critical_lr is not None:
-        sharpness = 2 / critical_lr
+        sharpness = factor / critical_lr
         flow = pl.DataFrame({"lr": [low, high], "value": [sharpness] * 2})
         lines.append((f"gradient flow {short(sharpness)}", flow, (low, sharpness), {"dx": 6, "dy": 14}, FLOW))
     layers = []

@@ -44,6 +44,8 @@ def kind_of(config: RunConfig) -> RunConfig | None:
 
     A run can be batched if its optimizer is SGD, with or without momentum, its gradients are not clipped, its learning
     rate is constant, its data, model and loss are given by name, all measures except loss and accuracy are taken
+    A run can be batched if its optimizer is SGD, with or without momentum, its gradients are not clipped, its learning
+    rate is constant, its data, model and loss are given by name, all measures except loss and accuracy are taken
     ``@end``, it has no ``stop_accuracy``, and it is not watched for spikes. Learning rate, seed, momentum and weight
     decay may differ.
     """

@@ -30,6 +30,9 @@ AT_THE_EDGE: Final = 0.10
 AT_THE_END: Final = ("loss", "sharpness@end", "norms@end", "accuracy@end")
 """Measured of a descent; the loss on the way too."""
 
+FOR_A_VERDICT: Final = (*AT_THE_END, "ratio", "headroom")
+"""Measured of a descent whose regime does not follow from gradient flow: what its verdict rests on."""
+
 ALONG_THE_FLOW: Final = ("loss", "sharpness@5", "norms@end", "accuracy@end")
 """Measured of gradient flow, whose sharpness has to be resolved: its maximum sets the critical rate."""
 
@@ -138,7 +141,11 @@ class FlowEnd:
     @property
     def critical_lr(self) -> float:
         """2 / s_GF: the largest learning rate at which gradient descent can follow the flow to its end."""
-        return 2 / self.sharpness
+        return self.critical_for(2.0)
+
+    def critical_for(self, factor: float) -> float:
+        """The same of an optimizer whose threshold is factor/lr, as with momentum."""
+        return factor / self.sharpness
 
     @classmethod
     def of(cls, record: Record) -> FlowEnd:
@@ -155,13 +162,16 @@ class FlowEnd:
         return cls(End.of(record), float(values[top]), math.nan if error is None else float(error), float(values[0]))
 
 
-def regime_of(lr: float, critical_lr: float | None, diverged: bool, sharpness: float | None = None) -> Regime:
+def regime_of(
+    lr: float, critical_lr: float | None, diverged: bool, sharpness: float | None = None, factor: float = 2.0
+) -> Regime:
     """The regime of a run, from its learning rate, the critical one, and its final ``sharpness``.
 
     Below the critical learning rate gradient descent is "flow-aligned". Above it a run ends at the "edge of stability"
     if its sharpness is within 10% of 2/lr; "below the edge" if it is smaller, as when the loss has no curvature left or
     a flat region was found early; "above the edge" if it is larger, so that the run was still unstable when it reached
-    its threshold; and "above critical" if the sharpness is not known (None or NaN).
+    its threshold; and "above critical" if the sharpness is not known (None or NaN). ``factor`` is that of an optimizer
+    whose threshold is factor/lr in place of 2/lr (:func:`~edgescope.training.stability_factor.stability_factor`).
     """
     if diverged:
         return "diverged"
@@ -171,19 +181,19 @@ def regime_of(lr: float, critical_lr: float | None, diverged: bool, sharpness: f
         return "flow-aligned"
     if sharpness is None or math.isnan(sharpness):
         return "above critical"
-    over = sharpness * lr / 2
+    over = sharpness * lr / factor
     if abs(over - 1) <= AT_THE_EDGE:
         return "edge of stability"
     return "below the edge" if over < 1 else "above the edge"
 
 
-def tradeoff_table(ends: Iterable[End], critical_lr: float | None) -> pl.DataFrame:
+def tradeoff_table(ends: Iterable[End], critical_lr: float | None, factor: float = 2.0) -> pl.DataFrame:
     """One row per learning rate, in order: lr, regime, and the fields of :class:`End`.
 
-    The measurements of a run that diverged are null.
+    The measurements of a run that diverged are null. ``factor`` is as in :func:`regime_of`.
     """
     rows = [
-        {"lr": end.lr, "regime": regime_of(end.lr, critical_lr, end.diverged, end.sharpness)}
+        {"lr": end.lr, "regime": regime_of(end.lr, critical_lr, end.diverged, end.sharpness, factor)}
         | {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in vars(end).items() if name != "lr"}
         for end in sorted(ends, key=lambda end: end.lr)
     ]
