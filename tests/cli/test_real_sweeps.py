@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from said import Run
 
-from edgescope.monitor import verdict_of
+from edgescope.cli.sweep_report import regime_of_run
 from edgescope.store import Record
 from edgescope.training.stability_factor import stability_factor
 
@@ -80,7 +80,7 @@ def test_an_adaptive_optimizer_in_mini_batches_on_a_schedule(run: Run, own: str,
         assert f"lr{config['lr']:g}" + ("-seed1" if config["seed"] else "") == name
         with Record.open(here / "s" / "runs" / name) as record:
             assert record.info["steps"] == 30
-            regime = verdict_of(record).regime
+            regime = regime_of_run(record)
         row = re.search(rf"^ *{config['lr']:g} +{config['seed']} .*$", said.out, re.MULTILINE)
         assert row, said.out
         assert row[0].rstrip().endswith(regime)

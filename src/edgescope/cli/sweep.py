@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg
 from edgescope.cli.command import Command, Modules, NoDefault
 from edgescope.cli.failure import FAILED, INTERRUPTED
 from edgescope.cli.say import say
-from edgescope.cli.sweep_folder import SweepContent, reopen_cut_off
+from edgescope.cli.sweep_folder import SweepContent, reopen_shorter
 from edgescope.description import is_taken, lost_description
 from edgescope.errors import InputError, RecordError
 from edgescope.options import check_int
@@ -234,7 +234,7 @@ class Sweep(Command):
         if self.cluster is not None:
             check_cluster(self.cluster)
         if earlier is not None and content.base["steps"] != earlier.base["steps"]:
-            reopen_cut_off(out, content.base["steps"])
+            reopen_shorter(out, content.base["steps"])
         if content != earlier:
             content.write(out)
         return content

@@ -103,12 +103,13 @@ def sweep_in(folder: Path) -> dict[str, object] | None:
     return read_description(folder / SWEEP)
 
 
-def reopen_cut_off(folder: Path, steps: int) -> None:
-    """Have the next call continue the runs of a sweep that ended at fewer than ``steps`` steps, if nothing else ended
-    them.
+def reopen_shorter(folder: Path, steps: int) -> None:
+    """Have the next call give more steps, ``steps`` in all, to the runs of a sweep that were configured with fewer.
 
-    Raises :class:`RecordError`, with nothing changed, for a run that was trained in one batch with others: it has no
-    checkpoint of its own to go on from.
+    It continues those that were ended by their number of steps, and leaves the others as they are.
+
+    Raises :class:`RecordError`, with nothing changed, for a run to be continued that was trained in one batch with
+    others: it has no checkpoint of its own.
     """
     from edgescope.store import Record
     from edgescope.store.record import ENDED, FILE
@@ -116,16 +117,15 @@ def reopen_cut_off(folder: Path, steps: int) -> None:
     due = []
     for path in sorted((folder / "runs").glob(f"*/{FILE}")):
         with Record.open(path.parent) as record:
-            short = int(record.config.get("steps", steps)) < steps and record.status in ENDED
-            stopped = record.status == "diverged" or "stopped" in record.events()["kind"].to_list()
-            if not short or stopped:
+            if record.status not in ENDED or int(record.config.get("steps", steps)) >= steps:
                 continue
-            if "batched" in record.info:
+            if "batched" not in record.info:
+                due.append(path.parent / "outcome.json")
+            elif record.status != "diverged" and "stopped" not in record.events()["kind"].to_list():
                 raise RecordError(
                     f"{path.parent} was trained in one batch with other runs and cannot be given more steps",
                     hint="another --out, and --batched never for a sweep that is to be extended",
                 )
-            due.append(path.parent / "outcome.json")
     for outcome in due:
         with storage_faults(outcome):
             outcome.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import shlex
 import statistics
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -17,7 +18,8 @@ from edgescope.cli.sweep_words import batched_words, best_words, critical_words,
 from edgescope.cli.terminal import Terminal
 from edgescope.errors import InputError, RecordError
 from edgescope.figures import Figure, tradeoff_panels
-from edgescope.monitor import verdict_of
+from edgescope.monitor.run_facts import RunFacts
+from edgescope.monitor.verdict import judge
 from edgescope.printable import printable_names
 from edgescope.report import write_report
 from edgescope.report.run_report import run_figures
@@ -26,9 +28,12 @@ from edgescope.report.run_report.rows import total_cost, versions_of
 from edgescope.report.run_report.scalars import followed
 from edgescope.store import Record
 from edgescope.training import End, FlowEnd, tradeoff_table
+from edgescope.training.schedules import SCHEDULES
 from edgescope.training.stability_factor import factor_of_run, stability_factor
 
 CUT_OFF = " *"
+HALF = 0.5
+"""The share of the learning rate up to whose last step a run with a decreasing one is judged."""
 
 
 def report_sweep(folder: Path, out: Path | None = None) -> Path:
@@ -103,11 +108,25 @@ def sweep_table(
         critical = None if flow is None or factor is None else flow.critical_for(factor)
         part = tradeoff_table([end for end, _ in ran], critical, factor or 2.0)
         if factor is None:
-            verdicts = ["diverged" if end.diverged else verdict_of(record).regime for end, record in ran]
+            verdicts = ["diverged" if end.diverged else regime_of_run(record) for end, record in ran]
             part = part.with_columns(pl.Series("regime", verdicts, pl.String))
         parts.append(part.with_columns(seed=pl.lit(seed, pl.Int64)))
     table = pl.concat(parts).sort("lr", "seed")
     return table.with_columns(reached=~pl.col("diverged")) if equal_steps else table
+
+
+def regime_of_run(record: Record) -> str:
+    """The regime of a run by its verdict, at its end, or at the last step with at least half of the learning rate.
+
+    The latter where the learning rate decreases until the end, whose small steps are stable whatever the rate was.
+    """
+    facts, config = RunFacts.of(record), record.config
+    schedule = SCHEDULES.build(config.get("schedule", "constant"))
+    if schedule.needs_total:
+        total = int(config["steps"])
+        until = max((step for step in range(total + 1) if schedule.factor(step, total) >= HALF), default=total)
+        facts = replace(facts, table=facts.table.filter(pl.col("step") <= until))
+    return judge(facts).regime
 
 
 def rate_table(table: pl.DataFrame, critical_lr: float | None) -> Table:
@@ -116,7 +135,14 @@ def rate_table(table: pl.DataFrame, critical_lr: float | None) -> Table:
     untested = table["test_loss"].drop_nulls().is_empty()
     last = "train loss" if untested else "test loss"
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("rate", *(["seed"] if several else []), "/ critical", "sharpness", "l2 norm", last):
+    for heading in (
+        "rate",
+        *(["seed"] if several else []),
+        *([] if critical_lr is None else ["/ critical"]),
+        "sharpness",
+        "l2 norm",
+        last,
+    ):
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("regime", no_wrap=True)
     for row in table.iter_rows(named=True):
@@ -124,7 +150,7 @@ def rate_table(table: pl.DataFrame, critical_lr: float | None) -> Table:
         shown.add_row(
             f"{row['lr']:.4g}",
             *([str(row["seed"])] if several else []),
-            "" if critical_lr is None else f"{row['lr'] / critical_lr:.3g}",
+            *([] if critical_lr is None else [f"{row['lr'] / critical_lr:.3g}"]),
             *("" if value is None else f"{value:.4g}" for value in figures),
             row["regime"] + ("" if row["reached"] or row["diverged"] else CUT_OFF),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import mean
+from statistics import mean, median
 from typing import Any, Final
 
 import polars as pl
@@ -12,6 +12,7 @@ from edgescope.report.numbers import number
 from edgescope.store import Record
 from edgescope.training import FlowEnd
 from edgescope.training.best_rate import NEARLY, BestRate, Criterion, best_rate
+from edgescope.training.schedules import SCHEDULES
 
 SAME_START: Final = 1e-3
 """Relative difference of the losses at the start that rounding over threads and devices explains."""
@@ -55,28 +56,37 @@ def critical_words(
     """
     if factor is None:
         return [
-            f"critical learning rate: none, since gradient flow does not give that of {config['optimizer']}; the "
-            "regimes are the verdicts on each run."
+            f"critical learning rate: none, since gradient flow does not give that of {config['optimizer']}; "
+            f"{_verdicts(config)}."
         ]
     if not flows:
         return [f"critical learning rate: not known ({missing})."]
-    flow = next(iter(flows.values()))
+    first, flow = next(iter(flows.items()))
     critical = sorted(one.critical_for(factor) for one in flows.values())
-    over = f"; over {len(flows)} seeds {critical[0]:.4g} to {critical[-1]:.4g}" if len(flows) > 1 else ""
-    lines = [
-        f"critical learning rate {flow.critical_for(factor):.4g} = {factor:.4g} / {flow.sharpness:.4g}, the largest "
-        f"sharpness of gradient flow (at the start it was {flow.initial:.4g}, at the end {flow.end.sharpness:.4g}){over}."
-    ]
+    value = f"{factor:.4g} / {flow.sharpness:.4g}, the largest sharpness of gradient flow"
+    course = f"at the start it was {flow.initial:.4g}, at the end {flow.end.sharpness:.4g}"
+    if len(flows) == 1:
+        lines = [f"critical learning rate {critical[0]:.4g} = {value} ({course})."]
+    else:
+        lines = [
+            f"critical learning rate {median(critical):.4g}, the median over {len(flows)} seeds ({critical[0]:.4g} to "
+            f"{critical[-1]:.4g}); with seed {first} it is {value} ({course})."
+        ]
     if not by_flow:
         lines.append(
-            "it is that of full-batch training at a constant learning rate without clipping; the regimes are the "
-            "verdicts on each run."
+            f"it is that of full-batch training at a constant learning rate without clipping; {_verdicts(config)}."
         )
     elif config.get("batch"):
         lines.append(
             "it is that of the full batch: mini-batches settle at a lower sharpness, and may be unstable below it."
         )
     return lines
+
+
+def _verdicts(config: Mapping[str, Any]) -> str:
+    falls = SCHEDULES.build(config.get("schedule", "constant")).needs_total
+    up_to = ", up to the last step with at least half of the learning rate" if falls else ""
+    return f"the regimes are the verdicts on each run{up_to}"
 
 
 def criterion_of(table: pl.DataFrame, equal_steps: bool) -> Criterion:
@@ -95,12 +105,10 @@ def best_words(table: pl.DataFrame, equal_steps: bool, critical_lr: float | None
     if found is None:
         if table["diverged"].all():
             why = "every run diverged"
+        elif criterion == "steps":
+            why = "at none have the runs of all seeds reached the stop loss"
         else:
-            why = (
-                "no learning rate has reached the stop loss with every seed"
-                if criterion == "steps"
-                else "none is finite"
-            )
+            why = "at none have the runs of all seeds ended with a finite loss"
         return f"best learning rate: none, since {why}."
     over = f", the mean over {found.seeds} seeds," if found.seeds > 1 else ""
     times = "" if critical_lr is None else f", {found.lr / critical_lr:.3g} times the critical learning rate"
