@@ -50,7 +50,7 @@ def function_named(name: str, given_as: str, returns: str) -> Callable[[], Any]:
         known = ", ".join(n for n, thing in vars(module).items() if getattr(thing, "__module__", "") == module_name)
         raise InputError(
             f"module '{module_name}' has {what} '{attribute}'",
-            expected=f"a function without arguments that returns {returns}",
+            expected=f"a function that returns {returns}",
             hint=f"one of {known[:200]}" if known else None,
         )
     return function

@@ -47,6 +47,7 @@ ACCEPTED: tuple[tuple[str, str, str, tuple[Any, ...], str], ...] = (
     ("data set", ANY, "folder", (None, "nonsense"), "a download; a folder is looked for when it is read"),
     ("data set", ANY, "path", ("nonsense",), "a file is looked for when it is read"),
     ("data set", "teacher", "signals", ((-1.0,), (0.0,), (1e-320,)), "correlations, of either sign, or none"),
+    ("schedule", ANY, "final", (0.0, 1e-320), "a learning rate that goes to zero"),
     ("loss", "linear-cross-entropy", "head", ("nonsense",), "a layer is looked for in the model"),
     ("loss", "linear-cross-entropy", "chunk", (None,), "as many tokens as take little memory"),
     ("loss", ANY, "smoothing", (0.0, 1e-320), "none"),

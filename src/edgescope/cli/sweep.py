@@ -6,6 +6,7 @@ import dataclasses
 import math
 import sys
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,7 +18,7 @@ from edgescope.cli.say import say
 from edgescope.cli.sweep_folder import SweepContent, reopen_shorter
 from edgescope.description import is_taken, lost_description
 from edgescope.errors import InputError, RecordError
-from edgescope.options import check_int
+from edgescope.options import check_int, shown
 from edgescope.printable import shell_quoted
 
 if TYPE_CHECKING:
@@ -90,6 +91,10 @@ class Sweep(Command):
     """number of training samples; by default all"""
     test: Annotated[int | None, NoDefault] = None
     """number of test samples; by default all"""
+    widths: Annotated[str | None, NoDefault] = None
+    """widths of the network, such as 32,64,128: every learning rate is trained at each, and the report says whether the
+    best one transfers. FUNCTION is called with the argument width; a model by name needs an option width or widths.
+    Requires --lr and --equal-steps"""
     seed: int = 0
     """random seed of the initial parameters, which all learning rates share, and of the mini-batches"""
     seeds: int = 1
@@ -155,33 +160,48 @@ class Sweep(Command):
         from edgescope.sweep import rates
         from edgescope.training.stability_factor import stability_factor
 
-        lr = self.lr
+        lr, widths = self.lr, self._widths()
         if lr is not None:
             rates(lr)
-        base = self._base(earlier)
+        if widths and not self.equal_steps:
+            raise InputError("--widths without --equal-steps", expected="runs of equally many steps at every width")
+        base = self._base(earlier, widths)
         if lr is None and earlier is not None:
             lr = earlier.lr
+        if lr is None and widths:
+            raise InputError("--widths without --lr", expected="the learning rates to be compared at every width")
         if lr is None and stability_factor(self.optimizer) is None:
             raise InputError(
                 f"a sweep of {self.optimizer} without learning rates",
                 expected="--lr, since gradient flow has no critical learning rate for this optimizer",
                 hint="--lr 1e-4:0.1:13log",
             )
-        return SweepContent(base.as_dict(), lr, (), self.seeds, self.equal_steps)
+        return SweepContent(base.as_dict(), lr, (), self.seeds, self.equal_steps, widths)
 
-    def _base(self, earlier: SweepContent | None) -> RunConfig:
+    def _widths(self) -> tuple[int, ...]:
+        if self.widths is None:
+            return ()
+        pieces = [piece.strip() for piece in self.widths.split(",")]
+        found = tuple(sorted({int(piece) for piece in pieces if piece.isascii() and piece.isdecimal()}))
+        if not len(found) == len(pieces) >= 2 or found[0] < 1:
+            raise InputError(f"widths {shown(self.widths)}", expected="two or more different ones, such as 32,64,128")
+        return found
+
+    def _base(self, earlier: SweepContent | None, widths: tuple[int, ...]) -> RunConfig:
         """What all runs have in common, its threshold found; InputError for what cannot be used."""
         from edgescope.optim import plan_optimizers
         from edgescope.optim.named import NamedGradientFlow
         from edgescope.training import Parts, RunConfig, flow_of
         from edgescope.training.gradients import has_dropout
         from edgescope.training.stability_factor import stability_factor
+        from edgescope.training.width_transfer import at_width
         from edgescope.user_code import wrap_user_errors
 
         if isinstance(plan_optimizers(self.optimizer).named[0], NamedGradientFlow):
             raise InputError("a sweep of gradient flow", expected="an optimizer with a learning rate")
+        sizes = [at_width(self.model, self.function, width) for width in widths] or [{}]
         own = {field.name for field in dataclasses.fields(RunConfig)} & {f.name for f in dataclasses.fields(self)}
-        options = {name: getattr(self, name) for name in own - {"lr", "stop_loss", "steps"}}
+        options = {name: getattr(self, name) for name in own - {"lr", "stop_loss", "steps"}} | sizes[0]
         steps = self.steps
         if steps is None:
             before = None if earlier is None else earlier.base.get("steps")
@@ -189,6 +209,8 @@ class Sweep(Command):
         base = RunConfig(**options, steps=steps, every=max(10, steps // 200), checkpoint_every=max(500, steps // 10))
         # The device of a cluster's workers need not be on this machine.
         parts = Parts(base if self.cluster is None else dataclasses.replace(base, device=None))
+        for size in sizes[1:]:
+            Parts(dataclasses.replace(parts.config, **size), like=parts)
         with wrap_user_errors("the initial training loss"):
             objective = parts.objective(parts.samples, parts.mode, threads=self.threads or 1)
             slope, start = objective.gradient(), float(objective.loss())
@@ -206,7 +228,7 @@ class Sweep(Command):
                 hint="a lower --stop-loss",
             )
         base = dataclasses.replace(base, stop_loss=stop)
-        with_flow = stability_factor(self.optimizer) is not None
+        with_flow = stability_factor(self.optimizer) is not None and not widths
         if with_flow:
             Parts(flow_of(base), like=parts)  # a fault there is told before anything runs
         if has_dropout(parts.model):
@@ -245,10 +267,11 @@ class Sweep(Command):
         from edgescope.training import RunConfig, descent_at, flow_of
         from edgescope.training.stability_factor import factor_of_run, stability_factor
         from edgescope.training.to_threshold import AT_THE_END, FOR_A_VERDICT
+        from edgescope.training.width_transfer import at_width
 
         base = RunConfig(**content.base, device=self.device)
         flows, descents = {}, {}
-        factor = stability_factor(base.optimizer)
+        factor = None if content.widths else stability_factor(base.optimizer)
         seeds = range(base.seed, base.seed + content.seeds)
         for seed in seeds if factor is not None else ():
             flows[_named(FLOW, seed, base.seed)] = flow_of(dataclasses.replace(base, seed=seed))
@@ -259,12 +282,13 @@ class Sweep(Command):
             assert factor is not None
             outcomes = self._run_all({FLOW: flows[FLOW]}, out, owner)
             chosen = _around_critical(out, outcomes[0], factor)
-        measures = FOR_A_VERDICT if factor_of_run(base.as_dict()) is None else AT_THE_END
-        for lr in sorted({*chosen, *content.added}):
-            for seed in seeds:
-                config = dataclasses.replace(descent_at(base, lr, measures), seed=seed)
-                stop = None if content.equal_steps else base.stop_loss
-                descents[_named(f"lr{lr:g}", seed, base.seed)] = dataclasses.replace(config, stop_loss=stop)
+        by_flow = factor is not None and factor_of_run(base.as_dict()) is not None
+        measures = AT_THE_END if by_flow else FOR_A_VERDICT
+        stop = None if content.equal_steps else base.stop_loss
+        sizes = {f"width{width}-": at_width(self.model, self.function, width) for width in content.widths} or {"": {}}
+        for lr, seed, (size, option) in product(sorted({*chosen, *content.added}), seeds, sizes.items()):
+            config = dataclasses.replace(descent_at(base, lr, measures), seed=seed, stop_loss=stop, **option)
+            descents[_named(f"{size}lr{lr:g}", seed, base.seed)] = config
         return self._run_all(flows | descents, out, owner, resume=self.resume or bool(outcomes))
 
     def _run_all(self, runs: dict[str, RunConfig], out: Path, owner: RunLock, resume: bool = False) -> list[Outcome]:

@@ -22,6 +22,7 @@ class SweepContent:
 
     ``lr`` is the text of the rates that it began with, None for those around the critical one; ``added`` are rates of
     later calls. The seeds are those from ``base["seed"]`` on. With ``equal_steps`` no run stops at a training loss.
+    ``widths`` are those of the networks, of which ``base`` has the first; none where the width is not varied.
     """
 
     base: dict[str, Any]
@@ -29,6 +30,7 @@ class SweepContent:
     added: tuple[float, ...] = ()
     seeds: int = 1
     equal_steps: bool = False
+    widths: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
@@ -38,23 +40,25 @@ class SweepContent:
             return None
         base, lr, added = found.get("base"), found.get("lr"), found.get("added", [])
         seeds, equal_steps = found.get("seeds", 1), found.get("equal_steps", False)
+        widths = found.get("widths", [])
         if (
             not (isinstance(base, dict) and isinstance(base.get("steps"), int))
             or not isinstance(lr, str | None)
             or not (isinstance(added, list) and all(isinstance(one, int | float) for one in added))
             or not (isinstance(seeds, int) and seeds >= 1)
             or not isinstance(equal_steps, bool)
+            or not (isinstance(widths, list) and all(isinstance(one, int) for one in widths))
         ):
             raise RecordError(
                 f"{folder / SWEEP} does not describe a sweep of this version", hint="another --out for a new sweep"
             )
-        return cls(base, lr, tuple(map(float, added)), seeds, equal_steps)
+        return cls(base, lr, tuple(map(float, added)), seeds, equal_steps, tuple(widths))
 
     def write(self, folder: Path) -> None:
         """Store it in ``folder``."""
         content: dict[str, Any] = {"base": self.base, "lr": self.lr}
-        optional = {"added": list(self.added), "seeds": self.seeds, "equal_steps": self.equal_steps}
-        defaults = {"added": [], "seeds": 1, "equal_steps": False}
+        optional = {"added": self.added, "seeds": self.seeds, "equal_steps": self.equal_steps, "widths": self.widths}
+        defaults = {"added": (), "seeds": 1, "equal_steps": False, "widths": ()}
         content |= {name: value for name, value in optional.items() if value != defaults[name]}
         write_file(folder / SWEEP, json.dumps(content))
 
@@ -72,9 +76,14 @@ class SweepContent:
         steps, before = now["steps"], self.base["steps"]
         if "steps" in differ and steps > before:
             differ.remove("steps")
-        if differ or asked.equal_steps != self.equal_steps:
-            name = differ[0] if differ else "equal_steps"
-            then, given = (self.base.get(name), now.get(name)) if differ else (self.equal_steps, asked.equal_steps)
+        changed = [(name, self.base.get(name), now.get(name)) for name in differ]
+        changed += [
+            (name, getattr(self, name), getattr(asked, name))
+            for name in ("equal_steps", "widths")
+            if getattr(self, name) != getattr(asked, name)
+        ]
+        if changed:
+            name, then, given = changed[-1] if changed[-1][0] == "widths" else changed[0]
             raise RecordError(
                 f"{folder} does not hold a sweep with these options ({name} = {then} there, {given} here)",
                 hint="the same options, with more rates, seeds or steps, or another --out",

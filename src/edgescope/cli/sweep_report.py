@@ -6,7 +6,7 @@ import shlex
 import statistics
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -14,8 +14,9 @@ from rich import box
 from rich.table import Table
 
 from edgescope.cli.say import say
-from edgescope.cli.sweep_words import batched_words, best_words, critical_words, doubts, task_words
+from edgescope.cli.sweep_words import batched_words, best_words, criterion_of, critical_words, doubts, task_words
 from edgescope.cli.terminal import Terminal
+from edgescope.cli.width_report import means_by_width, several_widths, width_pictures, width_table, width_words
 from edgescope.errors import InputError, RecordError
 from edgescope.figures import Figure, tradeoff_panels
 from edgescope.monitor.run_facts import RunFacts
@@ -30,6 +31,7 @@ from edgescope.store import Record
 from edgescope.training import End, FlowEnd, tradeoff_table
 from edgescope.training.schedules import SCHEDULES
 from edgescope.training.stability_factor import factor_of_run, stability_factor
+from edgescope.training.width_transfer import WidthTransfer, width_of
 
 CUT_OFF = " *"
 HALF = 0.5
@@ -49,40 +51,19 @@ def report_sweep(folder: Path, out: Path | None = None) -> Path:
         descents = {name: record for name, record in ended.items() if not _is_flow(record)}
         if not descents:
             raise RecordError(f"no run of the sweep in {folder} has ended", hint="--resume to continue it")
-        config = next(iter(descents.values())).config
-        equal_steps = config.get("stop_loss") is None
-        flows, why = _flows(ended)
-        factor, by_flow = stability_factor(config["optimizer"]), factor_of_run(config)
-        table = sweep_table(descents, flows if by_flow else {}, by_flow, equal_steps)
-        critical = (
-            None if factor is None or not flows else statistics.median(f.critical_for(factor) for f in flows.values())
-        )
-        missed = table.filter(~pl.col("reached") & ~pl.col("diverged")).height
-        cut_off = [f"* {missed} of {table.height} runs did not reach the stop loss within their number of steps."]
-        words = [
-            *(cut_off if missed else []),
-            task_words(descents),
-            *critical_words(flows, why, config, factor, by_flow is not None),
-            best_words(table, equal_steps, critical),
-            *doubts(ended, flows),
-            *batched_words(ended),
-        ]
-        console = Terminal()
-        console.print(rate_table(table, critical))
-        for line in words:
+        found = _found_at_widths(descents, ended) if several_widths(descents) else _found(descents, ended)
+        Terminal().print(found.shown)
+        for line in found.words:
             say(line)
         gathered = gather({name: record.folder for name, record in records.items()})
         drawn = {name: records[name] for name in gathered.drawn}
         report = write_report(
             out or folder,
-            title="The norm–sharpness trade-off across learning rates",
-            abstract=" ".join(line[:1].upper() + line[1:] for line in words),
-            paper="Matveev, Fojtik, Chou, Kutyniok, Maly (2025), arXiv 2505.21423",
+            title=found.title,
+            abstract=" ".join(line[:1].upper() + line[1:] for line in found.words),
+            paper=found.paper,
             findings=None,
-            figures=[
-                *_pictures(table, critical if by_flow else None, by_flow, equal_steps),
-                *run_figures(drawn, followed(gathered.table), arrays=False),
-            ],
+            figures=[*found.figures, *run_figures(drawn, followed(gathered.table), arrays=False)],
             runs=gathered.rows,
             cost=total_cost(gathered.rows),
             versions=versions_of(next(iter(records.values()))),
@@ -93,10 +74,74 @@ def report_sweep(folder: Path, out: Path | None = None) -> Path:
     return report
 
 
+@dataclass(frozen=True)
+class SweepFindings:
+    """What a sweep found: its title and source, a table for the terminal, sentences, and figures."""
+
+    title: str
+    paper: str
+    shown: Table
+    words: list[str]
+    figures: list[Figure]
+
+
+def _found(descents: Mapping[str, Record], ended: Mapping[str, Record]) -> SweepFindings:
+    """The trade-off of one network, beside gradient flow where there is one."""
+    config = next(iter(descents.values())).config
+    equal_steps = config.get("stop_loss") is None
+    flows, why = _flows(ended)
+    factor, by_flow = stability_factor(config["optimizer"]), factor_of_run(config)
+    table = sweep_table(descents, flows if by_flow else {}, by_flow, equal_steps)
+    critical = None
+    if factor is not None and flows:
+        critical = statistics.median(flow.critical_for(factor) for flow in flows.values())
+    missed = table.filter(~pl.col("reached") & ~pl.col("diverged")).height
+    cut_off = [f"* {missed} of {table.height} runs did not reach the stop loss within their number of steps."]
+    words = [
+        *(cut_off if missed else []),
+        task_words(descents),
+        *critical_words(flows, why, config, factor, by_flow is not None),
+        best_words(table, equal_steps, critical),
+        *doubts(ended, flows),
+        *batched_words(ended),
+    ]
+    return SweepFindings(
+        "The norm–sharpness trade-off across learning rates",
+        "Matveev, Fojtik, Chou, Kutyniok, Maly (2025), arXiv 2505.21423",
+        rate_table(table, critical),
+        words,
+        _pictures(table, critical if by_flow else None, by_flow, equal_steps),
+    )
+
+
+def _found_at_widths(descents: Mapping[str, Record], ended: Mapping[str, Record]) -> SweepFindings:
+    """The learning rates at several widths of a network."""
+    parts = []
+    for width in sorted({width for record in descents.values() if (width := width_of(record.config)) is not None}):
+        ran = {name: record for name, record in descents.items() if width_of(record.config) == width}
+        parts.append(sweep_table(ran, {}, None, True).with_columns(width=pl.lit(width, pl.Int64)))
+    table = pl.concat(parts)
+    criterion = criterion_of(table, True)
+    transfer = WidthTransfer.of(table, criterion)
+    means = means_by_width(table, criterion)
+    return SweepFindings(
+        "Learning rates across widths",
+        "Yang et al. (2022), arXiv 2203.03466: whether the best learning rate transfers depends on the parametrisation",
+        width_table(means),
+        [
+            f"networks of the widths {', '.join(map(str, transfer.best))}, such as {task_words(descents)}",
+            *width_words(means, transfer),
+            *batched_words(ended),
+        ],
+        width_pictures(means, criterion),
+    )
+
+
 def sweep_table(
     descents: Mapping[str, Record], flows: Mapping[int, FlowEnd], factor: float | None, equal_steps: bool
 ) -> pl.DataFrame:
-    """One row for each run, in the order of learning rates and seeds: the columns of a trade-off table, and ``seed``.
+    """One row for each run, in the order of learning rates and seeds: the columns of a trade-off table, ``seed``, and
+    ``effective_sharpness``, the last one, which is null where it was not measured.
 
     With a ``factor`` the regimes follow from gradient flow with the same seed, without it they are the verdicts on the
     runs. Where no run stops at a loss, those that did not diverge count as having reached their end.
@@ -107,12 +152,20 @@ def sweep_table(
         flow = flows.get(seed)
         critical = None if flow is None or factor is None else flow.critical_for(factor)
         part = tradeoff_table([end for end, _ in ran], critical, factor or 2.0)
+        in_metric = [_effective_sharpness(end, record) for end, record in ran]
+        part = part.with_columns(pl.Series("effective_sharpness", in_metric, pl.Float64, strict=False))
         if factor is None:
             verdicts = ["diverged" if end.diverged else regime_of_run(record) for end, record in ran]
             part = part.with_columns(pl.Series("regime", verdicts, pl.String))
         parts.append(part.with_columns(seed=pl.lit(seed, pl.Int64)))
     table = pl.concat(parts).sort("lr", "seed")
     return table.with_columns(reached=~pl.col("diverged")) if equal_steps else table
+
+
+def _effective_sharpness(end: End, record: Record) -> float | None:
+    """The last sharpness in the metric of the optimizer; None where it was not measured or the run diverged."""
+    values = record.table().filter(measure="effective_sharpness", part="").drop_nulls("value").sort("step")["value"]
+    return None if values.is_empty() or end.diverged else float(values[-1])
 
 
 def regime_of_run(record: Record) -> str:

@@ -27,3 +27,4 @@ from .spectrum import spectral_density as spectral_density
 from .spectrum import spectral_stems as spectral_stems
 from .spike import spike_panels as spike_panels
 from .tradeoff import tradeoff_panels as tradeoff_panels
+from .widths import width_panels as width_panels

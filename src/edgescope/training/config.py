@@ -84,7 +84,8 @@ class RunConfig:
             model. A run may be continued on another device, and then equals the undisturbed one up to rounding
         spikes: watch the norm of every step for warnings before a spike of the training loss; warnings and spikes are
             events of the record
-        function: module:function that returns your own model, loss function and data, in place of those by name
+        function: module:function that returns your own model, loss function and data, in place of those by name; its
+            arguments follow, as in module:function:width=64
 
     Raises :class:`InputError` in one line for the first value that cannot be used.
     """

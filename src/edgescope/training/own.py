@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,17 +36,46 @@ class Own:
     stop_loss: float | None = None
 
 
+def arguments_of(name: str) -> dict[str, int | float | str]:
+    """The arguments in ``module:function:width=64,act=relu``; none in ``module:function``.
+
+    Values are whole numbers, other numbers, or else text. Raises :class:`InputError` for anything but name=value.
+    """
+    found: dict[str, int | float | str] = {}
+    for piece in name.split(":", 2)[2].split(",") if name.count(":") > 1 else ():
+        key, equals, text = (part.strip() for part in piece.partition("="))
+        if not (equals and key.isidentifier() and text) or key in found:
+            raise InputError(f"function '{name}'", expected="module:function, or module:function:argument=value")
+        value: int | float | str = text
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                value = kind(text)
+                break
+        found[key] = value
+    return found
+
+
 def made_by(name: str, seed: int) -> Own:
     """Call ``module:function`` after ``torch.manual_seed(seed)``, so that every call gives the same initial parameters.
 
-    Raises :class:`InputError` if there is no such function, if it raises, or if it returns something else.
+    Arguments by name may follow, as in ``module:function:width=64``. Raises :class:`InputError` if there is no such
+    function, if it does not take these arguments, if it raises, or if it returns something else.
     """
-    function = function_named(name, "function", RETURNS)
+    given = arguments_of(name)
+    function = function_named(":".join(name.split(":", 2)[:2]), "function", RETURNS)
+    try:
+        inspect.signature(function).bind(**given)
+    except TypeError as error:
+        raise InputError(
+            f"function '{name}' cannot be called: {error}", expected=f"a function that takes {', '.join(given)}"
+        ) from error
+    except ValueError:  # a callable without a signature
+        pass
     before = rng_state()
     torch.manual_seed(seed)
     try:
         with wrap_user_errors(f"function '{name}'"):
-            made = function()
+            made = function(**given)
     finally:
         set_rng_state(before)
     fields = [field.name for field in dataclasses.fields(Own)]

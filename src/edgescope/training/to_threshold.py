@@ -30,7 +30,7 @@ AT_THE_EDGE: Final = 0.10
 AT_THE_END: Final = ("loss", "sharpness@end", "norms@end", "accuracy@end")
 """Measured of a descent; the loss on the way too."""
 
-FOR_A_VERDICT: Final = (*AT_THE_END, "ratio", "headroom")
+FOR_A_VERDICT: Final = (*AT_THE_END, "ratio", "headroom", "effective_sharpness@end")
 """Measured of a descent whose regime does not follow from gradient flow: what its verdict rests on."""
 
 ALONG_THE_FLOW: Final = ("loss", "sharpness@5", "norms@end", "accuracy@end")
