@@ -67,6 +67,7 @@ def fingerprints(folder: Path) -> dict[str, str]:
     return found
 
 
+@pytest.mark.usefixtures("no_page")
 def test_an_adaptive_optimizer_in_mini_batches_on_a_schedule(run: Run, own: str, here: Path) -> None:
     options = ("--optimizer", "muon+adamw:lr=0.002", "--batch", 16, "--clip", 1, "--schedule", "warmup:5,then=cosine")
     options = (*options, "--steps", 30, "--equal-steps", "--seeds", 2)

@@ -10,6 +10,7 @@ import pytest
 from said import Run
 
 from edgescope.errors import InputError
+from edgescope.figures import Figure, width_panels
 from edgescope.store import Record
 from edgescope.training.own import made_by
 from edgescope.training.width_transfer import WidthTransfer, at_width, width_of
@@ -37,7 +38,15 @@ def own(here: Path) -> str:
     return "own_widths"
 
 
-def test_a_function_and_a_model_by_name(run: Run, own: str, here: Path) -> None:
+def test_a_function_at_three_widths(run: Run, own: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+
+    def page(out: Path, figures: list[Figure], **_: object) -> Path:
+        drawn.extend(figure.name for figure in figures)
+        return out / "report.html"
+
+    monkeypatch.setattr("edgescope.cli.sweep_report.write_report", page)
+    monkeypatch.setattr("edgescope.cli.sweep_report.run_figures", lambda *_, **__: [])
     command = ("sweep", f"{own}:make_run:scale=2.0", "--lr", "0.02,0.2", "--widths", "8,2,4", *QUICK)
     said = run(*command)
     assert said.code == 0, said
@@ -59,8 +68,8 @@ def test_a_function_and_a_model_by_name(run: Run, own: str, here: Path) -> None:
         assert re.search(rf"^width {width}: best test loss \S+ at learning rate {best:g};", said.out, re.MULTILINE)
     assert "the best learning rate transfers from width 2 to 8: 0.2" in said.out
     assert "effective sharpness at learning rate 0.2 after equally many steps: " in said.out
-    assert (here / "s/figures/widths.png").stat().st_size > 0
     assert run("report", "s").out == said.out
+    assert drawn == ["widths"] * 2
     other = (*command[:5], "2,4", *command[6:], "--resume")
     assert "(widths = (2, 4, 8) there, (2, 4) here)" in run(*other).refusal()
 
@@ -117,3 +126,16 @@ def test_intervals_that_overlap() -> None:
     assert (other.transfers, other.low) == (False, None)
     lost = pl.DataFrame(columns | {"test_loss": [1.0] * 6, "diverged": [True] * 3 + [False] * 3})
     assert WidthTransfer.of(lost, "test_loss").transfers is None
+
+
+def test_the_figure_has_a_line_for_each_width_and_each_rate() -> None:
+    columns = {"width": [8, 8, 16, 16], "lr": [0.1, 0.2, 0.1, 0.2], "loss": [1.0, 0.9, 0.8, None]}
+    drawn = width_panels(pl.DataFrame(columns | {"sharpness": [5.0, 4.0, 10.0, None]})).to_dict()
+    above, below = (panel["layer"][0]["encoding"] for panel in drawn["vconcat"])
+    assert (above["x"]["field"], above["y"]["field"]) == ("lr", "loss")
+    assert above["color"]["scale"]["domain"] == ["width 8", "width 16"]
+    assert (below["x"]["field"], below["y"]["field"]) == ("width", "sharpness")
+    assert below["color"]["scale"]["domain"] == ["η 0.1", "η 0.2"]
+    nothing = pl.DataFrame({"width": [8], "lr": [0.1], "loss": [0.0], "sharpness": [-1.0]})
+    with pytest.raises(InputError, match="no finite positive value"):
+        width_panels(nothing)

@@ -105,3 +105,18 @@ def test_tables_that_cannot_be_drawn_are_refused_in_one_line() -> None:
         tradeoff_panels(table(*["diverged"] * 5))
     with pytest.raises(InputError, match="critical_lr = 0"):
         tradeoff_panels(good, critical_lr=0.0)
+
+
+def test_the_threshold_of_another_optimizer_or_none() -> None:
+    rows = table("flow-aligned", EDGE, EDGE, BELOW, "diverged")
+
+    def words(factor: float | None, critical_lr: float | None) -> list[str]:
+        drawn = tradeoff_panels(rows, critical_lr=critical_lr, factor=factor).to_dict()
+        marks = [layer["mark"] for layer in drawn["vconcat"][0]["layer"]]
+        return [mark["text"] for mark in marks if mark["type"] == "text" and mark.get("baseline") != "bottom"]
+
+    assert words(2.0, 0.15) == ["2/η", "gradient flow 13.33"]
+    assert words(3.8, 0.15) == ["3.8/η", "gradient flow 25.33"]
+    assert words(None, None) == []
+    with pytest.raises(InputError, match="critical_lr without a factor"):
+        words(None, 0.15)

@@ -56,7 +56,7 @@ ACCEPTED: tuple[tuple[str, str, str, tuple[Any, ...], str], ...] = (
     ("setup", ANY, "function", (None, "nonsense"), "no function; one is looked for when the run is built"),
     *(
         ("setup", ANY, field, (None,), "off, or chosen by the run")
-        for field in ("batch", "train", "test", "every", "budget", "stop_accuracy", "threads", "path", "device")
+        for field in ("batch", "clip", "train", "test", "every", "budget", "stop_accuracy", "threads", "path", "device")
     ),
 )
 
@@ -107,7 +107,7 @@ def _plain(values: list[Any]) -> list[Any]:
 
 def test_every_registry_is_looked_through() -> None:
     kinds = {registry.kind for registry in REGISTRIES}
-    assert kinds == {"measure", "optimizer", "model", "data set", "loss", "geometry", "setup", "study"}
+    assert kinds == {"measure", "optimizer", "model", "data set", "loss", "geometry", "schedule", "setup", "study"}
     assert len(options()) > 200
 
 
