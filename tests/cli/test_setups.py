@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from said import Run
 
+from edgescope.cli.train import flags
 from edgescope.store import Record
 from edgescope.training import SETUPS, Parts, RunConfig
 from edgescope.training.setups.grok_mlp import GrokMLP
@@ -49,12 +50,21 @@ def test_every_option_can_be_replaced(run: Run, here: Path) -> None:
     words = ["--setup=grok-mlp"]
     for option in dataclasses.fields(changed):
         value = getattr(changed, option.name)
-        if value is not None:
+        if value is not None and not isinstance(value, bool):
             words += [f"--{option.name.replace('_', '-')}", *(value if isinstance(value, tuple) else (str(value),))]
     assert run("train", *words, "--out", "a").code == 0
     with Record.open("a") as record:
         expected = changed.as_dict()
         assert {name: record.config[name] for name in expected} == expected
+
+
+def test_an_option_that_is_on_or_off_is_written_without_a_value(run: Run, here: Path) -> None:
+    words = flags(dataclasses.replace(RunConfig(), spikes=True), RunConfig())
+    assert words == ["--spikes"]
+    small = "--data digits:train=20,test=10 --model mlp:widths=3 --steps 2 --threads 1"
+    assert run("train", *small.split(), *words, "--out", "a").code == 0
+    with Record.open("a") as record:
+        assert record.config["spikes"] is True
 
 
 def test_setups_are_listed_as_they_are_typed(run: Run) -> None:

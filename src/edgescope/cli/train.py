@@ -85,7 +85,11 @@ def flags(config: RunConfig, usual: RunConfig) -> list[str]:
     words: list[str] = []
     for option in dataclasses.fields(config):
         value = getattr(config, option.name)
-        if value != getattr(usual, option.name):
+        if value == getattr(usual, option.name):
+            continue
+        if value is True:  # such options are off unless they are given
+            words.append(f"--{option.name.replace('_', '-')}")
+        else:
             values = value if isinstance(value, tuple | list) else (value,)
             words += [f"--{option.name.replace('_', '-')}", *map(str, values)]
     return words

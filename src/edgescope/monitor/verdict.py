@@ -210,7 +210,7 @@ class _Judge:
         if not len(self.all_ratios):
             return self._nothing_known()
         last = self._cite(self.all_ratios)
-        self._say(f"There are only {len(self.all_ratios)} readings of the ratio, the last one {last}", last)
+        self._say(f"The ratio was read fewer than {LEAST} times, and is {last}", last)
         return "not known", "a smaller every=, for at least three readings"
 
     def _nothing_known(self) -> tuple[Regime, str]:
