@@ -60,7 +60,7 @@ function specification(panel, logarithmic, alarm) {
               encode: { update: {
                 x: { scale: "x", field: "x" }, y: { scale: "y", field: "y" }, defined: { signal: "datum.y !== null" },
                 stroke: { field: "colour" }, strokeWidth: { value: 1.7 }, strokeOpacity: { field: "fade" },
-                strokeDash: { signal: `datum.dashed ? [${DASH}] : [1, 0]` }, strokeJoin: { value: "round" },
+                strokeDash: { signal: `datum.dashed ? [${DASH}] : [1, 0]` }, strokeJoin: { value: "round" }, strokeCap: { value: "round" }, // which draws a dot for a single value
               } },
             }],
           },
