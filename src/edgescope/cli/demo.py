@@ -11,7 +11,7 @@ from edgescope.cli.command import Command, NoDefault
 
 @dataclass(frozen=True)
 class Demo(Command):
-    """Train ten networks on real images at the edge of stability and write the report, runs/demo/report.html.
+    """Train networks on real images at the edge of stability and write the report, runs/demo/report.html.
 
     The same as 'edgescope run edge --preset quick --out runs/demo --resume', and as 'make demo' after set-up. It takes
     minutes; after Ctrl-C it goes on where it was.
