@@ -89,13 +89,31 @@ def test_a_curvature_that_falls_asks_for_a_warm_up(tmp_path: Path) -> None:
         loss=lambda w: 0.25 * w[0] ** 4 + 0.05 * w[0] ** 2,
         start=(2.0,),
         steps=40,
-        measures=("loss", "ratio"),
+        measures=("loss", "ratio", "threshold"),
     ) as record:
         section = by_topic(advise_run(record))["range"]
     low, high = (figure.value for figure in section.reasons[0].figures)
     assert low == pytest.approx(2 / 12.1, rel=1e-3)
     assert high > 3 * low
     assert "a warm-up may allow a larger rate" in section.text
+
+
+@pytest.mark.parametrize("measures", [("loss", "ratio"), ("loss", "ratio", "threshold")])
+def test_a_rate_that_may_have_changed_gives_no_critical_rate(tmp_path: Path, measures: tuple[str, ...]) -> None:
+    model = Weights(1.0, 1.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    objective = es.Objective(model, lambda m, _: bowl(m.w), torch.zeros(1), threads=1, path="kept")
+    with es.Monitor(objective, optimizer, every=1, measures=list(measures), out=tmp_path / "a") as monitor:
+        for step in range(8):
+            optimizer.param_groups[0]["lr"] = 0.1 * (step + 1)
+            optimizer.zero_grad()
+            bowl(model.w).backward()
+            optimizer.step()
+            monitor.step()
+    with es.Record.open(tmp_path / "a") as record:
+        found = by_topic(advise_run(record))
+    assert not found["critical-rate"].known
+    assert not found["range"].known
 
 
 def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
@@ -156,17 +174,18 @@ def runs(folder: Path, number: int) -> None:
 
 def test_several_runs(tmp_path: Path) -> None:
     runs(tmp_path, 6)
-    records = {place.name: es.Record.open(place) for place in sorted(tmp_path.iterdir())}
-    found = by_topic(advise_runs(records))
+    places = {place.name: place for place in sorted(tmp_path.iterdir())}
+    records = {name: es.Record.open(place) for name, place in places.items()}
+    found = by_topic(advise_runs(places))
     tests = {name: record.series("loss", "test")[1][-1] for name, record in records.items()}
     best = min(tests, key=lambda name: tests[name])
-    assert f"(run {best})" in found["best-rate"].text
+    assert found["best-rate"].text.startswith(f"{records[best].config['lr']:.3g}, with")
     for topic, measure, part in (("norm", "norms", "l2"), ("flatness", "sharpness", "1")):
         ends = [record.series(measure, part)[1][-1] for record in records.values()]
         tau = scipy.stats.kendalltau(ends, list(tests.values())).statistic
         assert f"the test loss is {tau:.2f}, in [" in found[topic].text
     assert found["norm"].known
-    few = by_topic(advise_runs(dict(list(records.items())[:3])))
+    few = by_topic(advise_runs(dict(list(places.items())[:3])))
     assert not few["flatness"].known
     assert "there are 3" in few["flatness"].text
     for record in records.values():

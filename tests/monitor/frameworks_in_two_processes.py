@@ -10,23 +10,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from framework_parts import OPTIONS, loader, network
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
 
 import edgescope as es
-
-X = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
-Y = (X[:, 0] > 0).long()
-OPTIONS: dict[str, Any] = {"every": 2, "samples": 32, "measures": ["loss", "ratio"], "path": "kept", "threads": 1}
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
-
-
-def loader() -> DataLoader[Any]:
-    return DataLoader(TensorDataset(X, Y), batch_size=8, shuffle=True)
 
 
 def with_lightning(watched: bool, folder: Path) -> tuple[nn.Module, Any]:
@@ -55,7 +42,7 @@ def with_lightning(watched: bool, folder: Path) -> tuple[nn.Module, Any]:
         callbacks=[callback] if watched else [],
         **quiet,  # type: ignore[arg-type]
     )
-    trainer.fit(module, loader())
+    trainer.fit(module, loader(8))
     return module, callback.monitor
 
 
@@ -74,7 +61,7 @@ def with_accelerate(watched: bool, folder: Path) -> tuple[nn.Module, Any]:
     accelerator = Accelerator(cpu=True)
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    wrapped, wrapper, batches = accelerator.prepare(model, optimizer, loader())
+    wrapped, wrapper, batches = accelerator.prepare(model, optimizer, loader(8))
     return model, own_loop(wrapped, wrapper, batches, accelerator.backward, watched, folder)
 
 
@@ -85,7 +72,7 @@ def with_fabric(watched: bool, folder: Path) -> tuple[nn.Module, Any]:
     fabric.launch()
     model = network()
     wrapped, wrapper = fabric.setup(model, torch.optim.SGD(model.parameters(), lr=0.1))
-    return model, own_loop(wrapped, wrapper, fabric.setup_dataloaders(loader()), fabric.backward, watched, folder)
+    return model, own_loop(wrapped, wrapper, fabric.setup_dataloaders(loader(8)), fabric.backward, watched, folder)
 
 
 def own_loop(model: Any, optimizer: Any, batches: Any, backward: Any, watched: bool, folder: Path) -> Any:

@@ -8,25 +8,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from framework_parts import OPTIONS, loader, network
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
-from torch.utils.data import DataLoader, TensorDataset
 
 import edgescope as es
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-X = torch.randn(64, 6, generator=torch.Generator().manual_seed(0))
-Y = (X[:, 0] > 0).long()
-OPTIONS: dict[str, Any] = {"every": 2, "samples": 32, "measures": ["loss", "ratio"], "path": "kept", "threads": 1}
-
-
-def network() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
-
-
-def loader() -> DataLoader[Any]:
-    return DataLoader(TensorDataset(X, Y), batch_size=16, shuffle=True)
 
 
 def weights(model: nn.Module) -> Tensor:
@@ -45,7 +33,7 @@ class Loop:
         self.network = network()
         optimizer = torch.optim.SGD(self.network.parameters(), lr=0.1)
         schedule = CosineAnnealingLR(optimizer, 16)
-        self.parts = self.accelerator.prepare(self.network, optimizer, loader(), schedule)
+        self.parts = self.accelerator.prepare(self.network, optimizer, loader(16), schedule)
         self.logged: dict[int, dict[str, float]] = {}
         self.monitor = None
         if watched:
@@ -119,7 +107,7 @@ def test_a_loop_with_fabric_is_the_same_bit_for_bit(precision: Any, tmp_path: Pa
         fabric = lightning.Fabric(accelerator="cpu", devices=1, precision=precision)
         own = network()
         model, optimizer = fabric.setup(own, torch.optim.SGD(own.parameters(), lr=0.1))
-        data = fabric.setup_dataloaders(loader())
+        data = fabric.setup_dataloaders(loader(16))
         if watched:
             monitor = es.watch(model, optimizer, F.cross_entropy, data, **OPTIONS)
         for _ in range(2):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from edgescope.advice.optimizer_thresholds import critical_rates
+from edgescope.advice.optimizer_thresholds import thresholds_section
 from edgescope.advice.section import Section, unknown
 from edgescope.monitor.verdict import CitedFigure, Reason
 
@@ -17,7 +16,7 @@ RATE = "Which learning rate should training use?"
 CRITICAL = "At which learning rate does training become unstable?"
 WARM_UP = "Is warm-up needed?"
 BLOCK = "Which layer limits the steps?"
-THRESHOLDS = "Where are optimizers unstable at the sharpness of the start?"
+THRESHOLDS = "Where are optimizers unstable at the start?"
 FLATNESS = "Does flatness matter here?"
 
 
@@ -27,12 +26,13 @@ def advise_problem(found: LearningRateSuggestion, pairs: Eigenpairs | None) -> t
     From the result of :func:`~edgescope.tuning.find_lr`, and the largest eigenpair of the Hessian of all data at the
     initial parameters (None where there is none). No cost.
     """
+    sharpness = None if pairs is None else CitedFigure("sharpness", "1", 0, float(pairs.values[0]))
     return (
         _rate(found),
         _critical(found),
         _warm_up(found),
         _block(found),
-        _thresholds(pairs),
+        thresholds_section(THRESHOLDS, sharpness, "of all data at the start"),
         unknown(
             "flatness",
             FLATNESS,
@@ -85,13 +85,3 @@ def _block(found: LearningRateSuggestion) -> Section:
     share = _figure("share", found.share)
     sentence = f"'{found.limiting_block}', with {found.share:.0%} of the curvature along the steps"
     return Section("block", BLOCK, (Reason(sentence, (share,)),))
-
-
-def _thresholds(pairs: Eigenpairs | None) -> Section:
-    value = math.nan if pairs is None else float(pairs.values[0])
-    if not value > 0:
-        return unknown("thresholds", THRESHOLDS, "There is no positive eigenvalue of the Hessian at the start")
-    cited = CitedFigure("sharpness", "1", 0, value)
-    listed = "; ".join(f"{one.optimizer}: {one.rate:.3g} ({one.formula})" for one in critical_rates(value))
-    sentence = f"At the sharpness of {cited} of all data, in full batches: {listed}"
-    return Section("thresholds", THRESHOLDS, (Reason(sentence, (cited,)),))

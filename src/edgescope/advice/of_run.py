@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edgescope.advice.optimizer_thresholds import critical_rates
+from edgescope.advice.optimizer_thresholds import thresholds_section
 from edgescope.advice.section import Section, unknown
 from edgescope.monitor.run_facts import RunFacts, Series
 from edgescope.monitor.trapped import trap_signs
@@ -20,6 +20,9 @@ REGIME = "How stable was training at the end?"
 CRITICAL = "At which learning rate would it have become unstable?"
 RANGE = "Which learning rates are safe along the whole run?"
 THRESHOLDS = "Where are other optimizers unstable at this sharpness?"
+STAYED: Final = 1.25
+"""The largest threshold over the smallest one, up to which the learning rate counts as constant."""
+
 TRAPPED = "Does weight decay hold the network in a trap?"
 
 
@@ -46,7 +49,8 @@ def critical_rate_series(facts: RunFacts) -> Series:
     """The critical learning rate along the run: of the steps on their own batch, else on all data, else by the ratio.
 
     By the ratio it is the learning rate over the ratio, which holds where the threshold is inversely proportional to
-    the learning rate. Values that are not finite, where the loss did not rise, are left out.
+    the learning rate, and on all data: not where training takes mini-batches, nor where the learning rate may have
+    changed. Values that are not finite, where the loss did not rise, are left out.
     """
     for part in ("critical_rate/batch", "critical_rate"):
         found = facts.series("headroom", part)
@@ -54,9 +58,15 @@ def critical_rate_series(facts: RunFacts) -> Series:
             return found.finite()
     ratio, lr = facts.series("ratio"), _learning_rate(facts)
     positive = np.isfinite(ratio.values) & (ratio.values > 0)
-    if lr is None or positive.sum() < LEAST:
-        return Series("ratio", "", ratio.steps[:0], ratio.values[:0])
-    return Series("ratio", "", ratio.steps[positive], lr / ratio.values[positive])
+    usable = lr is not None and positive.sum() >= LEAST and not facts.mini_batches(0) and _threshold_stayed(facts)
+    kept = positive if usable else np.zeros_like(positive)
+    return Series("ratio", "", ratio.steps[kept], (lr or math.nan) / ratio.values[kept])
+
+
+def _threshold_stayed(facts: RunFacts) -> bool:
+    """Whether the threshold is known to have stayed the same, and with it the learning rate."""
+    threshold = facts.series("threshold").finite()
+    return len(threshold) >= LEAST and bool(threshold.values.max() <= STAYED * threshold.values.min())
 
 
 def _critical(facts: RunFacts, rates: Series) -> Section:
@@ -64,7 +74,8 @@ def _critical(facts: RunFacts, rates: Series) -> Section:
         return unknown(
             "critical-rate",
             CRITICAL,
-            "There are too few readings of the measure 'headroom', or of 'ratio' at a constant learning rate",
+            "There are too few readings of the measure 'headroom', or of 'ratio' and 'threshold' at a constant"
+            " learning rate on all data",
         )
     recent = rates.values[-max(RECENT, len(rates) // 4) :]
     value, low, high = float(np.median(recent)), float(recent.min()), float(recent.max())
@@ -77,7 +88,7 @@ def _critical(facts: RunFacts, rates: Series) -> Section:
     )
     reasons = [Reason(f"The critical learning rate at the end is {cited}, {spread} ({how})", (cited,))]
     lr = _learning_rate(facts)
-    if lr is not None:
+    if lr is not None and _threshold_stayed(facts):
         reasons.append(Reason(f"The run used {lr:.3g}, {lr / value:.3g} times that", (cited,)))
     if never := _without_rise(facts, rates):
         reasons.append(
@@ -122,24 +133,9 @@ def _range(rates: Series) -> Section:
 
 
 def _thresholds(facts: RunFacts) -> Section:
-    sharpness = facts.series("sharpness", "1").finite()
-    if not len(sharpness) or not sharpness.last > 0:
-        return unknown("thresholds", THRESHOLDS, "There is no positive reading of the measure 'sharpness'")
-    cited = CitedFigure("sharpness", "1", int(sharpness.steps[-1]), sharpness.last)
-    rates = critical_rates(sharpness.last)
-    listed = "; ".join(f"{one.optimizer}: {one.rate:.3g} ({one.formula})" for one in rates)
-    return Section(
-        "thresholds",
-        THRESHOLDS,
-        (
-            Reason(f"At the sharpness of {cited} (step {cited.step}), in full batches: {listed}", (cited,)),
-            Reason(
-                "Adaptive optimizers have a preconditioner of their own, known only from training with them: 'edgescope"
-                " inspect' reads it from a checkpoint",
-                (),
-            ),
-        ),
-    )
+    found = facts.series("sharpness", "1").finite()
+    last = CitedFigure("sharpness", "1", int(found.steps[-1]), found.last) if len(found) else None
+    return thresholds_section(THRESHOLDS, last, "at the end" if last is None else f"at step {last.step}")
 
 
 def _trapped(facts: RunFacts) -> Section:
@@ -156,10 +152,7 @@ def _trapped(facts: RunFacts) -> Section:
 
 
 def _learning_rate(facts: RunFacts) -> float | None:
-    """The learning rate, where all groups have one and the same, and no schedule was seen in the threshold."""
+    """The learning rate at the start, where all groups have one and the same."""
     rates = {group.get("lr") for group in facts.groups}
-    threshold = facts.series("threshold").finite()
-    if len(threshold) >= 2 and threshold.values.max() > 1.25 * threshold.values.min():
-        return None
     (lr,) = rates if len(rates) == 1 else (None,)
     return float(lr) if isinstance(lr, int | float) and math.isfinite(lr) and lr > 0 else None

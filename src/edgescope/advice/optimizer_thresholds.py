@@ -7,7 +7,9 @@ from typing import Final
 
 import torch
 
+from edgescope.advice.section import Section, unknown
 from edgescope.errors import InputError
+from edgescope.monitor.verdict import CitedFigure, Reason
 from edgescope.optim import OPTIMIZERS, rule_for
 
 PLAIN: Final = ("sgd", "sgd:momentum=0.9", "sgd:momentum=0.9,nesterov=true")
@@ -37,3 +39,22 @@ def critical_rates(sharpness: float, optimizers: tuple[str, ...] = PLAIN) -> tup
         threshold = rule_for(OPTIMIZERS.build(spec).build([tensor], lr=1.0), [tensor]).threshold()
         found.append(CriticalRate(spec, threshold.value / sharpness, threshold.formula))
     return tuple(found)
+
+
+def thresholds_section(question: str, sharpness: CitedFigure | None, where: str) -> Section:
+    """The answer to where optimizers are unstable at this sharpness, None or not positive where it is not known."""
+    if sharpness is None or not sharpness.value > 0:
+        return unknown("thresholds", question, f"There is no positive eigenvalue of the Hessian {where}")
+    listed = "; ".join(f"{one.optimizer}: {one.rate:.3g} ({one.formula})" for one in critical_rates(sharpness.value))
+    return Section(
+        "thresholds",
+        question,
+        (
+            Reason(f"At the sharpness of {sharpness} {where}, in full batches: {listed}", (sharpness,)),
+            Reason(
+                "Adaptive optimizers have a preconditioner of their own, known only from training with them: 'edgescope"
+                " inspect' reads it from a checkpoint",
+                (),
+            ),
+        ),
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +20,6 @@ from edgescope.options import check_float, check_int, check_seed
 
 if TYPE_CHECKING:
     from edgescope.advice import Section
-    from edgescope.store import Record
 
 FOLDER = "advice"
 
@@ -73,6 +71,7 @@ class Advise(Command):
     def _of_folder(self, folder: Path) -> int:
         from edgescope.advice import advise_run, advise_runs, as_data
         from edgescope.printable import printable_names
+        from edgescope.report.run_report import report_runs
         from edgescope.store import Record
         from edgescope.store.runs_below import runs_below
 
@@ -80,17 +79,25 @@ class Advise(Command):
         if not below:
             raise RecordError(f"{folder} contains no record", expected="the folder of a run, or of several runs")
         names = printable_names(name or folder.resolve().name for name in below)
-        with ExitStack() as stack:
-            records = {
-                name: stack.enter_context(Record.open(place)) for name, place in zip(names, below.values(), strict=True)
-            }
-            only = records[names[0]]
-            sections = advise_run(only) if len(records) == 1 else advise_runs(records)
-            if self.json:
-                say(json.dumps(as_data(sections)))
-                return 0
-            show_sections(sections)
-            say(f"report: {_write_page(folder, self.out or folder / FOLDER, records, sections)}")
+        places = dict(zip(names, below.values(), strict=True))
+        if len(places) == 1:
+            with Record.open(places[names[0]]) as record:
+                sections = advise_run(record)
+        else:
+            sections = advise_runs(places)
+        if self.json:
+            say(json.dumps(as_data(sections)))
+            return 0
+        show_sections(sections)
+        title = "Diagnosis of a training run" if len(places) == 1 else f"Diagnosis of {len(places)} training runs"
+        page = report_runs(
+            folder,
+            self.out or folder / FOLDER,
+            title=title,
+            abstract="\n\n".join(f"{section.question} {section.text}" for section in sections),
+            command=f"edgescope advise {shlex.quote(str(folder))}",
+        )
+        say(f"report: {page}")
         return 0
 
     def _of_function(self) -> int:
@@ -139,27 +146,3 @@ def show_sections(sections: tuple[Section, ...]) -> None:
         for reason in section.reasons:
             console.print(Padding(Text(f"{reason.sentence.rstrip('.')}."), (0, 0, 0, 2)))
         console.print()
-
-
-def _write_page(folder: Path, out: Path, records: dict[str, Record], sections: tuple[Section, ...]) -> Path:
-    """The sections with the figures of the runs, as a report."""
-    from edgescope.report import write_report
-    from edgescope.report.run_report import run_figures
-    from edgescope.report.run_report.pages import gather
-    from edgescope.report.run_report.rows import total_cost, versions_of
-
-    gathered = gather({name: record.folder for name, record in records.items()})
-    drawn = {name: records[name] for name in gathered.drawn}
-    return write_report(
-        out,
-        title="Diagnosis of a training run" if len(records) == 1 else f"Diagnosis of {len(records)} training runs",
-        abstract="\n\n".join(f"{section.question} {section.text}" for section in sections),
-        paper="",
-        findings=None,
-        figures=list(run_figures(drawn, gathered.table, arrays=False)),
-        runs=gathered.rows,
-        cost=total_cost(gathered.rows),
-        versions=versions_of(next(iter(records.values()))),
-        command=f"edgescope advise {shlex.quote(str(folder))}",
-        notes=gathered.notes,
-    )

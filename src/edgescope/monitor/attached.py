@@ -18,6 +18,7 @@ from edgescope.losses import supervised
 from edgescope.measures import Reading
 from edgescope.measures.arguments import kind_of
 from edgescope.monitor.ending import end_forgotten
+from edgescope.monitor.monitor import Monitor
 from edgescope.monitor.probe import draw_probe, loader_of
 from edgescope.monitor.regimes import REGIME_KINDS, EarlyStopping
 from edgescope.monitor.spikes import KINDS
@@ -27,6 +28,7 @@ from edgescope.objective import Objective
 from edgescope.objective.batches import Count
 from edgescope.objective.checks import is_criterion
 from edgescope.options import check_int
+from edgescope.short_errors import short_errors
 from edgescope.user_code import describe_exception
 
 Watch = Callable[[nn.Module], Objective]
@@ -239,3 +241,43 @@ def group_of_all() -> distributed.ProcessGroup | None:
     if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
         return distributed.group.WORLD
     return None
+
+
+@short_errors
+class AttachedCallback:
+    """What the callbacks of all frameworks have in common, beside the base class of the framework."""
+
+    def __init__(
+        self,
+        watch: Watch | None = None,
+        *,
+        every: int | Callable[[int], bool] | None = 100,
+        data: Any = None,
+        loss_fn: LossFunction | None = None,
+        samples: int = 256,
+        seed: int = 0,
+        log: Log | Literal["trainer"] | None = OF_TRAINER,
+        stop_on: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        self._attached = Attached(
+            watch,
+            every=every,
+            data=data,
+            loss_fn=loss_fn,
+            samples=samples,
+            seed=seed,
+            log=log,
+            stop_on=stop_on,
+            options=options,
+        )
+
+    @property
+    def monitor(self) -> Monitor | None:
+        """The monitor, once training has started."""
+        return self._attached.monitor
+
+    def on(self, kind: str, callback: Callable[[Any], object]) -> None:
+        """As :meth:`Monitor.on`, also before training starts."""
+        self._attached.on(kind, callback)

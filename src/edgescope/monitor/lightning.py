@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from edgescope.extras import require
-from edgescope.monitor.attached import Attached, LossFunction, Training, Watch
+from edgescope.monitor.attached import AttachedCallback, Training
 from edgescope.monitor.lightning_loss import loss_of_training_step
-from edgescope.monitor.monitor import Monitor
-from edgescope.monitor.trackers import Log, values_of
+from edgescope.monitor.trackers import values_of
 from edgescope.short_errors import short_errors
 
 require("lightning", "this callback needs", "lightning")
@@ -19,7 +17,7 @@ from lightning.pytorch.callbacks import Callback
 
 
 @short_errors
-class EdgescopeCallback(Callback):
+class EdgescopeCallback(AttachedCallback, Callback):
     """Takes measures of the module that a Lightning trainer trains, with all of its optimizers.
 
     Args:
@@ -42,40 +40,7 @@ class EdgescopeCallback(Callback):
     ``out=`` where the checkpoint was made. What cannot be measured gives one warning, and training goes on.
     """
 
-    def __init__(
-        self,
-        watch: Watch | None = None,
-        *,
-        every: int | Callable[[int], bool] | None = 100,
-        data: Any = None,
-        loss_fn: LossFunction | None = None,
-        samples: int = 256,
-        seed: int = 0,
-        log: Log | Literal["trainer"] | None = "trainer",
-        stop_on: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__()
-        self._attached = Attached(
-            watch,
-            every=every,
-            data=data,
-            loss_fn=loss_fn,
-            samples=samples,
-            seed=seed,
-            log=log,
-            stop_on=stop_on,
-            options=options,
-        )
-        self._axis: _Loggers | None = None
-
-    @property
-    def monitor(self) -> Monitor | None:
-        return self._attached.monitor
-
-    def on(self, kind: str, callback: Callable[[Any], object]) -> None:
-        """As :meth:`Monitor.on`, also before training starts."""
-        self._attached.on(kind, callback)
+    _axis: _Loggers | None = None
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._axis = _Loggers(trainer)

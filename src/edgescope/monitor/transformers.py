@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import torch
 
 from edgescope.atomic import write_aside
 from edgescope.errors import InputError
 from edgescope.extras import require
-from edgescope.monitor.attached import Attached, LossFunction, Training, Watch
-from edgescope.monitor.monitor import Monitor
-from edgescope.monitor.trackers import Log
+from edgescope.monitor.attached import AttachedCallback, Training
 from edgescope.monitor.trainer_loss import count_of, loss_of_trainer, running_trainer, tell_of_errors
 from edgescope.short_errors import short_errors
 
@@ -25,7 +22,7 @@ FILE: Final = "edgescope.pt"
 
 
 @short_errors
-class EdgescopeCallback(TrainerCallback):
+class EdgescopeCallback(AttachedCallback, TrainerCallback):
     """Takes measures of the model that a Hugging Face Trainer trains.
 
     Args:
@@ -46,39 +43,6 @@ class EdgescopeCallback(TrainerCallback):
     Checkpoints of the trainer keep its state, so that ``train(resume_from_checkpoint=)`` continues the record in
     ``out=`` where the checkpoint was made. What cannot be measured gives one warning, and training goes on.
     """
-
-    def __init__(
-        self,
-        watch: Watch | None = None,
-        *,
-        every: int | Callable[[int], bool] | None = 100,
-        data: Any = None,
-        loss_fn: LossFunction | None = None,
-        samples: int = 256,
-        seed: int = 0,
-        log: Log | Literal["trainer"] | None = "trainer",
-        stop_on: str | None = None,
-        **options: Any,
-    ) -> None:
-        self._attached = Attached(
-            watch,
-            every=every,
-            data=data,
-            loss_fn=loss_fn,
-            samples=samples,
-            seed=seed,
-            log=log,
-            stop_on=stop_on,
-            options=options,
-        )
-
-    @property
-    def monitor(self) -> Monitor | None:
-        return self._attached.monitor
-
-    def on(self, kind: str, callback: Callable[[Any], object]) -> None:
-        """As :meth:`Monitor.on`, also before training starts."""
-        self._attached.on(kind, callback)
 
     def on_init_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         trainer, _ = running_trainer(self)

@@ -23,9 +23,17 @@ from edgescope.store import Record
 from edgescope.store.runs_below import runs_below
 
 
-def report_runs(folder: Path, out: Path | None = None) -> Path:
+def report_runs(
+    folder: Path,
+    out: Path | None = None,
+    *,
+    title: str | None = None,
+    abstract: str | None = None,
+    command: str | None = None,
+) -> Path:
     """Write the report of the run in ``folder``, or of all runs below it, there or into ``out``, and give its path.
 
+    ``title``, ``abstract`` and the ``command`` that writes it again are those of a report of runs unless given.
     Of more runs than can be told apart in one picture some are drawn, and the report says so. Raises
     :class:`RecordError` where there is no record, or a broken one.
     """
@@ -42,15 +50,15 @@ def report_runs(folder: Path, out: Path | None = None) -> Path:
         first = records[names[0]]
         return write_report(
             out or folder,
-            title=f"Training run {names[0]}" if len(places) == 1 else f"{len(places)} training runs",
-            abstract=abstract_of(len(places), found.verdicts[names[0]]),
+            title=title or (f"Training run {names[0]}" if len(places) == 1 else f"{len(places)} training runs"),
+            abstract=abstract or abstract_of(len(places), found.verdicts[names[0]]),
             paper="",
             findings=None,
             figures=list(run_figures(records, found.table)),
             runs=[row | {"regime at the end": found.verdicts[row["run"]].regime} for row in found.rows],
             cost=total_cost(found.rows),
             versions=versions_of(first),
-            command=str(first.info.get("command") or "") or f"edgescope report {shlex.quote(str(folder))}",
+            command=command or str(first.info.get("command") or "") or f"edgescope report {shlex.quote(str(folder))}",
             notes=found.notes,
         )
 
