@@ -192,6 +192,21 @@ def test_several_runs(tmp_path: Path) -> None:
         record.close()
 
 
+def test_runs_of_several_tasks_or_optimizers_are_not_compared(tmp_path: Path) -> None:
+    base = es.RunConfig(
+        data="digits:train=20,test=20", model="mlp:widths=3", steps=4, threads=1, path="kept", measures=("loss",)
+    )
+    for name, change in {"a": {}, "b": {"optimizer": "adam"}, "c": {"model": "mlp:widths=4"}}.items():
+        es.train(dataclasses.replace(base, **change), tmp_path / name)
+    places = {name: tmp_path / name for name in "abc"}
+    every = by_topic(advise_runs(places))
+    assert {topic for topic, section in every.items() if section.known} == {"regimes"}
+    assert "several tasks" in every["flatness"].text
+    two = by_topic(advise_runs({name: places[name] for name in "ab"}))
+    assert "several optimizers" in two["best-rate"].text
+    assert by_topic(advise_runs({"a": places["a"]}))["best-rate"].known
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with descend(tmp_path / "a", 0.5, measures=("loss", "sharpness", "threshold", "ratio")) as record:
         wanted = as_data(advise_run(record))

@@ -26,6 +26,13 @@ from edgescope.report.run_report import report_runs
 print(report_runs(Path(sys.argv[1])))
 """
 
+ADVICE = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from edgescope.cli import main
+sys.exit(main(["advise", sys.argv[1], "--json"]))
+"""
+
 
 def write(folder: Path, readings: list[list[Reading]]) -> None:
     """A step each, in one transaction."""
@@ -57,6 +64,11 @@ def test_a_report_of_more_runs_than_files_and_colours(tmp_path: Path) -> None:
     assert {"run-000", "run-061"} <= drawn
     tables = page.replace(picture, "")
     assert all(f">{name}<" in tables for name in names)
+    advice = subprocess.run(
+        [sys.executable, "-c", ADVICE, str(tmp_path / "runs")], capture_output=True, text=True, check=False
+    )
+    assert advice.returncode == 0, advice.stderr
+    assert '"topic": "regimes"' in advice.stdout
 
 
 @settings(max_examples=50)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -28,6 +28,9 @@ BEST = "Which learning rate tests best?"
 FLATNESS = "Does flatness matter here?"
 NORM = "Does the norm of the weights matter here?"
 
+TASK: Final = ("function", "data", "model", "loss", "train", "stop_loss")
+"""The options of a configuration by which two runs are of one task."""
+
 LEAST_RUNS: Final = 6
 """Runs below which no rank correlation is told."""
 
@@ -36,9 +39,12 @@ LEAST_RUNS: Final = 6
 class EndOfRun:
     """How a run has ended: its regime, its learning rate (NaN of gradient flow), and its last readings.
 
-    Readings are those that runs are compared by, NaN where there is none.
+    ``task`` is what it was trained on, and to, as its configuration has it. Readings are those that runs are compared
+    by, NaN where there is none.
     """
 
+    task: tuple[Any, ...]
+    optimizer: str
     regime: str
     diverged: bool
     lr: float
@@ -51,6 +57,7 @@ class EndOfRun:
     def of(cls, record: Record) -> EndOfRun:
         """That of the record of a run with a constant learning rate."""
         diverged = record.status == "diverged"
+        task = tuple(record.config.get(name) for name in TASK)
         lr, optimizer = record.config.get("lr"), str(record.config.get("optimizer", ""))
         rate = float(lr) if isinstance(lr, int | float) and not optimizer.startswith("gradient-flow") else math.nan
         table = record.table("loss", "sharpness", "norms").drop_nulls("value").sort("step")
@@ -58,7 +65,7 @@ class EndOfRun:
         step, test_loss = last.get(("loss", "test"), (0, math.nan))
         rest = (last.get(key, (0, math.nan))[1] for key in (("sharpness", "1"), ("norms", "l2")))
         regime = "diverged" if diverged else verdict_of(record).regime
-        return cls(regime, diverged, rate, step, test_loss, *rest)
+        return cls(task, optimizer, regime, diverged, rate, step, test_loss, *rest)
 
 
 def advise_runs(places: Mapping[str, Path]) -> tuple[Section, ...]:
@@ -75,6 +82,10 @@ def advise_runs(places: Mapping[str, Path]) -> tuple[Section, ...]:
                 ended[name] = EndOfRun.of(record)
     trained = [end for end in ended.values() if not math.isnan(end.lr)]
     held = [end for end in trained if not end.diverged]
+    if len({end.task for end in trained}) > 1:
+        why = "The runs are of several tasks (data, model, loss or stop loss), so that they cannot be compared"
+        questions = (("best-rate", BEST), ("flatness", FLATNESS), ("norm", NORM))
+        return (_regimes(ended), *(unknown(topic, question, why) for topic, question in questions))
     return (
         _regimes(ended),
         _best(trained),
@@ -94,11 +105,13 @@ def _regimes(ended: Mapping[str, EndOfRun]) -> Section:
 
 
 def _best(trained: Sequence[EndOfRun]) -> Section:
+    if len({end.optimizer for end in trained}) > 1:
+        return unknown("best-rate", BEST, "The runs have several optimizers, whose learning rates cannot be compared")
     columns = {"lr": pl.Float64, "test_loss": pl.Float64, "diverged": pl.Boolean}
     table = pl.DataFrame([[getattr(end, name) for name in columns] for end in trained], schema=columns, orient="row")
     best = best_rate(table.with_columns(pl.lit(True).alias("reached")), "test_loss")
     if best is None:
-        return unknown("best-rate", BEST, "There is no run with a test loss at its end")
+        return unknown("best-rate", BEST, "There is no learning rate all of whose runs have a test loss")
     cited = CitedFigure("loss", "test", max(end.step for end in trained if end.lr == best.lr), best.value)
     mean = f", the mean over {best.seeds} seeds" if best.seeds > 1 else ""
     reasons = [Reason(f"{best.lr:.3g}, with a test loss of {cited}{mean}", (cited,))]

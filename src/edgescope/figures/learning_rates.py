@@ -55,15 +55,17 @@ def learning_rate_trials(trials: pl.DataFrame, critical: pl.DataFrame, *, sugges
     )
     start = alt.Chart(inline(pl.DataFrame({"loss": [start_loss]})))
     layers = [start.mark_rule(color=look.MUTED, strokeDash=look.DASH).encode(y=y)]
+    before = start.mark_text(align="right", dy=4, baseline="top", color=look.MUTED, **look.NOTE)
+    layers.append(before.encode(x=alt.value(look.WIDTH), y=y, text=alt.value("before training")))
     means = rows.filter(kind=WARM_UP).group_by("rate").agg(pl.col("loss").mean()).sort("rate")
     if means.height > 1:
         layers.append(alt.Chart(inline(means)).mark_line(color=look.PALETTE[2], strokeWidth=1.4).encode(x=x, y=y))
     line = alt.Chart(inline(pl.DataFrame({"rate": [suggested], "text": [f"suggested {suggested:.2g}"]})))
     layers += [line.mark_rule(color=look.INK, strokeWidth=1.6).encode(x=x), points]
-    name = line.mark_text(align="left", dx=4, dy=4, baseline="top", color=look.INK, **look.NOTE)
+    name = line.mark_text(dy=-4, baseline="bottom", color=look.INK, **look.NOTE)
     layers.append(name.encode(x=x, y=alt.value(0), text=alt.Text("text", type="nominal")))
     lower = alt.layer(*layers).properties(width=look.WIDTH, height=look.HEIGHT)
-    return alt.vconcat(_bars(critical, x_scale), lower, spacing=6)
+    return alt.vconcat(_bars(critical, x_scale), lower, spacing=20)
 
 
 def _bars(critical: pl.DataFrame, scale: alt.Scale) -> Chart:

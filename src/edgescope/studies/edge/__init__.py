@@ -37,7 +37,8 @@ class Edge(Study):
         "optimizer becomes unstable, and then stays there, while the loss goes on falling over long spans although "
         "single steps raise it. Each optimizer is compared with its own threshold, in its own metric; gradient flow, "
         "which has none, with all of them. NAdam, Lion, SAM, clipped gradient descent and two pairs of optimizers "
-        "follow on a smaller network, with the headroom of their steps, which needs no threshold."
+        "follow on a smaller network, with the headroom of their steps, which needs no threshold. Small networks on "
+        "mini-batches show where SGD settles there, and whether learning rates by layer train faster."
     )
     paper: ClassVar[str] = f"{COHEN_2021}; {COHEN_2022}"
     topics: ClassVar[Sequence[Topic]] = (  # as in claims.toml
