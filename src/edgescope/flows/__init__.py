@@ -1,5 +1,5 @@
-"""Continuous-time limits of training, integrated with adaptive steps: gradient flow."""
+"""The time-averaged trajectory of an optimizer past its threshold, and gradient flow, which has no threshold."""
 
-from edgescope.flows.gradient_flow import GradientFlow
+from edgescope.optim.gradient_flow import GradientFlow
 
 __all__ = ["GradientFlow"]

@@ -1,6 +1,5 @@
 """Optimizers: for each its update rule, preconditioner, threshold and Jacobian; gradient flow; optimizers by name."""
 
-from edgescope.flows.gradient_flow import GradientFlow
 from edgescope.optim.adadelta import AdadeltaRule
 from edgescope.optim.adafactor import AdafactorRule
 from edgescope.optim.adagrad import AdagradRule
@@ -8,6 +7,7 @@ from edgescope.optim.adam import AdamRule
 from edgescope.optim.adamax import AdamaxRule
 from edgescope.optim.asgd import ASGDRule
 from edgescope.optim.eight_bit import BitsAndBytesAdamRule, TorchAOAdamRule
+from edgescope.optim.gradient_flow import GradientFlow
 from edgescope.optim.jacobian import UpdateJacobian, update_jacobian
 from edgescope.optim.joint import JointRule, rule_for
 from edgescope.optim.known import add_rule

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from edgescope.errors import InputError
-from edgescope.flows.gradient_flow import FLOW_OPTIONS, GradientFlow
 from edgescope.geometry import as_geometry
+from edgescope.optim.gradient_flow import FLOW_OPTIONS, GradientFlow
 from edgescope.optim.hyperparameters import RANGES
 from edgescope.optim.langevin import Langevin
 from edgescope.optim.lion import Lion
