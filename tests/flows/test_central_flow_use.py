@@ -50,7 +50,7 @@ def test_resumed_to_the_bit(kind: str) -> None:
         if kind == "sgd":
             optimizer = torch.optim.SGD(model.parameters(), lr=at_edge(model, objective))
         elif kind == "rmsprop":
-            optimizer = torch.optim.RMSprop(model.parameters(), lr=4e-4)
+            optimizer = torch.optim.RMSprop(model.parameters(), lr=1e-5)
         else:
             optimizer = es.optim.ScalarRMSProp(model.parameters(), lr=1e-3)
         if kind != "sgd":
