@@ -1,7 +1,8 @@
 """The time-averaged trajectory of an optimizer past its threshold, and gradient flow, which has no threshold."""
 
 from edgescope.flows.onset import OscillationOnset
+from edgescope.flows.stable import StableFlow, StableStep
 from edgescope.flows.two_point import TwoPointFlow, TwoPointStep
 from edgescope.optim.gradient_flow import GradientFlow
 
-__all__ = ["GradientFlow", "OscillationOnset", "TwoPointFlow", "TwoPointStep"]
+__all__ = ["GradientFlow", "OscillationOnset", "StableFlow", "StableStep", "TwoPointFlow", "TwoPointStep"]
