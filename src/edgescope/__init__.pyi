@@ -73,6 +73,7 @@ from .data import Dataset as Dataset
 from .dimension import kaplan_yorke as kaplan_yorke
 from .dimension import lyapunov_exponents as lyapunov_exponents
 from .dimension import sharpness_dimension as sharpness_dimension
+from .flows import CentralFlow as CentralFlow
 from .flows import StableFlow as StableFlow
 from .flows import TwoPointFlow as TwoPointFlow
 from .flows import sharpness_gap as sharpness_gap
