@@ -76,7 +76,9 @@ def sharpness_gap(
     Args:
         objective: the loss on all training data, a mean over samples.
         lr: the learning rate of SGD without momentum.
-        batch_size: the size of its mini-batches, drawn without replacement. All samples: no noise, no gap.
+        batch_size: the size of its mini-batches, drawn without replacement and anew for every step. In epochs of few
+            batches the noise of successive steps is correlated, and the gap of half batches was seen to change its
+            sign. All samples: no noise, no gap.
         weights: one point (P,), or several (n, P) in the order of time: means of some 25 iterates each, since single
             iterates have the oscillation in their gradient. By default the model's parameters.
         tol: the residual of the eigenvector, relative to its value.
