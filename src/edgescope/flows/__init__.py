@@ -1,5 +1,7 @@
 """The time-averaged trajectory of an optimizer past its threshold, and gradient flow, which has no threshold."""
 
+from edgescope.flows.onset import OscillationOnset
+from edgescope.flows.two_point import TwoPointFlow, TwoPointStep
 from edgescope.optim.gradient_flow import GradientFlow
 
-__all__ = ["GradientFlow"]
+__all__ = ["GradientFlow", "OscillationOnset", "TwoPointFlow", "TwoPointStep"]

@@ -1,0 +1,84 @@
+"""The step of an optimizer without memory as a function of the weights alone, which its flows average."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgescope.errors import InputError, NotKnownError
+from edgescope.objective import Objective
+from edgescope.objective.modes import active_dropout
+from edgescope.optim import LabelNoiseSGD, Langevin, UpdateRule, rule_for
+from edgescope.options import type_of
+
+
+class StepMap:
+    """F(w), which the optimizer would subtract from w in one step on all data: w' = w - F(w).
+
+    For steepest descent F(w) = eta D(g(w)), where D is the gradient of half the squared dual norm (normalized: of the
+    dual norm); coupled weight decay is part of g, and decoupled decay adds eta lambda w. Learning rates and options
+    are read from the live optimizer at every call, neither it nor the model is changed, and parameters that it does
+    not hold stay: F is 0 there.
+
+    Raises :class:`NotKnownError` for optimizers whose step is not a function of w alone (momentum, second moments, two
+    gradients a step, noise) and without a rule, and :class:`InputError` where the loss is not a function of the
+    weights in training (dropout), or the objective is none. ``owner`` is what needs the map, in these errors.
+    """
+
+    def __init__(self, objective: Objective, optimizer: Any, owner: str) -> None:
+        check_objective(objective, owner)
+        self.objective = objective
+        self.rule = rule_for(optimizer, objective.tensors)
+        self.owner = owner
+        check_memoryless(self.rule, owner)
+        self._state = {name: value for name, value in self.rule.state().items() if name in self.rule.counts()}
+
+    def __call__(self, w: Float[Tensor, " P"], gradient: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
+        """F(w), given the gradient at w; no cost beyond that of one step of the optimizer."""
+        with torch.no_grad():
+            return w - self.rule.update(w, self._state, gradient)[0]
+
+    def moving(self) -> Float[Tensor, " P"]:
+        """1 for the entries that the optimizer holds, 0 for the others."""
+        pieces = [
+            torch.full((t.numel(),), float(held)) for t, held in zip(self.rule.tensors, self.rule.held, strict=True)
+        ]
+        return torch.cat(pieces).to(self.objective.device, self.objective.dtype)
+
+
+def check_objective(objective: Any, owner: str) -> None:
+    """Raise :class:`InputError` for what is no objective, or is one of a model that trains with dropout."""
+    if not isinstance(objective, Objective):
+        raise InputError(
+            f"{owner} of {type_of(objective)}",
+            expected="an Objective on all training data",
+            hint="es.Objective(model, loss_fn, data); the flow of mini-batches is not known",
+        )
+    dropped = active_dropout(objective.model)
+    if dropped:
+        name, p = dropped[0]
+        raise InputError(
+            f"{owner} of a model that trains with dropout (p={p:g} in '{name}')",
+            expected="a loss that is a function of the weights alone",
+            hint="p=0",
+        )
+
+
+def check_memoryless(rule: UpdateRule, owner: str) -> None:
+    """Raise :class:`NotKnownError` for a rule whose step is not a function of the weights alone."""
+    for one in rule.rules:
+        if isinstance(one.optimizer, Langevin | LabelNoiseSGD):
+            reason = "whose steps are random"
+        elif one.gradients != 1:
+            reason = f"which takes {one.gradients} gradients a step"
+        elif one.vectors():
+            reason = f"which keeps {', '.join(one.vectors())}"
+        else:
+            continue
+        raise NotKnownError(
+            f"{owner} of {one.name}, {reason}, is not known",
+            expected="an optimizer without memory: SGD without momentum, or SteepestDescent in any norm",
+        )
