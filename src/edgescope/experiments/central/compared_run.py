@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from edgescope.claims import Measured, Open
+from edgescope.errors import UnknownNameError
 from edgescope.experiments.central.flow_task import OPTIMIZER, START
 from edgescope.experiments.selection import CaseSelection, tagged
 from edgescope.experiments.study_run import StudyRun
@@ -48,8 +49,11 @@ class ComparedRun:
         return (self.start or 0) + int(self.run.record.config["average_from"])
 
     def series(self, measure: str, part: str = "") -> tuple[Int[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        """Steps and values of a series, those that are finite."""
-        steps, values = self.run.record.series(measure, part)
+        """Steps and values of a series, those that are finite; empty where the run has no such readings."""
+        try:
+            steps, values = self.run.record.series(measure, part)
+        except UnknownNameError:
+            return np.zeros(0, dtype=int), np.zeros(0)
         known = np.isfinite(values)
         return steps[known], values[known]
 
@@ -82,10 +86,11 @@ class ComparedRun:
 
     def average_ratio(self, measure: str, part: str, of: str = OPTIMIZER) -> Estimate:
         """The mean of one part of a measure over that of another, with an interval from blocks of the run."""
-        above, below = self.late(measure, part), self.late(measure, of)
-        shared = min(above.size, below.size)
-        block = int(self.run.record.config["block"])
-        return block_ratio(above[above.size - shared :], below[below.size - shared :], block)
+        (at, above), (also_at, below) = self.series(measure, part), self.series(measure, of)
+        both = np.intersect1d(at, also_at)  # the optimizer may go on alone
+        both = both[both >= self.first_averaged]
+        above, below = above[np.isin(at, both)], below[np.isin(also_at, both)]
+        return block_ratio(above, below, int(self.run.record.config["block"]))
 
     def last(self, measure: str, part: str) -> float:
         """The last value of a series; NaN without one."""

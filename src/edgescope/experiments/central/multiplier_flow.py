@@ -95,7 +95,7 @@ def _step(gradient: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
 
 
 def _smallest(left: Callable[[float], float]) -> float:
-    """The smallest c² of at least 0 at which ``left``, which grows with c², is not negative; the last try if none is."""
+    """The smallest c² ≥ 0 at which ``left``, which grows with c², is not negative; the last try if there is none."""
     if left(0.0) >= 0:
         return 0.0
     high = 1e-12

@@ -129,8 +129,8 @@ UNKNOWN = (
     "Known of the runs of Cohen, Damian et al.: a convolutional and a residual network and a vision transformer on "
     "1,000 images of CIFAR-10 of the first four classes, sequence models on sorting; full batch, smooth activations.",
     "Here: the convolutional network of Cohen et al. 2021 with GELU, and 1,000 images of all ten classes.",
-    "Not known: widths, learning rates, β₂, and the number of steps. RMSProp has the learning rate 2e-5, the others are "
-    "ours and were not tried.",
+    "Not known: widths, learning rates, β₂, and the number of steps. RMSProp has the learning rate 2e-5; the others "
+    "are ours and were not tried.",
     "Known of the runs of Liao et al.: SGD on subsets of CIFAR-10. Not known: sizes, learning rates and batch sizes.",
 )
 

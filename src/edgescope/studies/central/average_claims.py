@@ -54,13 +54,9 @@ def gd_covariance(run: ComparedRun) -> Measured | Open:
         return missing
     beside: dict[str, float | Estimate] = {}
     if run.late("flow_variance", f"{CENTRAL}/2").size:
-        beside["along the second axis"] = run.average_ratio(
-            "flow_variance", f"{CENTRAL}/2/predicted", f"{CENTRAL}/2"
-        )
+        beside["along the second axis"] = run.average_ratio("flow_variance", f"{CENTRAL}/2/predicted", f"{CENTRAL}/2")
     if CORRECTED in run.flows:
-        beside["with the correction"] = run.average_ratio(
-            "flow_variance", f"{CORRECTED}/1/predicted", f"{CORRECTED}/1"
-        )
+        beside["with the correction"] = run.average_ratio("flow_variance", f"{CORRECTED}/1/predicted", f"{CORRECTED}/1")
     return Measured(run.average_ratio("flow_variance", f"{CENTRAL}/1/predicted", f"{CENTRAL}/1"), beside)
 
 

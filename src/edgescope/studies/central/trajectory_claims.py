@@ -34,7 +34,9 @@ def within_threshold(run: ComparedRun) -> Measured | Open:
     missing = run.missing_at_edge(CENTRAL)
     if missing:
         return missing
-    beside = {"largest value of Sη/2 at the averaged trajectory": float(run.series("flow_sharpness", OPTIMIZER)[1].max())}
+    beside = {
+        "largest value of Sη/2 at the averaged trajectory": float(run.series("flow_sharpness", OPTIMIZER)[1].max())
+    }
     if CORRECTED in run.flows:
         beside["with the correction"] = float(run.series("flow_sharpness", CORRECTED)[1].max())
     return Measured(Estimate.exact(run.series("flow_sharpness", CENTRAL)[1].max()), beside)
