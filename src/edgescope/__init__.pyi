@@ -73,6 +73,7 @@ from .data import Dataset as Dataset
 from .dimension import kaplan_yorke as kaplan_yorke
 from .dimension import lyapunov_exponents as lyapunov_exponents
 from .dimension import sharpness_dimension as sharpness_dimension
+from .flows import CentralFlow as CentralFlow
 from .geometry import GEOMETRIES as GEOMETRIES
 from .linalg import (
     Eigenpairs as Eigenpairs,

@@ -123,17 +123,22 @@ def refuse_kinks(problem: TrainingProblem, point: Point) -> None:
     A step goes over kinks, each of which adds a jump of the gradient divided by the step, where the Hessian has
     nothing: a product of a ReLU network was three times as long as the true one. Cost: a loss on a few samples.
     """
-    few, place = reduced(problem, point, problem.dtype)
-    (chunk,) = few.batches.chunks()
-    loss = few.loss_of(place.tensors, place.constants, chunk.batch)
-    few.count_preparation(A_LOSS)
-    found = sorted({operation_of(node) for node in nodes_of([loss]) if _is_kinked(node)})
+    found = kinks_of(problem, point)
     if found:
         raise NotDifferentiableError(
             f"path='difference' is meaningless for {', '.join(found)}, whose derivative jumps",
             expected="smooth operations, such as tanh, GELU, SiLU, softplus and average pooling",
             hint="path='auto', which differentiates twice",
         )
+
+
+def kinks_of(problem: TrainingProblem, point: Point) -> list[str]:
+    """The operations of the loss whose derivative jumps. Cost: a loss on a few samples."""
+    few, place = reduced(problem, point, problem.dtype)
+    (chunk,) = few.batches.chunks()
+    loss = few.loss_of(place.tensors, place.constants, chunk.batch)
+    few.count_preparation(A_LOSS)
+    return sorted({operation_of(node) for node in nodes_of([loss]) if _is_kinked(node)})
 
 
 def _is_kinked(node: torch.autograd.graph.Node) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edgescope.optim.held_state import Group
 from edgescope.optim.momentum import Momentum
 from edgescope.optim.rmsprop import ADAPTIVE
-from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.rule import UpdateRule
 
 
 class AdadeltaRule(UpdateRule):

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from edgescope.errors import NotKnownError
 from edgescope.linalg.metric import Metric
+from edgescope.optim.held_state import Group
 from edgescope.optim.momentum import Momentum
 from edgescope.optim.rmsprop import ADAPTIVE
-from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.rule import UpdateRule
 from edgescope.optim.square_root import root
 from edgescope.shards import whole
 

@@ -7,9 +7,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from edgescope.optim.held_state import Group
 from edgescope.optim.momentum import Momentum
 from edgescope.optim.rmsprop import ADAPTIVE
-from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.rule import UpdateRule
 from edgescope.optim.square_root import root
 
 

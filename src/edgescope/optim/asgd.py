@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from edgescope.optim.held_state import Group
 from edgescope.optim.momentum import Momentum
-from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.rule import UpdateRule
 from edgescope.optim.sgd import GRADIENT_DESCENT
 
 

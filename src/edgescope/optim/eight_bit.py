@@ -9,7 +9,7 @@ from torch import Tensor
 
 from edgescope.errors import NotKnownError
 from edgescope.optim.adam import AdamRule
-from edgescope.optim.rule import Group
+from edgescope.optim.held_state import Group
 from edgescope.optim.unknown_options import check_present
 
 BLOCKS = (256, 2048, 4096)

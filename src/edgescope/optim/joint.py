@@ -15,9 +15,10 @@ from torch import Tensor
 
 from edgescope.errors import InputError, NotKnownError
 from edgescope.linalg.metric import BlockMetric, DiagonalMetric, Metric
+from edgescope.optim.held_state import Group
 from edgescope.optim.known import rule_of
 from edgescope.optim.momentum import NO_STEP, Momentum
-from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.rule import UpdateRule
 from edgescope.optim.threshold import Threshold, joint_threshold
 from edgescope.optim.unwrap import OptimizerLike, check_not_sharded, unwrapped
 from edgescope.options import type_of

@@ -73,6 +73,12 @@ class Momentum:
             raise NotKnownError("no threshold is known for a momentum that subtracts gradients")
         return gauge
 
+    @property
+    def steady(self) -> float:
+        """Q(1), how strongly gradients that stay the same enter a step: 1/(1 - memory) for Polyak; as ``gauge``."""
+        _ = self.gauge  # which checks
+        return self.direct + self.through * self.gain / (1 - self.memory)
+
     def threshold(self, lr: float | None, decay: float = 0.0) -> tuple[float, str]:
         """Value and formula at learning rate ``lr``, in inverse units of it (infinite at 0); None: with a rate of 1.
 

@@ -11,8 +11,9 @@ from torch import Tensor
 from edgescope.errors import InputError, NotKnownError
 from edgescope.geometry.polar import iterate
 from edgescope.linalg.metric import Metric
+from edgescope.optim.held_state import Group
 from edgescope.optim.momentum import COMPANION, Momentum
-from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.rule import UpdateRule
 
 MUON = f"Jordan et al. 2024 (Muon), frozen preconditioner; {COMPANION}"
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from edgescope.optim.adam import AdamRule
+from edgescope.optim.held_state import Group
 from edgescope.optim.momentum import Momentum
 from edgescope.optim.rmsprop import ADAPTIVE
-from edgescope.optim.rule import Group
 from edgescope.optim.square_root import root
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from edgescope.optim.adam import AdamRule
-from edgescope.optim.rule import Group
+from edgescope.optim.held_state import Group
 from edgescope.optim.square_root import root
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from edgescope.optim.held_state import Group
 from edgescope.optim.momentum import COMPANION, Momentum
-from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.rule import UpdateRule
 from edgescope.optim.square_root import root
 
 ADAPTIVE = "Cohen et al. 2022, arXiv 2207.14484"
@@ -49,6 +51,21 @@ class RMSPropRule(UpdateRule):
     def preconditioner(self, group: Group, state: dict[str, Tensor], gradient: Tensor | None = None) -> Tensor:
         variance = state["square_avg"] - state["grad_avg"] ** 2 if group["centered"] else state["square_avg"]
         return root(variance) + group["eps"]
+
+    def state_rate(self, state: dict[str, Tensor], mean_square: Float[Tensor, " P"]) -> dict[str, Tensor]:
+        """(1 - alpha)/alpha times the distance of the running mean from the mean square.
+
+        The division by alpha is for the order of a step: the mean is updated first, and then used.
+        """
+        if any(group["centered"] or group["momentum"] for group in self.groups()):
+            return super().state_rate(state, mean_square)
+        rates = [
+            (1 - group["alpha"]) / group["alpha"] * (square - mean)
+            for group, square, mean in zip(
+                self.groups(), self.split(mean_square), self.split(state["square_avg"]), strict=True
+            )
+        ]
+        return {"square_avg": torch.cat([rate.reshape(-1) for rate in rates])}
 
     def momentum_of(self, group: Group) -> Momentum:
         mu = float(group["momentum"])

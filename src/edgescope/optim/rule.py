@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -13,15 +13,14 @@ from torch import Tensor
 from edgescope.errors import InputError, NotKnownError
 from edgescope.linalg.metric import DiagonalMetric, Metric
 from edgescope.linalg.operator import Operator
+from edgescope.optim.held_state import Group, HeldState
 from edgescope.optim.momentum import NO_STEP, Momentum
 from edgescope.optim.threshold import Threshold, check_gradient_scale, joint_threshold
 from edgescope.optim.unknown_options import check_options
 from edgescope.shards import filled_like, whole
 
-Group = dict[str, Any]
 
-
-class UpdateRule(ABC):
+class UpdateRule(HeldState):
     """The rule of a live ``torch.optim`` object, read from its ``param_groups`` and ``state`` at every call.
 
     All vectors are flat, of length P, in the order of ``parameters``, the list of tensors the rule was made for
@@ -57,26 +56,6 @@ class UpdateRule(ABC):
             check_options(optimizer, self.options)
 
     # What a rule must define.
-
-    @abstractmethod
-    def vectors(self) -> tuple[str, ...]:
-        """The names of the state vectors that the optimizer keeps with its present options."""
-
-    def keeps(self, group: Group, name: str) -> bool:
-        """Whether the tensors of this parameter group have the state vector of that name, as others do."""
-        return True
-
-    def read(self, tensor: Tensor, name: str) -> Tensor | None:
-        """The state vector of that name of one tensor, in the tensor's shape; None (zeros) where there is none yet."""
-        found: Tensor | None = self._kept(tensor).get(name)
-        return found
-
-    def numbers(self, group: Group) -> dict[str, float]:
-        """What tensors of this group keep besides vectors and ``"step"``: numbers, with values where none is kept.
-
-        They are no directions of the dynamics: ``state`` has them, ``layout`` does not.
-        """
-        return {}
 
     def advance(
         self, group: Group, w: Tensor, state: dict[str, Tensor], gradient: Tensor
@@ -116,15 +95,23 @@ class UpdateRule(ABC):
         """
         return 0.0
 
-    def check_linear(self) -> None:  # noqa: B027
+    def state_rate(self, state: dict[str, Tensor], mean_square: Float[Tensor, " P"]) -> dict[str, Tensor]:
+        """How fast the state that changes slowly moves, per step, where squared gradients have this mean.
+
+        ``state`` and the result have the vectors and numbers that the preconditioner depends on, in the shapes of
+        ``state()``; none where it is constant. ``mean_square`` is that of the gradient with coupled decay, averaged
+        over the oscillation of the iterates. Raises :class:`NotKnownError` where the averaged dynamics of the optimizer
+        is not known, which is that of a central flow (Cohen, Damian et al., arXiv 2410.24206).
+        """
+        raise NotKnownError(
+            f"the averaged dynamics of {self.name}, with these options, is not known",
+            expected="SGD, RMSprop without momentum and not centered, or ScalarRMSProp",
+        )
+
+    def check_linear(self) -> None:
         """Raise NotKnownError, saying why, where no eigenvalue decides on the stability of this optimizer."""
 
     # What follows from it.
-
-    @property
-    def name(self) -> str:
-        """The optimizer's own name, such as "AdamW"."""
-        return type(self.optimizer).__name__
 
     @property
     def rules(self) -> list[UpdateRule]:
@@ -153,42 +140,10 @@ class UpdateRule(ABC):
             )
         return -1.0 if True in signs else 1.0
 
-    def counts(self) -> tuple[str, ...]:
-        """The names in ``state`` of what has one number a tensor: ``"step"`` and the ``numbers``."""
-        return tuple(dict.fromkeys(("step", *(name for group in self.groups() for name in self.numbers(group)))))
-
-    @property
-    def others(self) -> int:
-        """How many trainable tensors the optimizer holds that are not among ``tensors``."""
-        own = {id(tensor) for tensor in self.tensors}
-        members = (p for group in self.optimizer.param_groups for p in group["params"])
-        return sum(p.requires_grad and id(p) not in own for p in members)
-
     def layout(self) -> dict[str, list[bool]]:
         """Which tensors have a part in the ``"parameters"`` that move and in each of the state vectors."""
         kept = {name: [self.keeps(group, name) for group in self.groups()] for name in self.vectors()}
         return {"parameters": self.held} | kept
-
-    def groups(self) -> list[Group]:
-        """The parameter group of each tensor, live; InputError where the optimizer does not hold it."""
-        by_id = {id(p): group for group in self.optimizer.param_groups for p in group["params"]}
-        for i, tensor in enumerate(self.tensors):
-            if id(tensor) not in by_id:
-                raise InputError(
-                    f"parameter {i} of the rule, of shape {tuple(tensor.shape)}, is not in the optimizer {self.name}",
-                    hint="rule_for, which takes parameters that no optimizer holds as constants",
-                )
-        return [by_id[id(tensor)] for tensor in self.tensors]
-
-    def option(self, name: str) -> Any:
-        """An option on which all parameter groups agree; NotKnownError where they do not."""
-        values = [group[name] for group, held in zip(self.groups(), self.held, strict=True) if held]
-        if any(value != values[0] for value in values):
-            distinct = ", ".join(dict.fromkeys(map(str, values)))
-            raise NotKnownError(
-                f"{self.name} has parameter groups with different {name} ({distinct})", expected="one value"
-            )
-        return values[0]
 
     def momentum(self) -> Momentum:
         """The momentum on which all parameter groups agree; NotKnownError where they do not."""
@@ -196,29 +151,6 @@ class UpdateRule(ABC):
         if any(value != values[0] for value in values):
             raise NotKnownError(f"{self.name} has parameter groups with different momenta", expected="one momentum")
         return values[0]
-
-    def state(self) -> dict[str, Tensor]:
-        """The optimizer's state now, as copies: flat vectors (P,), and ``counts`` (T,); zeros before the first step."""
-        flat: dict[str, Tensor] = {}
-        for name in self.vectors():
-            found = [self.read(tensor, name) for tensor in self.tensors]
-            flat[name] = torch.cat(
-                [
-                    filled_like(t, 0.0).flatten() if value is None else whole(value).to(t.dtype).flatten()
-                    for t, value in zip(self.tensors, found, strict=True)
-                ]
-            )
-        device = self.tensors[0].device if self.tensors else None
-        for name in self.counts():
-            values = [self.number(name, group, t) for group, t in zip(self.groups(), self.tensors, strict=True)]
-            flat[name] = torch.tensor(values, dtype=torch.float64, device=device)
-        return flat
-
-    def number(self, name: str, group: Group, tensor: Tensor) -> float:
-        """``"step"`` or one of the ``numbers`` of one tensor now."""
-        kept = self._kept(tensor)
-        value = kept.get(name, self.numbers(group).get(name))
-        return float(bool(kept)) if value is None else float(value)
 
     def update(
         self, w: Float[Tensor, " P"], state: dict[str, Tensor], gradient: Float[Tensor, " P"]
@@ -297,6 +229,16 @@ class UpdateRule(ABC):
             return None
         return self.assemble(scales or [1.0] * len(self.tensors), pieces)
 
+    def diagonal(self, state: dict[str, Tensor]) -> Float[Tensor, " P"]:
+        """The preconditioner for this ``state`` as one number for each parameter, 1 where it is the identity."""
+        pieces = [self.preconditioner(*each) for each in zip(self.groups(), self._split_state(state), strict=True)]
+        return torch.cat(
+            [
+                (filled_like(t, 1.0) if piece is None else piece).expand(t.shape).reshape(-1)
+                for t, piece in zip(self.tensors, pieces, strict=True)
+            ]
+        )
+
     def assemble(self, scales: list[float], pieces: list[Tensor | None]) -> Metric:
         """The metric made of the preconditioners of the tensors (None: the identity), each times its scale.
 
@@ -361,11 +303,6 @@ class UpdateRule(ABC):
         self.joint_scales()  # raises where none is known
         return joint_threshold([momentum.source for _, _, momentum in trained], self.caveat)
 
-    def split(self, flat: Float[Tensor, " P"]) -> list[Tensor]:
-        """A flat vector as one piece a tensor, each in the tensor's shape."""
-        pieces = flat.split([t.numel() for t in self.tensors])
-        return [piece.view(t.shape) for piece, t in zip(pieces, self.tensors, strict=True)]
-
     def rates(self) -> list[tuple[float, float]]:
         """Learning rate and decoupled decay of each tensor, checked."""
         rates = []
@@ -389,12 +326,3 @@ class UpdateRule(ABC):
     def _alike(self) -> bool:
         trained = self._trained()
         return all(each == trained[0] for each in trained)
-
-    def _split_state(self, state: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-        counts = self.counts()
-        columns = {name: list(v.unbind()) if name in counts else self.split(v) for name, v in state.items()}
-        return [{name: column[i] for name, column in columns.items()} for i in range(len(self.tensors))]
-
-    def _kept(self, tensor: Tensor) -> dict[str, Any]:
-        # Not optimizer.state[tensor]: that would create an entry, and a measurement leaves everything as it was.
-        return {name: value for name, value in self.optimizer.state.get(tensor, {}).items() if value is not None}

@@ -12,9 +12,10 @@ from torch import Tensor
 from edgescope.errors import NotKnownError
 from edgescope.linalg.metric import DiagonalMetric, Metric
 from edgescope.linalg.operator import Operator
+from edgescope.optim.held_state import Group
 from edgescope.optim.known import rule_of
 from edgescope.optim.momentum import Momentum
-from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.rule import UpdateRule
 from edgescope.optim.sam import SAM
 from edgescope.optim.threshold import Threshold, check_gradient_scale
 from edgescope.optim.unknown_options import check_present

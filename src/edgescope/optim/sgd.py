@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from edgescope.errors import NotKnownError
+from edgescope.optim.held_state import Group
 from edgescope.optim.label_noise import LabelNoiseSGD
 from edgescope.optim.langevin import Langevin
 from edgescope.optim.momentum import COMPANION, Momentum
-from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.rule import UpdateRule
 
 GRADIENT_DESCENT = "Cohen et al. 2021, arXiv 2103.00065"
 
@@ -45,6 +48,12 @@ class SGDRule(UpdateRule):
         buffer = torch.where(state["step"] > 0, later, gradient)
         direction = gradient + beta * buffer if group["nesterov"] else buffer
         return w - lr * direction, {"momentum_buffer": buffer}
+
+    def state_rate(self, state: dict[str, Tensor], mean_square: Float[Tensor, " P"]) -> dict[str, Tensor]:
+        """None: the preconditioner is constant. The momentum buffer follows the gradients at once."""
+        if isinstance(self.optimizer, LabelNoiseSGD | Langevin):
+            raise NotKnownError(f"the averaged dynamics of {self.name} is not known, since its steps are random")
+        return {}
 
     def momentum_of(self, group: Group) -> Momentum:
         beta, dampening = float(group["momentum"]), float(group["dampening"])

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from edgescope.errors import NotKnownError
 from edgescope.linalg.metric import Metric
+from edgescope.optim.held_state import Group
 from edgescope.optim.momentum import COMPANION, Momentum
 from edgescope.optim.rotated import RotatedMetric, RotatedPiece
-from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.rule import UpdateRule
 from edgescope.optim.unknown_options import check_present
 from edgescope.shards import whole
 

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from edgescope.errors import NotKnownError
 from edgescope.geometry import Linf
+from edgescope.optim.held_state import Group
 from edgescope.optim.momentum import Momentum
-from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.rule import UpdateRule
 from edgescope.optim.threshold import Threshold
 from edgescope.optim.unknown_options import check_present
 

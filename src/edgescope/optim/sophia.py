@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from edgescope.errors import NotKnownError
+from edgescope.optim.held_state import Group
 from edgescope.optim.momentum import COMPANION, Momentum
-from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.rule import UpdateRule
 from edgescope.optim.unknown_options import check_present
 
 LIU = f"Liu et al. 2023 (arXiv 2305.14342), frozen preconditioner; {COMPANION}"

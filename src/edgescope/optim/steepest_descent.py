@@ -14,9 +14,10 @@ from torch import Tensor
 from edgescope import linalg
 from edgescope.errors import InputError, NotKnownError
 from edgescope.geometry import Diagonal, Euclidean, Geometry, Part, Product, Scaled, as_geometry
+from edgescope.optim.held_state import Group
 from edgescope.optim.hyperparameters import SHARED, check_group
 from edgescope.optim.momentum import COMPANION, Momentum
-from edgescope.optim.rule import Group, UpdateRule
+from edgescope.optim.rule import UpdateRule
 from edgescope.optim.sgd import GRADIENT_DESCENT
 from edgescope.optim.threshold import Threshold
 
