@@ -74,6 +74,9 @@ from .dimension import kaplan_yorke as kaplan_yorke
 from .dimension import lyapunov_exponents as lyapunov_exponents
 from .dimension import sharpness_dimension as sharpness_dimension
 from .flows import CentralFlow as CentralFlow
+from .flows import StableFlow as StableFlow
+from .flows import TwoPointFlow as TwoPointFlow
+from .flows import sharpness_gap as sharpness_gap
 from .geometry import GEOMETRIES as GEOMETRIES
 from .linalg import (
     Eigenpairs as Eigenpairs,

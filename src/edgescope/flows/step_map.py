@@ -49,6 +49,18 @@ class StepMap:
         return torch.cat(pieces).to(self.objective.device, self.objective.dtype)
 
 
+def checked_weights(w: Any, objective: Objective, what: str) -> Float[Tensor, " P"]:
+    """A flat vector where the objective measures; :class:`InputError` for anything else. ``what`` it is given as."""
+    if not isinstance(w, Tensor):
+        raise InputError(f"{what} given as {type_of(w)}", expected="flat weights", hint="objective.parameters()")
+    if w.shape != (objective.size,):
+        raise InputError(f"{what} with a vector of shape {tuple(w.shape)}", expected=f"shape ({objective.size},)")
+    found = w.detach().to(objective.device, objective.dtype)
+    if not bool(torch.isfinite(found).all()):
+        raise InputError(f"{what} with a vector that is not finite (NaN or infinity)")
+    return found
+
+
 def check_objective(objective: Any, owner: str) -> None:
     """Raise :class:`InputError` for what is no objective, or is one of a model that trains with dropout."""
     if not isinstance(objective, Objective):
@@ -58,12 +70,12 @@ def check_objective(objective: Any, owner: str) -> None:
             hint="es.Objective(model, loss_fn, data); the flow of mini-batches is not known",
         )
     dropped = active_dropout(objective.model)
-    if dropped:
+    if dropped and objective.model.training:
         name, p = dropped[0]
         raise InputError(
             f"{owner} of a model that trains with dropout (p={p:g} in '{name}')",
             expected="a loss that is a function of the weights alone",
-            hint="p=0",
+            hint="model.eval(), if it is trained so",
         )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost
 from edgescope.errors import EdgescopeError, InputError
-from edgescope.flows.step_map import StepMap
+from edgescope.flows.step_map import StepMap, checked_weights
 from edgescope.notebooks import in_notebooks
 from edgescope.objective import Objective
 from edgescope.options import check_bool, checked, integer, real, type_of
@@ -177,10 +177,5 @@ def _checked_start(pair: Any, objective: Objective, what: str = "start") -> Pair
         raise InputError(
             f"start given as {type_of(pair)}", expected="two successive iterates, flat vectors", hint="onset.pair"
         )
-    found = [one.detach().to(objective.device, objective.dtype) for one in pair]
-    for one in found:
-        if one.shape != (objective.size,):
-            raise InputError(f"{what} with a vector of shape {tuple(one.shape)}", expected=f"shape ({objective.size},)")
-        if not bool(torch.isfinite(one).all()):
-            raise InputError(f"{what} with a vector that is not finite (NaN or infinity)")
-    return found[0], found[1]
+    before, after = (checked_weights(one, objective, what) for one in pair)
+    return before, after

@@ -1,0 +1,150 @@
+"""The stable flow: where an optimizer would go if it did not oscillate, whatever its threshold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgescope.arithmetic import in_plain_arithmetic
+from edgescope.cost import Cost
+from edgescope.errors import EdgescopeError, InputError, NotKnownError
+from edgescope.flows.step_map import StepMap, checked_weights
+from edgescope.linalg import EigenTracker
+from edgescope.notebooks import in_notebooks
+from edgescope.objective import Objective
+from edgescope.options import checked, integer, type_of
+from edgescope.short_errors import short_errors
+
+LEAST = 4
+"""Euler steps a unit of time at least where the threshold is that of an eigenvalue."""
+
+MOST = 10_000
+"""Euler steps a unit of time at most: beyond, the flow has no use."""
+
+
+@in_notebooks
+@dataclass(frozen=True)
+class StableStep:
+    """The stable flow at ``time``, in steps of the optimizer since the flow began: the ``loss`` there.
+
+    ``substeps`` is how many Euler steps the unit of time took, and ``sharpness`` the largest eigenvalue at its
+    beginning over the threshold, above 1 where the optimizer itself would oscillate; None where no eigenvalue decides.
+    """
+
+    time: float
+    loss: float
+    substeps: int
+    sharpness: float | None
+    cost: Cost
+
+
+@short_errors
+class StableFlow:
+    """dw/dt = -F(w), F the step that the optimizer would take at w: gradient flow in the optimizer's own norm.
+
+    It has no threshold and does not oscillate, so that its distance from a run, beside that of
+    :class:`~edgescope.flows.CentralFlow` or :class:`~edgescope.flows.TwoPointFlow`, is what oscillation does to the
+    trajectory. A unit of time is one step of the optimizer. It is integrated by Euler steps, at which it acts like
+    L + (η dt/4) ||∇L||²: state ``substeps`` with every figure.
+
+    Args:
+        objective: the loss on all training data.
+        optimizer: SGD without momentum, ``es.optim.SteepestDescent`` in any geometry, or another optimizer without
+            memory. It and the model are not changed; learning rates are read at every step.
+        substeps: Euler steps a unit of time at least. Past the threshold the flow is stiff: where the largest
+            eigenvalue is S times the threshold, at least max(4, 4 S) are taken, of which an :class:`EigenTracker` takes
+            care. In norms where no eigenvalue decides (Linf, Spectral, Blocks; normalized steps) it is exactly
+            ``substeps``, and in Linf the flow chatters with an amplitude in proportion to 1/substeps.
+        start: flat weights to start from; by default the model's parameters.
+
+    Cost: one gradient a substep, one loss a step, and the products of the tracker, once a step. ``state()`` and
+    ``load_state()`` resume bit for bit. Raises as :class:`~edgescope.flows.TwoPointFlow` does.
+    """
+
+    @checked(substeps=integer(1, MOST))
+    def __init__(
+        self,
+        objective: Objective,
+        optimizer: Any,
+        substeps: int = LEAST,
+        *,
+        start: Float[Tensor, " P"] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._map = StepMap(objective, optimizer, "the stable flow")
+        self.objective, self.substeps = objective, substeps
+        self.time = 0.0
+        self._w = objective.parameters() if start is None else checked_weights(start, objective, "start")
+        self._tracker = EigenTracker(objective, seed=seed) if _is_linear(self._map) else None
+
+    @property
+    def weights(self) -> Float[Tensor, " P"]:
+        """A copy of the weights."""
+        return self._w.clone()
+
+    @in_plain_arithmetic
+    def step(self) -> StableStep:
+        """One unit of time, that is, one step of the optimizer."""
+        spent = self.objective.spent
+        w, count, sharpness = self._w, self.substeps, None
+        if self._tracker is not None:
+            sharpness = self._sharpness(self._tracker)
+            count = max(count, LEAST, math.ceil(4 * sharpness))
+            if count > MOST:
+                raise EdgescopeError(
+                    f"the stable flow would need {count:,} substeps at the time {self.time:g}: the sharpness is "
+                    f"{sharpness:.3g} of the threshold",
+                    hint="a smaller learning rate",
+                )
+        for _ in range(count):
+            w = w - self._map(w, self.objective.gradient(w)) / count
+        loss = float(self.objective.loss(w))
+        if not (math.isfinite(loss) and bool(torch.isfinite(w).all())):
+            raise EdgescopeError(
+                f"the stable flow diverged between the times {self.time:g} and {self.time + 1:g}",
+                expected="a finite loss",
+                hint=f"substeps={2 * count}",
+            )
+        self._w, self.time = w, self.time + 1
+        return StableStep(self.time, loss, count, sharpness, self.objective.spent - spent)
+
+    def state(self) -> dict[str, Tensor]:
+        """The state from which :meth:`load_state` continues bit for bit."""
+        own = {"weights": self.weights, "time": torch.tensor(self.time, dtype=torch.float64, device="cpu")}
+        kept = {} if self._tracker is None else self._tracker.state()
+        return own | {f"tracker.{name}": value for name, value in kept.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a result of :meth:`state`, on the same objective, optimizer and number of substeps."""
+        if not isinstance(state, Mapping):
+            raise InputError(f"a state that is {type_of(state)}", expected="a result of state()")
+        missing = next((name for name in ("weights", "time") if name not in state), None)
+        if missing is not None:
+            raise InputError(f"a state of a stable flow without '{missing}'", expected="a result of state()")
+        w = checked_weights(state["weights"], self.objective, "a state")
+        if self._tracker is not None:
+            prefix = "tracker."
+            self._tracker.load_state({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        self._w, self.time = w.clone(), float(state["time"])
+
+    def _sharpness(self, tracker: EigenTracker) -> float:
+        """The largest eigenvalue over the threshold."""
+        rule = self._map.rule
+        pairs = tracker.update(rule.effective(self.objective.operator(self._w)), metric=rule.metric())
+        return max(0.0, float(pairs.values[0])) / rule.threshold().value
+
+
+def _is_linear(step_map: StepMap) -> bool:
+    """Whether an eigenvalue decides on the stability of the optimizer."""
+    try:
+        step_map.rule.check_linear()
+        step_map.rule.threshold()
+    except NotKnownError:
+        return False
+    return True
