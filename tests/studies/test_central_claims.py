@@ -80,9 +80,10 @@ def gap_runs(folder: Path, **gaps: float) -> dict[str, StudyRun]:
     """SGD on all data and on both batch sizes, with a formula of 0.05."""
     runs = {}
     for batch, gap in gaps.items():
-        record = Record.create(folder / batch)
+        record = Record.create(folder / batch, config={"lr": 0.4})
         for place, noise in enumerate(np.random.default_rng(1).uniform(-0.002, 0.002, 40)):
-            values = {"measured": gap + noise, "predicted": 0.05, "with curvature noise": 0.06}
+            # The formula is 0.4 · 2 · 0.5 / (4 · 2) = 0.05.
+            values = {"measured": gap + noise, "alpha": 2.0, "beta": 2.0, "noise": 0.5, "curvature_noise": 0.01}
             record.append(25 * place, [Reading(MEASURE, values)])
         record.set_status("finished")
         runs[batch] = StudyRun(batch, record, {"kind": "gap", "batch": batch, "group": "digits-3"})

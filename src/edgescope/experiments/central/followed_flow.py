@@ -13,9 +13,11 @@ from torch import Tensor
 
 from edgescope.errors import InputError
 from edgescope.experiments.central.multiplier_flow import LinfMultiplierFlow
+from edgescope.experiments.central.stable_with_state import StableFlowWithState
 from edgescope.flows import CentralFlow, StableFlow, TwoPointFlow
 from edgescope.near_names import suggestion
 from edgescope.objective import Objective
+from edgescope.optim import rule_for
 
 Pair = tuple[Float[Tensor, " P"], Float[Tensor, " P"]]
 
@@ -82,16 +84,17 @@ class FollowedCentral(FollowedFlow):
 
 
 class FollowedStable(FollowedFlow):
-    """A :class:`StableFlow`: the optimizer without its oscillation."""
+    """A :class:`StableFlow`, or one of an optimizer that keeps state: the optimizer without its oscillation."""
 
-    flow: StableFlow
+    flow: StableFlow | StableFlowWithState
 
     def advance(self) -> None:
         self.flow.step()
         objective, w = self.flow.objective, self.flow.weights
         self.gradient_square = float(objective.gradient(w).square().sum())
         self.loss = float(objective.loss(w))
-        self.preconditioner = _root_sum(getattr(self.flow, "slow_state", {}))
+        if isinstance(self.flow, StableFlowWithState):
+            self.preconditioner = _root_sum(self.flow.slow_state)
 
 
 class FollowedTwoPoint(FollowedFlow):
@@ -136,10 +139,14 @@ def _make(
         mean, half = (pair[0] + pair[1]) / 2, (pair[1] - pair[0]) / 2
         return FollowedMultiplier(LinfMultiplierFlow(objective, lr, mean, half, substeps))
 
+    def stable() -> FollowedFlow:
+        if rule_for(optimizer, objective.tensors).vectors():
+            return FollowedStable(StableFlowWithState(objective, optimizer, substeps))
+        start = None if pair is None else (pair[0] + pair[1]) / 2
+        return FollowedStable(StableFlow(objective, optimizer, substeps, start=start))
+
     makers: dict[str, Callable[[], FollowedFlow]] = {
-        STABLE: lambda: FollowedStable(
-            StableFlow(objective, optimizer, substeps, start=None if pair is None else (pair[0] + pair[1]) / 2)
-        ),
+        STABLE: stable,
         CENTRAL: lambda: FollowedCentral(CentralFlow(objective, optimizer, substeps, correction=False)),
         CORRECTED: lambda: FollowedCentral(CentralFlow(objective, optimizer, substeps)),
         TWO_POINT: lambda: FollowedTwoPoint(TwoPointFlow(objective, optimizer, substeps, start=pair)),

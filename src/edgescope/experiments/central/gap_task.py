@@ -6,11 +6,10 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from edgescope.experiments.central.gap_terms import gap_readings
+from edgescope.experiments.central.gap_terms import gap_reading
 from edgescope.objective.modules import thread_count
 from edgescope.progress import Progress
 from edgescope.store import Checkpoint, Record, latest_checkpoint, pack_state, save_checkpoint, unpack_state
@@ -24,7 +23,7 @@ class GapTask(Tagged):
     """SGD on batches of ``config.batch`` samples, each drawn without replacement from all; None is gradient descent.
 
     Batches of different steps are independent. From step ``first`` on there is a reading ``sharpness_gap`` at the mean
-    of every ``window`` iterates: "measured" is 2/η - S, "predicted" the formula, and beside it its terms.
+    of every ``window`` iterates: "measured" is 2/η - S, and beside it are the terms of the formula that predicts it.
     """
 
     name: str
@@ -66,7 +65,6 @@ class _GapRun:
         self.generator = torch.Generator().manual_seed(self.config.seed)
         self.step = 0
         self.sum = torch.zeros_like(self.objective.parameters())
-        self.direction: Any = None
         if checkpoint is not None:
             self._load(checkpoint)
         record.remove_after(self.step)
@@ -82,10 +80,9 @@ class _GapRun:
                 break
             into = self.step - task.first
             if into > 0 and into % task.window == 0:
-                readings, self.direction = gap_readings(
-                    self.objective, self.parts.optimizer, self.sum / task.window, self.config.batch, self.direction
-                )
-                record.append(self.step, readings)
+                mean = self.sum / task.window
+                reading = gap_reading(self.objective, self.parts.optimizer, mean, self.config.batch)
+                record.append(self.step, [reading])
                 self.sum.zero_()
                 self._save()
             progress(self.step / steps, f"step {self.step}, loss of a mini-batch {loss:.4g}")
@@ -120,7 +117,6 @@ class _GapRun:
             "optimizer": self.parts.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "step": self.step,
-            "direction": self.direction,
         }
         tensors, meta = pack_state("run", state)
         save_checkpoint(self.record.folder, self.step, tensors, meta)
@@ -131,4 +127,4 @@ class _GapRun:
         self.parts.model.load_state_dict(state["model"])
         self.parts.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
-        self.step, self.direction = state["step"], state["direction"]
+        self.step = state["step"]

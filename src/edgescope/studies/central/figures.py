@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import polars as pl
 
 from edgescope.experiments.central.compared_run import ComparedRun, compared
 from edgescope.experiments.central.flow_task import OPTIMIZER
 from edgescope.experiments.central.followed_flow import CENTRAL, CORRECTED, MULTIPLIER, STABLE, TWO_POINT
-from edgescope.experiments.central.gap_terms import MEASURE
+from edgescope.experiments.central.gap_terms import MeanGap
 from edgescope.experiments.selection import tagged
 from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure, block_means, flow_panels, interval_dots, series_panels
-from edgescope.statistics.means import time_mean
 
 EUCLIDEAN = ("gd", "momentum", "rmsprop")
 NORMS = ("linf", "sign", "spectral")
@@ -210,9 +208,8 @@ def _gaps(runs: Runs) -> Iterator[Figure]:
     rows = []
     for item in tagged(kind="gap")(runs):
         run = item.value
-        for part, word in (("measured", "measured"), ("predicted", "formula")):
-            values = run.record.series(MEASURE, part)[1]
-            mean = time_mean(values[np.isfinite(values)])
+        found = MeanGap.of(run)
+        for word, mean in (("measured", found.measured), ("formula", found.formula)):
             if mean.known:
                 name = f"{run.tags['group']}, {run.tags['batch']}"
                 rows.append((f"{name}: {word}", mean.low, mean.value, mean.high, word))

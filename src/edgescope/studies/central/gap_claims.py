@@ -6,11 +6,10 @@ import math
 from collections.abc import Sequence
 
 from edgescope.claims import Measured, Open
-from edgescope.experiments.central.gap_terms import MEASURE
+from edgescope.experiments.central.gap_terms import MeanGap
 from edgescope.experiments.selection import grouped
 from edgescope.experiments.study_run import StudyRun
 from edgescope.statistics.estimate import Estimate
-from edgescope.statistics.means import time_mean
 from edgescope.studies.stated_claim import stated_claim
 
 FULL, HALF, QUARTER = "all", "half", "quarter"
@@ -22,24 +21,22 @@ def over_formula(runs: Sequence[StudyRun], batch: str) -> Measured | Open | None
     by_batch = {run.tags["batch"]: run for run in runs}
     if batch not in by_batch or FULL not in by_batch:
         return None
-    found = {name: time_mean(by_batch[name].record.series(MEASURE, "measured")[1]) for name in (batch, FULL)}
-    formula = time_mean(by_batch[batch].record.series(MEASURE, "predicted")[1])
-    if math.isnan(found[batch].value) or math.isnan(found[FULL].value) or math.isnan(formula.value):
+    own = MeanGap.of(by_batch[batch])
+    gap, baseline, formula = own.measured, MeanGap.of(by_batch[FULL]).measured, own.formula
+    beside: dict[str, float | Estimate] = {"gap": gap, "gap on the full batch": baseline, "formula": formula}
+    value = gap.value - baseline.value
+    if math.isnan(value):
         return Open("no reading of the gap", "more steps")
-    value = found[batch].value - found[FULL].value
-    beside = {
-        "gap": found[batch],
-        "gap on the full batch": found[FULL],
-        "formula": formula,
-        "with noise of the curvature": time_mean(by_batch[batch].record.series(MEASURE, "with curvature noise")[1]),
-    }
+    if math.isnan(formula.value):
+        return Open("the sharpness does not rise between oscillations, so that α is not positive", "", beside=beside)
+    beside["the formula with the noise of the curvature"] = own.with_curvature_noise
     ratio = value / formula.value
-    if not (found[batch].known and found[FULL].known and formula.known):
+    if not (gap.known and baseline.known and formula.known):
         return Open("its readings are not independent", "a longer run", ratio, beside)
     if formula.low <= 0:
         return Open("the formula is zero within its error", "a longer run", ratio, beside)
     # Errors of the first order: those of the difference, and of the formula below it.
-    above = math.hypot(found[batch].half_width, found[FULL].half_width) / formula.value
+    above = math.hypot(gap.half_width, baseline.half_width) / formula.value
     reach = math.hypot(above, ratio * formula.half_width / formula.value)
     return Measured(Estimate(ratio, ratio - reach, ratio + reach, formula.samples, "readings"), beside)
 
