@@ -30,25 +30,25 @@ from edgescope.training import RunConfig
 SMALL = RunConfig(
     data="digits:train=40,test=20,pool=4",
     model="mlp:widths=6,activation=tanh",
-    lr=0.9,
+    lr=0.6,
     steps=200,
     dtype="float64",
     threads=1,
     measures=(),
 )
 GD = FlowTask(
-    "gd", 1.0, SMALL, (("stable", 4), ("central", 2), ("corrected", 2)), 24, every=4, block=4, checkpoint_every=8
+    "gd", 1.0, SMALL, (("stable", 4), ("central", 2), ("corrected", 2)), 12, every=3, block=4, checkpoint_every=4
 )
 LINF = FlowTask(
     "linf",
     1.0,
     replace(SMALL, optimizer="steepest:geometry=linf", lr=0.02),
-    (("stable", 8), ("two-point", 4), ("multiplier", 2)),
-    12,
+    (("stable", 4), ("two-point", 2), ("multiplier", 1)),
+    6,
     start=None,
     every=2,
-    alone=4,
-    checkpoint_every=5,
+    alone=2,
+    checkpoint_every=3,
 )
 
 
@@ -85,13 +85,13 @@ def test_the_iterates_are_those_of_the_optimizer_and_their_average_the_midpoint(
 def test_a_comparison_records_optimizer_and_flows_at_the_same_times(tmp_path: Path) -> None:
     run = ComparedRun(go(GD, tmp_path / "gd"))
     record = run.run.record
-    assert (run.start, record.status, record.last_step) == (0, "finished", GD.horizon)
+    assert (run.start, record.status, record.last_step) == (0, "finished", 12)
     descent = FullBatchDescent(SMALL)
     descent.reach(GD.horizon + 1)  # whose loss is that before the step
     assert run.last("flow_loss", "optimizer") == pytest.approx(descent.loss)
     # Far below the threshold all flows stay near, and the correction is what descent does.
     assert run.last("flow_distance", "corrected") < run.last("flow_distance", "central")
-    assert run.series("flow_distance", "stable")[0].tolist() == [4, 8, 12, 16, 20, 24]
+    assert run.series("flow_distance", "stable")[0].tolist() == [3, 6, 9, 12]
     sharpness = run.series("flow_sharpness", "central")[1]
     assert sharpness.size == GD.horizon
     assert run.last("flow_sharpness", "optimizer") == pytest.approx(sharpness[-1], rel=0.05)
