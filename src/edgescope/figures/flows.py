@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import altair as alt
 import polars as pl
@@ -96,7 +97,7 @@ def _iterates(rows: pl.DataFrame, scale: alt.Scale, axis: alt.Axis) -> list[Char
         return []
     thinned = thin(rows, "step", "value", ["panel"])
     base = alt.Chart(inline(thinned)).encode(x=alt.X("step", type="quantitative"))
-    grey = {"color": look.MUTED, "opacity": 0.4, "clip": True}
+    grey: dict[str, Any] = {"color": look.MUTED, "opacity": 0.4, "clip": True}
     if int(thinned["rows"].max()) == 1:  # type: ignore[arg-type]
         mean = alt.Y("mean", type="quantitative", scale=scale, axis=axis)
         return [base.mark_line(strokeWidth=0.9, **grey).encode(y=mean)]
