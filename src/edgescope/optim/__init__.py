@@ -23,6 +23,7 @@ from edgescope.optim.rmsprop import RMSPropRule
 from edgescope.optim.rule import UpdateRule
 from edgescope.optim.sam import SAM
 from edgescope.optim.sam_rule import SAMRule
+from edgescope.optim.scalar_rmsprop import ScalarRMSProp, ScalarRMSPropRule
 from edgescope.optim.schedule_free import ScheduleFreeAdamWRule, ScheduleFreeRule
 from edgescope.optim.sgd import SGDRule
 from edgescope.optim.shampoo import ShampooRule
@@ -36,6 +37,7 @@ from edgescope.optim.unwrap import unwrapped
 add_rule(SGDRule)
 add_rule(ASGDRule)
 add_rule(RMSPropRule)
+add_rule(ScalarRMSPropRule)
 add_rule(AdagradRule)
 add_rule(AdadeltaRule)
 add_rule(AdafactorRule)
@@ -67,6 +69,7 @@ __all__ = [
     "Langevin",
     "Lion",
     "OptimizerPlan",
+    "ScalarRMSProp",
     "SteepestDescent",
     "Threshold",
     "UpdateJacobian",

@@ -17,6 +17,7 @@ from edgescope.optim.hyperparameters import RANGES
 from edgescope.optim.langevin import Langevin
 from edgescope.optim.lion import Lion
 from edgescope.optim.sam import SAM
+from edgescope.optim.scalar_rmsprop import ScalarRMSProp
 from edgescope.optim.steepest_descent import SteepestDescent
 from edgescope.options import Check, check_fields, check_float, integer, real, text
 from edgescope.registry import Registry
@@ -89,6 +90,16 @@ class RMSprop(NamedOptimizer):
     eps: float = 1e-8
     momentum: float = 0.0
     centered: bool = False
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class NamedScalarRMSProp(NamedOptimizer):
+    """RMSProp with one second moment for all parameters, the mean of squared norms of the gradient."""
+
+    kind: ClassVar[type[torch.optim.Optimizer]] = ScalarRMSProp
+    alpha: float = 0.99
+    eps: float = 1e-8
     weight_decay: float = 0.0
 
 
@@ -270,6 +281,7 @@ class NamedGradientFlow(NamedOptimizer):
 OPTIMIZERS: Registry[NamedOptimizer] = Registry("optimizer")
 OPTIMIZERS.add("sgd", SGD)
 OPTIMIZERS.add("rmsprop", RMSprop)
+OPTIMIZERS.add("scalar-rmsprop", NamedScalarRMSProp)
 OPTIMIZERS.add("adam", Adam)
 OPTIMIZERS.add("adamw", AdamW)
 OPTIMIZERS.add("nadam", NAdam)
