@@ -6,9 +6,11 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from flow_problems import network, quadratic
+from scipy.integrate import solve_ivp
 
 import edgescope as es
 from edgescope.errors import EdgescopeError, InputError, NotKnownError
@@ -69,6 +71,40 @@ def test_sign_descent_moves_by_the_learning_rate_and_then_chatters() -> None:
         assert float(flow.weights.abs().max()) <= 0.1 / 3 + 1e-9
 
 
+@pytest.mark.parametrize("alpha", [0.9, 0.99])
+def test_second_moments_follow_the_squares_of_the_flow(alpha: float) -> None:
+    """RMSProp on a quadratic, integrated by SciPy: w' = -η h w/(√ν + ε), ν' = (1 - α)/α ((h w)² - ν)."""
+    objective, _ = diagonal(0.1)
+    optimizer = torch.optim.RMSprop(objective.tensors, lr=0.02, alpha=alpha, eps=1e-3)
+    nu = torch.tensor([4.0, 1.0, 0.5], dtype=torch.float64)
+    optimizer.state[objective.tensors[0]] = {"step": torch.tensor(5.0), "square_avg": nu.clone()}
+    before = copy.deepcopy(optimizer.state_dict())
+    flow = StableFlow(objective, optimizer, 40)
+    steps = [flow.step() for _ in range(3)]
+    h = RATES.numpy()
+
+    def slope(_: float, state: np.ndarray) -> np.ndarray:
+        w, nu = state[:3], state[3:]
+        return np.concatenate([-0.02 * h * w / (np.sqrt(nu) + 1e-3), (1 - alpha) / alpha * ((h * w) ** 2 - nu)])
+
+    exact = solve_ivp(slope, (0, 3), np.concatenate([np.ones(3), nu.numpy()]), rtol=1e-9, atol=1e-12).y[:, -1]
+    np.testing.assert_allclose(flow.weights.numpy(), exact[:3], rtol=3e-3)
+    np.testing.assert_allclose(flow.slow_state["square_avg"].numpy(), exact[3:], rtol=3e-3)
+    assert steps[0].sharpness == pytest.approx(0.02 / 2 * max(h / (nu.sqrt().numpy() + 1e-3)))
+    torch.testing.assert_close(optimizer.state_dict(), before, rtol=0, atol=0)
+
+
+def test_momentum_is_the_rate_of_settled_buffers() -> None:
+    """At the threshold (1 + β)/(1 - β) times as many substeps, since the flow is as much faster."""
+    objective, optimizer = diagonal(0.1, momentum=0.5)
+    flow = StableFlow(objective, optimizer, 8)
+    step = flow.step()
+    torch.testing.assert_close(flow.weights, (1 - 0.2 * RATES / 8) ** 8, rtol=1e-12, atol=0)
+    assert step.sharpness == pytest.approx(5 * 0.1 / 3)
+    objective, optimizer = diagonal(0.6, momentum=0.5)
+    assert StableFlow(objective, optimizer).step().substeps == 12
+
+
 def test_it_starts_where_it_is_told_to() -> None:
     objective, optimizer = diagonal(0.1)
     start = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
@@ -78,12 +114,21 @@ def test_it_starts_where_it_is_told_to() -> None:
     torch.testing.assert_close(flow.weights, start * (1 - 0.1 * RATES / 4) ** 4, rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("geometry", ["euclidean", "spectral"])
-def test_resumed_it_continues_bit_for_bit(geometry: str) -> None:
-    flows = []
-    for _ in range(2):
-        objective = network()
-        flows.append(StableFlow(objective, SteepestDescent(objective.tensors, lr=0.5, geometry=geometry), 3))
+def resumable(name: str) -> StableFlow:
+    objective = network()
+    if name == "rmsprop":
+        optimizer = torch.optim.RMSprop(objective.tensors, lr=0.05, alpha=0.9)
+        for _ in range(3):
+            for tensor, piece in zip(objective.tensors, objective.layout.split(objective.gradient()), strict=True):
+                tensor.grad = piece.clone()
+            optimizer.step()
+        return StableFlow(objective, optimizer, 3)
+    return StableFlow(objective, SteepestDescent(objective.tensors, lr=0.5, geometry=name), 3)
+
+
+@pytest.mark.parametrize("name", ["euclidean", "spectral", "rmsprop"])
+def test_resumed_it_continues_bit_for_bit(name: str) -> None:
+    flows = [resumable(name) for _ in range(2)]
     for _ in range(3):
         flows[0].step()
     flows[1].load_state(flows[0].state())
@@ -91,6 +136,7 @@ def test_resumed_it_continues_bit_for_bit(geometry: str) -> None:
         one, two = (flow.step() for flow in flows)
         assert (one.time, one.loss, one.substeps, one.sharpness) == (two.time, two.loss, two.substeps, two.sharpness)
     assert torch.equal(flows[0].weights, flows[1].weights)
+    assert all(torch.equal(flows[0].slow_state[k], v) for k, v in flows[1].slow_state.items())
 
 
 def test_model_and_optimizer_are_not_changed() -> None:

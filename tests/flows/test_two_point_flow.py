@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import edgescope as es
 from edgescope.errors import EdgescopeError, InputError, NotKnownError
-from edgescope.flows import TwoPointFlow
+from edgescope.flows import OscillationOnset, StableFlow, TwoPointFlow
 from edgescope.optim import OPTIMIZERS, SAM, Langevin, SteepestDescent
 
 
@@ -236,6 +236,40 @@ def test_a_flow_that_diverges_says_so_and_stays_where_it_was() -> None:
     with pytest.raises(EdgescopeError, match="diverged between the times 0 and 1"):
         flow.step()
     torch.testing.assert_close(flow.state(), before, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_it_follows_the_averaged_trajectory_of_sign_descent() -> None:
+    """On digits, 59 steps from where the steps begin to point back: beside the stable flow, which is far off."""
+    data = es.DATA.build("digits").load().subset(200, 300)
+    model = es.MODELS.build("mlp:widths=32x32,activation=tanh").build(data.input_shape, 10, 0).double()
+    batch = (data.inputs.double(), data.targets)
+    objective = es.Objective(model, es.supervised(es.losses.half_mse), batch, threads=None)
+    optimizer = SteepestDescent(objective.tensors, lr=1e-3, geometry="linf", normalized=True)
+    run, onset = [objective.parameters()], OscillationOnset()
+    losses = [float(objective.loss())]
+    shapes = [tensor.numel() for tensor in objective.tensors]
+    trained = copy.deepcopy(model)
+    stepping = SteepestDescent(trained.parameters(), lr=1e-3, geometry="linf", normalized=True)
+    while not onset.update(run[-1]) or len(run) <= onset.step + 60:
+        for parameter, piece in zip(trained.parameters(), objective.gradient(run[-1]).split(shapes), strict=True):
+            parameter.grad = piece.view(parameter.shape)
+        stepping.step()
+        run.append(torch.nn.utils.parameters_to_vector(trained.parameters()).detach())
+        losses.append(float(objective.loss(run[-1])))
+    first = onset.step
+    mean = (run[first + 58] + run[first + 59]) / 2
+    flow = TwoPointFlow(objective, optimizer, 4, start=onset.pair)
+    stable = StableFlow(objective, optimizer, 4, start=(onset.pair[0] + onset.pair[1]) / 2)
+    steps = [(flow.step(), stable.step()) for _ in range(59)]
+    assert float((flow.weights - mean).norm()) < 0.5 * float((stable.weights - mean).norm())
+    seen = sum(losses[first + 19 : first + 59]) / 40
+    off = [
+        abs(sum(values[19:]) / 40 / seen - 1)
+        for values in zip(*((a.predicted_loss, b.loss) for a, b in steps), strict=True)
+    ]
+    assert off[0] < 0.05
+    assert off[1] > 0.2
 
 
 def dropout() -> es.Objective:

@@ -18,6 +18,7 @@ from edgescope.linalg import top_eigenpairs
 from edgescope.notebooks import in_notebooks
 from edgescope.objective import Objective
 from edgescope.objective.samples import sample_losses
+from edgescope.objective.third import curvature_gradient
 from edgescope.options import checked, instance_of, integer, real, type_of
 from edgescope.statistics.means import autocorrelation_time
 
@@ -75,7 +76,9 @@ def sharpness_gap(
     Args:
         objective: the loss on all training data, a mean over samples.
         lr: the learning rate of SGD without momentum.
-        batch_size: the size of its mini-batches, drawn without replacement. All samples: no noise, no gap.
+        batch_size: the size of its mini-batches, drawn without replacement and anew for every step. In epochs of few
+            batches the noise of successive steps is correlated, and the gap of half batches was seen to change its
+            sign. All samples: no noise, no gap.
         weights: one point (P,), or several (n, P) in the order of time: means of some 25 iterates each, since single
             iterates have the oscillation in their gradient. By default the model's parameters.
         tol: the residual of the eigenvector, relative to its value.
@@ -83,10 +86,10 @@ def sharpness_gap(
 
     Expect the formula to be within a factor of two, less the gap that is measured at the full batch, while mini-batches
     are large, and several times too small for small ones, where curvature noise and noise in the other directions
-    count. Cost, a point: 5 gradients, 3 losses sample by sample, and the products of the eigenvector. Raises
-    :class:`InputError` for a batch size beyond the number of samples and weights that do not fit, and
-    :class:`NotKnownError` as :func:`~edgescope.objective.samples.sample_losses` does. Source: arXiv 2604.21016 (its
-    abstract; the derivation is this library's).
+    count. Cost, a point: 3 gradients (in float32 one, and 2 products), 3 losses sample by sample, and the products of
+    the eigenvector. Raises :class:`InputError` for a batch size beyond the number of samples and weights that do not
+    fit, and :class:`NotKnownError` as :func:`~edgescope.objective.samples.sample_losses` does. Source: arXiv 2604.21016
+    (its abstract; the derivation is this library's).
     """
     samples = objective.samples
     if batch_size > samples:
@@ -100,7 +103,7 @@ def sharpness_gap(
     for point in points:
         pairs = top_eigenpairs(objective.operator(point), k=1, tol=tol, start=start, seed=seed)
         start = pairs.vectors
-        rows.append(_at(objective, point, float(pairs.values[0]), pairs.vectors[:, 0], lr))
+        rows.append(_at(objective, point, float(pairs.values[0]), pairs.vectors[:, 0]))
     share = (samples - batch_size) / (samples * batch_size)
     columns = {
         "alpha": np.array([row.alpha for row in rows]),
@@ -142,34 +145,26 @@ class _Terms:
     beta_error: float
 
 
-def _at(objective: Objective, w: Float[Tensor, " P"], sharpness: float, u: Float[Tensor, " P"], lr: float) -> _Terms:
+def _at(objective: Objective, w: Float[Tensor, " P"], sharpness: float, u: Float[Tensor, " P"]) -> _Terms:
     u = u.to(w) / torch.linalg.vector_norm(u.to(w))
     step = STEPS.get(objective.dtype, STEPS[torch.float32]) * min(1.0, max(1e-3, float(w.norm()) / LENGTH))
     gradient = objective.gradient(w)
-    near, far = (_gradient_of_curvature(objective, w, u, gradient, length) for length in (step, 2 * step))
-    slope = gradient.double()
-    terms = [(-float(slope @ one), float(one @ one)) for one in (near, far)]
+    derivative = curvature_gradient(objective, u[:, None], w)
+    slope, away = gradient.double(), derivative.vectors[:, 0].double()
+    direction = u.double()
+    away = away - direction * (direction @ away)
+    alpha, beta = -float(slope @ away), float(away @ away)
     losses = [sample_losses(objective, place) for place in (w, w + step * u, w - step * u)]
     slopes = (losses[1] - losses[2]) / (2 * step)
     curvatures = (losses[1] + losses[2] - 2 * losses[0]) / step**2
-    found = (*terms[0], float(slopes.var()), float(curvatures.var()))
+    found = (alpha, beta, float(slopes.var()), float(curvatures.var()))
     if not all(map(math.isfinite, found)):
         raise EdgescopeError(
             "the gradient or the curvature along the top direction is not finite (NaN or infinity)",
             expected="weights of a run that has not diverged",
         )
-    # The truncation of a second difference grows with the square of its step.
-    return _Terms(sharpness, *found, abs(terms[1][0] - terms[0][0]) / 3, abs(terms[1][1] - terms[0][1]) / 3)
-
-
-def _gradient_of_curvature(
-    objective: Objective, w: Tensor, u: Tensor, gradient: Tensor, step: float
-) -> Float[Tensor, " P"]:
-    """The gradient of u'H(w)u over w without its component along u, from two more gradients."""
-    ahead, behind = (objective.gradient(w + sign * step * u).double() for sign in (1, -1))
-    found = (ahead + behind - 2 * gradient.double()) / step**2
-    direction = u.double()
-    return found - direction * (direction @ found)
+    reach = derivative.error * float(derivative.vectors.double().norm())
+    return _Terms(sharpness, *found, reach * float(slope.norm()), 2 * reach * math.sqrt(beta))
 
 
 def _points(objective: Objective, weights: Tensor | None) -> list[Tensor]:

@@ -81,16 +81,26 @@ def check_objective(objective: Any, owner: str) -> None:
 
 def check_memoryless(rule: UpdateRule, owner: str) -> None:
     """Raise :class:`NotKnownError` for a rule whose step is not a function of the weights alone."""
-    for one in rule.rules:
-        if isinstance(one.optimizer, Langevin | LabelNoiseSGD):
-            reason = "whose steps are random"
-        elif one.gradients != 1:
-            reason = f"which takes {one.gradients} gradients a step"
-        elif one.vectors():
-            reason = f"which keeps {', '.join(one.vectors())}"
-        else:
-            continue
+    reason = memory_of(rule)
+    if reason is not None:
         raise NotKnownError(
-            f"{owner} of {one.name}, {reason}, is not known",
+            f"{owner} of {reason}, is not known",
             expected="an optimizer without memory: SGD without momentum, or SteepestDescent in any norm",
         )
+
+
+def memory_of(rule: UpdateRule) -> str | None:
+    """Why a step is not a function of the weights alone, as "SGD, which keeps momentum_buffer"; None where it is."""
+    for one in rule.rules:
+        if is_random(one):
+            return f"{one.name}, whose steps are random"
+        if one.gradients != 1:
+            return f"{one.name}, which takes {one.gradients} gradients a step"
+        if one.vectors():
+            return f"{one.name}, which keeps {', '.join(one.vectors())}"
+    return None
+
+
+def is_random(rule: UpdateRule) -> bool:
+    """Whether the steps of the optimizer have noise of their own."""
+    return isinstance(rule.optimizer, Langevin | LabelNoiseSGD)

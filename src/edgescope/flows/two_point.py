@@ -54,7 +54,7 @@ class TwoPointFlow:
         dw/dt = -(η/2) [D(g(w+δ)) + D(g(w-δ))],    dδ/dt = -2δ + (η/2) [D(g(w+δ)) - D(g(w-δ))],
 
     by ``substeps`` Euler steps a unit of time, which is one step of the optimizer. One substep would be two runs of
-    descent, each from one end. On a quadratic a stationary δ obeys 2δ = η D(Hδ), so that the norm's local sharpness
+    descent, one from each end. On a quadratic a stationary δ obeys 2δ = η D(Hδ), so that the norm's local sharpness
     along δ is 2/η. It needs neither eigenvectors nor third derivatives, and its state is twice as large as that of
     :class:`~edgescope.flows.CentralFlow`'s weights.
 
@@ -75,8 +75,13 @@ class TwoPointFlow:
     :class:`NotKnownError` as :class:`~edgescope.flows.step_map.StepMap` does, and :class:`EdgescopeError` where the
     flow diverges, which leaves it as it was before the step.
 
-    Source: this library's, for any norm. In the Euclidean norm it resembles rod flow (arXiv 2602.01480) and edge flow
-    (arXiv 2606.18080), which were not compared.
+    **Where it does not hold.** From the initialization it is little better than the stable flow in the weights. Block
+    descent, which moves one tensor at a time, does not oscillate with period two while the tensors take turns, far past
+    2/η, and may then diverge within some twenty steps: the flow goes on as if the turns went on.
+
+    Source: this library's, for any norm. In the Euclidean norm small δ obey dδ/dt = (ηH - 2) δ: the length grows at the
+    rate ηS - 2, and the direction is drawn to the top eigenvector. The abstracts of rod flow (Regis and Chewi, arXiv
+    2602.01480) and edge flow (Marion, arXiv 2606.18080) describe flows alike; they were not compared with this one.
     """
 
     @checked(substeps=integer(1), noise=real(least=0))
