@@ -51,7 +51,8 @@ class FlowTask(Tagged):
     - ``flow_loss``, ``flow_gradient_square`` at every step; the parts "NAME/predicted" are predicted averages;
     - ``flow_distance`` and ``flow_output_distance`` of a flow from the averaged trajectory, in weights (Euclidean) and
       in outputs on the test data (root mean square), every ``every`` steps;
-    - ``flow_sharpness`` over its threshold, of the averaged trajectory and of the flows, every ``every`` steps;
+    - ``flow_sharpness`` over its threshold, of flows that know it at every step, and of the averaged trajectory every
+      ``every`` steps;
     - ``flow_variance`` along the first two axes of Σ, predicted and measured, at every step;
     - ``flow_preconditioner`` Σ√ν, and ``locked``, the share of coordinates that move against their last step.
     """
@@ -113,7 +114,7 @@ class _Comparison:
         self.flows: dict[str, FollowedFlow] = {}
         self.time = 0
         self.flips: Float[Tensor, " P"] | None = None
-        self.eigenvectors: dict[str, Float[Tensor, "P k"]] = {}
+        self.eigenvector: Float[Tensor, "P k"] | None = None
         if self.arrived:
             pair = (self.descent.iterates[-2], self.descent.iterates[-1]) if self.between else None
             self.flows = make_flows(task.flows, self.descent.objective, self.descent.optimizer, pair)
@@ -199,19 +200,16 @@ class _Comparison:
             }
             readings.append(Reading("flow_output_distance", away))
         if not self.between:  # in other norms S is no eigenvalue, and long to measure
-            sharpness = sharpness | {OPTIMIZER: self._sharpness(OPTIMIZER, average)}
-            sharpness |= {
-                name: self._sharpness(name, flow.weights) for name, flow in self.flows.items() if name not in sharpness
-            }
-            readings.append(Reading("flow_sharpness", sharpness))
+            sharpness = sharpness | {OPTIMIZER: self._sharpness(average)}
+        readings += [Reading("flow_sharpness", sharpness)] if sharpness else []
         return readings
 
-    def _sharpness(self, name: str, w: Float[Tensor, " P"]) -> float:
+    def _sharpness(self, w: Float[Tensor, " P"]) -> float:
         """The largest eigenvalue at ``w`` in the metric of the optimizer now, over its threshold."""
         rule = rule_for(self.descent.optimizer, self.descent.objective.tensors)
         operator = rule.effective(self.descent.objective.operator(w))
-        found = top_eigenpairs(operator, k=1, metric=rule.metric(), start=self.eigenvectors.get(name), tol=1e-3)
-        self.eigenvectors[name] = found.vectors
+        found = top_eigenpairs(operator, k=1, metric=rule.metric(), start=self.eigenvector, tol=1e-3)
+        self.eigenvector = found.vectors
         return float(found.values[0]) / rule.threshold().value
 
     def _elapsed(self) -> float:
@@ -223,7 +221,7 @@ class _Comparison:
             "descent": self.descent.state(),
             "flows": {name: flow.state() for name, flow in self.flows.items()},
             "flips": self.flips,
-            "eigenvectors": self.eigenvectors,
+            "eigenvector": self.eigenvector,
             "time": self.time,
         }
         tensors, meta = pack_state("comparison", state)
@@ -235,7 +233,7 @@ class _Comparison:
         self.descent.load_state(state["descent"])
         for name, flow in self.flows.items():
             flow.load_state(state["flows"][name])
-        self.flips, self.eigenvectors, self.time = state["flips"], state["eigenvectors"], state["time"]
+        self.flips, self.eigenvector, self.time = state["flips"], state["eigenvector"], state["time"]
 
 
 def _parts(name: str, value: float, predicted: float = math.nan) -> dict[str, float]:

@@ -13,11 +13,9 @@ from torch import Tensor
 
 from edgescope.errors import InputError
 from edgescope.experiments.central.multiplier_flow import LinfMultiplierFlow
-from edgescope.experiments.central.stable_with_state import StableFlowWithState
 from edgescope.flows import CentralFlow, StableFlow, TwoPointFlow
 from edgescope.near_names import suggestion
 from edgescope.objective import Objective
-from edgescope.optim import rule_for
 
 Pair = tuple[Float[Tensor, " P"], Float[Tensor, " P"]]
 
@@ -84,17 +82,15 @@ class FollowedCentral(FollowedFlow):
 
 
 class FollowedStable(FollowedFlow):
-    """A :class:`StableFlow`, or one of an optimizer that keeps state: the optimizer without its oscillation."""
+    """A :class:`StableFlow`: the optimizer without its oscillation. Its sharpness is that one unit of time before."""
 
-    flow: StableFlow | StableFlowWithState
+    flow: StableFlow
 
     def advance(self) -> None:
-        self.flow.step()
-        objective, w = self.flow.objective, self.flow.weights
-        self.gradient_square = float(objective.gradient(w).square().sum())
-        self.loss = float(objective.loss(w))
-        if isinstance(self.flow, StableFlowWithState):
-            self.preconditioner = _root_sum(self.flow.slow_state)
+        step = self.flow.step()
+        self.gradient_square = float(self.flow.objective.gradient(self.flow.weights).square().sum())
+        self.loss, self.preconditioner = step.loss, _root_sum(self.flow.slow_state)
+        self.sharpness = math.nan if step.sharpness is None else step.sharpness
 
 
 class FollowedTwoPoint(FollowedFlow):
@@ -140,8 +136,6 @@ def _make(
         return FollowedMultiplier(LinfMultiplierFlow(objective, lr, mean, half, substeps))
 
     def stable() -> FollowedFlow:
-        if rule_for(optimizer, objective.tensors).vectors():
-            return FollowedStable(StableFlowWithState(objective, optimizer, substeps))
         start = None if pair is None else (pair[0] + pair[1]) / 2
         return FollowedStable(StableFlow(objective, optimizer, substeps, start=start))
 

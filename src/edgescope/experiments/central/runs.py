@@ -79,7 +79,7 @@ QUICK = CentralSettings(
     problems={"digits": DIGITS},
     flows=(
         FlowRun("gd", "digits", 0.4, ((STABLE, 8), (CENTRAL, 2), (CORRECTED, 2)), 800, 400, 150),
-        FlowRun("rmsprop", "digits", 3e-4, ((STABLE, 16), (CENTRAL, 2)), 570, 420, 45, start=30, block=25),
+        FlowRun("rmsprop", "digits", 3e-4, ((STABLE, 8), (CENTRAL, 2)), 570, 420, 45, start=30, block=25),
         FlowRun("linf", "digits", 3e-4, IN_LINF, 60, 20, 8, None, 10, 2, 1000, alone=40),
         FlowRun("sign", "digits", 1e-3, IN_NORMS, 60, 20, 8, None, 10, 2, 1000, alone=40),
         FlowRun("spectral", "digits", 0.035, IN_NORMS, 60, 20, 20, None, 10, 2, 1000),
@@ -93,8 +93,8 @@ FULL = CentralSettings(
         FlowRun("gd", "digits", 0.4, ((STABLE, 8), (CENTRAL, 4), (CORRECTED, 4)), 1500, 800, 400, seeds=(0, 1)),
         FlowRun("gd", "fashion", 0.2, ((STABLE, 8), (CENTRAL, 4), (CORRECTED, 4)), 1500, 800, 600),
         FlowRun("momentum", "digits", 0.55, ((STABLE, 6), (CENTRAL, 6)), 500, 250, 300, start=100),
-        FlowRun("rmsprop", "digits", 3e-4, ((STABLE, 16), (CENTRAL, 2)), 570, 420, 60, 30, 25, seeds=(0, 1)),
-        FlowRun("rmsprop", "fashion", 3e-4, ((STABLE, 16), (CENTRAL, 2)), 570, 420, 80, 30, 25),
+        FlowRun("rmsprop", "digits", 3e-4, ((STABLE, 8), (CENTRAL, 2)), 570, 420, 60, 30, 25, seeds=(0, 1)),
+        FlowRun("rmsprop", "fashion", 3e-4, ((STABLE, 8), (CENTRAL, 2)), 570, 420, 80, 30, 25),
         FlowRun("linf", "digits", 3e-4, IN_LINF, 60, 20, 8, None, 10, 2, 1000, alone=40, seeds=(0, 1)),
         FlowRun("sign", "digits", 1e-3, IN_NORMS, 60, 20, 8, None, 10, 2, 1000, alone=40, seeds=(0, 1)),
         FlowRun("spectral", "digits", 0.035, IN_NORMS, 60, 20, 20, None, 10, 2, 1000, seeds=(0, 1)),
@@ -115,7 +115,7 @@ PAPER = CentralSettings(
     problems={"CNN": (CIFAR, CNN)},
     flows=(
         FlowRun("gd", "CNN", 0.02, ((STABLE, 8), (CENTRAL, 4), (CORRECTED, 4)), 4000, 2000, 1e6, every=20),
-        FlowRun("rmsprop", "CNN", 2e-5, ((STABLE, 16), (CENTRAL, 4)), 3000, 2000, 1e6, start=50, every=20),
+        FlowRun("rmsprop", "CNN", 2e-5, ((STABLE, 8), (CENTRAL, 4)), 3000, 2000, 1e6, start=50, every=20),
         FlowRun("linf", "CNN", 5e-5, IN_LINF, 60, 20, 1e5, None, 10, 5, 4000, alone=40),
         FlowRun("sign", "CNN", 2e-4, IN_NORMS, 60, 20, 1e5, None, 10, 5, 4000, alone=40),
         FlowRun("spectral", "CNN", 0.01, IN_NORMS, 60, 20, 1e5, None, 10, 5, 4000),
