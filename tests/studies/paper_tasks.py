@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from edgescope.experiments.central.flow_task import FlowTask
 from edgescope.experiments.dimension.stack_task import StackTask
 from edgescope.experiments.geometries.runs import BelowThresholdTask
 from edgescope.experiments.phases.batch_traps import TrapTask
@@ -69,7 +70,15 @@ def phases() -> Task:
     return replace(task, pieces=tuple(replace(trial, held=5) for trial in task.pieces[:STEPS]), epochs=1)
 
 
+def central() -> Task:
+    task = task_of("central", "gd-CNN-6")
+    assert isinstance(task, FlowTask)
+    config = replace(task.config, data="digits:train=30,test=10,pool=4", model="mlp:widths=4,activation=tanh", lr=0.4)
+    return replace(task, config=config, horizon=STEPS, every=2, checkpoint_every=2)
+
+
 SMALL: dict[str, Callable[[], Task]] = {
+    "central": central,
     "edge": edge,
     "geometries": geometries,
     "grokking": grokking,

@@ -9,6 +9,8 @@ from .escapes import arrhenius_lines as arrhenius_lines
 from .escapes import survival_curves as survival_curves
 from .figure import Figure as Figure
 from .flatness import flatness_against_error as flatness_against_error
+from .flows import block_means as block_means
+from .flows import flow_panels as flow_panels
 from .gaps import scatter_panels as scatter_panels
 from .heat_map import heat_map as heat_map
 from .interval import interval_dots as interval_dots

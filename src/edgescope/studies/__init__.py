@@ -8,6 +8,7 @@ require("studies", "studies need", "joblib", "numba", "polars")
 
 from edgescope.experiments.study_file import describe
 from edgescope.registry import Registry
+from edgescope.studies.central import Central
 from edgescope.studies.dimension import Dimension
 from edgescope.studies.edge import Edge
 from edgescope.studies.flatness import Flatness
@@ -26,5 +27,6 @@ STUDIES.add(GrokkingStudy.name, GrokkingStudy)
 STUDIES.add(Phases.name, Phases)
 STUDIES.add(Tradeoff.name, Tradeoff)
 STUDIES.add(Flatness.name, Flatness)
+STUDIES.add(Central.name, Central)
 
 __all__ = ["STUDIES", "Study", "StudyResult", "describe", "report_study", "run_study"]
