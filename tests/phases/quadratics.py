@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -29,8 +31,10 @@ def quadratic(eigenvalues: list[float], at: float = 0.0, *, rows: int = 10, **op
 def linear_network(widths: list[int], rank: int) -> es.Objective:
     """½ ∣W_L ... W_1 - C∣², at weights that compute C: 1 on its first ``rank`` diagonal entries, else 0.
 
+    The inputs are orthogonal, so that this is the mean loss of infinitely many samples, less that of the noise. The
+    weights are the most singular ones that compute C: as few as can be differ from 0.
     """
-    layers = [nn.Linear(a, b, bias=False, dtype=torch.float64) for a, b in zip(widths, widths[1:], strict=False)]
+    layers = [nn.Linear(a, b, bias=False, dtype=torch.float64) for a, b in pairwise(widths)]
     model = nn.Sequential(*layers)
     with torch.no_grad():
         for layer in layers:

@@ -18,10 +18,10 @@ from edgescope.objective.problem import Point
 SIDE_BY_SIDE = 2**20
 """Numbers of parameters, over all points, up to which points are evaluated side by side: larger models gain nothing."""
 
-BEFORE_TRACING = 3000
+BEFORE_TRACING = 1500
 """Calls after which operations are traced, which takes seconds the first time and then saves two thirds of a call."""
 
-SOONER = 300
+SOONER = 60
 """The same, where the tracer is loaded."""
 
 TRACER = "torch.fx.experimental.proxy_tensor"

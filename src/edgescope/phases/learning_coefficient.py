@@ -19,12 +19,7 @@ from edgescope.phases.sgld_run import sample
 from edgescope.progress import Progress, no_progress
 
 
-
-
-
-@checked(
-    objective=instance_of(Objective), spectrum=optional(instance_of(Spectrum)), progress=optional(check_function)
-)
+@checked(objective=instance_of(Objective), spectrum=optional(instance_of(Spectrum)), progress=optional(check_function))
 @in_plain_arithmetic
 def learning_coefficient(
     objective: Objective,

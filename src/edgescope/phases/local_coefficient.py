@@ -51,11 +51,12 @@ class LearningCoefficient:
       found, or follows from the gradient.
 
     ``halves`` are the estimates from the first and second halves of the chains, and ``drift`` the probability of halves
-    that differ as much by chance, the smaller one of the loss and of the distance from w*. ``r_hat`` is the split
-    R-hat of the loss, ``r_hat_distance`` that of the squared distance. ``steps`` and ``burn_in`` are steps of each chain, ``relaxation`` those in which a flat
-    direction forgets where it began, 2/(step γ), below which R-hat says nothing. ``edge_share`` is ``step`` over the
-    ``edge`` above which SGLD diverges, for ``sharpness``, the largest eigenvalue of the Hessian where the chains went.
-    ``independent`` is how many independent draws the chains count as.
+    that differ as much by chance, the smaller one of the loss and of the distance from w*. ``r_hat`` is the split R-hat
+    of the loss, ``r_hat_distance`` that of the squared distance. ``steps`` and ``burn_in`` are steps of each chain,
+    ``relaxation`` those in which a flat direction forgets where it began, 2/(step γ), below which R-hat says nothing.
+    ``edge_share`` is ``step`` over the ``edge`` above which SGLD diverges, for ``sharpness``, the largest eigenvalue of
+    the Hessian where the chains went. ``independent`` is how many independent draws the chains count as, and
+    ``distance`` the root mean square of the distance from w*.
     """
 
     value: float

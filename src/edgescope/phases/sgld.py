@@ -27,7 +27,7 @@ ROUGH: Final = 0.05
 
 RESTARTS: Final = 30
 
-LOOKED_AT: Final = 4
+LOOKED_AT: Final = 2
 """Chains at whose places eigenvalues are measured."""
 
 Gradients = Callable[[Float[Tensor, "k P"]], tuple[Float[Tensor, " k"], Float[Tensor, "k P"]]]
@@ -78,22 +78,23 @@ class Chains:
     def burn_in(
         self, share: float, times: float, largest: float, check: Callable[[float], None], report: Report
     ) -> int:
-        """Move for ``times`` relaxation times, with a step of ``share`` of the edge; the number of steps this has taken.
+        """Move for ``times`` relaxation times, at ``share`` of the edge; the number of steps this has taken.
 
-        The eigenvalue that sets the step is measured after 1, 2, 4, ... steps and then four times a relaxation time, at
-        the chains' own places: at a singular point the curvature is far below that where the chains go. Where they
-        diverge, or meet a curvature of which their step was above the edge, they start again. The step that is left is
-        that of the last :attr:`recent` measurements. ``check`` is called with every step and may raise.
+        The eigenvalue that sets the step is measured after 1, 4, 16, ... steps and then twice a relaxation time, at the
+        chains' own places: at a singular point the curvature is far below that where the chains go. Where they diverge,
+        or meet a curvature of which their step was above the edge, they start again. The step that is left is that of
+        the last ``recent`` measurements. ``check`` is called with every step and may raise.
 
         Raises :class:`NotKnownError` where no step is small enough.
         """
         floor, seen = max(largest, 0.0), [max(largest, 0.0)]
         taken, restarts, pace = 0, 0, 1
         while self.passed < times:
-            self.step = share * self.target.edge(max(*seen[-self.recent :], largest, floor if self.passed < times / 2 else 0))
+            kept = floor if self.passed < times / 2 else 0.0
+            self.step = share * self.target.edge(max(*seen[-self.recent :], largest, kept))
             check(self.step)
             relaxation = self.target.relaxation(self.step)
-            steps = max(1, min(pace, math.ceil(relaxation / 4), math.ceil((times - self.passed) * relaxation)))
+            steps = max(1, min(pace, math.ceil(relaxation / 2), math.ceil((times - self.passed) * relaxation)))
             finite = self._move(steps)
             taken += steps
             report(steps)
@@ -109,7 +110,7 @@ class Chains:
                 seen, pace = [floor], 1
                 continue
             seen.append(now)
-            pace *= 2
+            pace *= 4
         self.step = share * self.target.edge(max(*seen[-self.recent :], largest))
         check(self.step)
         return taken
@@ -127,8 +128,8 @@ class Chains:
 
         The pieces are equally long: the number of steps is rounded up to a multiple of theirs.
         """
-        number = min(PIECES, steps)
-        length = math.ceil(steps / number)
+        length = max(1, steps // PIECES)
+        number = math.ceil(steps / length)
         sums: list[list[Tensor]] = []
         for _ in range(number):
             kept = [torch.zeros(self.k, dtype=torch.float64, device=self.W.device) for _ in range(4)]

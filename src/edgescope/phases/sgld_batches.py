@@ -1,4 +1,4 @@
-"""Gradients of mini-batches for Langevin sampling: unbiased, with their noise bounded in what it does to the estimate."""
+"""Gradients of mini-batches for Langevin sampling, and a bound of what their noise adds to the estimate."""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ class Localized:
         a = scale h + gamma; step 0 is the exact average, and gamma 0 beside it half the rank. Infinite above the edge.
         Negative eigenvalues count as 0, since the quadratic has no minimum along their directions.
         """
-        h = np.maximum(np.asarray(eigenvalues, dtype=float), 0.0)
+        h = np.asarray(eigenvalues, dtype=float)
+        h = h[h > 0]
         a = self.scale * h + self.gamma
         left = 1 - step * a / 4
         if (left <= 0).any():

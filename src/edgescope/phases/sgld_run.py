@@ -23,10 +23,10 @@ from edgescope.statistics.markov_chains import ChainTrace
 class SampledLosses:
     """Losses and squared distances from the start along chains; both None where a chain diverged.
 
-    ``half_step`` are the losses of the second run. ``burn_in_times`` is the length of the burn-in in relaxation times of
-    flat directions, whose step changes. ``sharpness`` is the largest eigenvalue of the Hessian where the
-    chains went, ``lowest`` the lowest loss of a draw (infinite for mini-batches, whose losses are not those of the
-    data), and ``batch_bias`` what the noise of mini-batches adds to the estimate at most.
+    ``half_step`` are the losses of the second run. ``burn_in_times`` is the length of the burn-in in relaxation times
+    of flat directions. ``sharpness`` is the largest eigenvalue of the Hessian where the chains went, ``lowest`` the
+    lowest loss of a draw (infinite for mini-batches, whose losses are not those of the data), and ``batch_bias`` what
+    the noise of mini-batches adds to the estimate at most.
     """
 
     losses: ChainTrace | None

@@ -26,7 +26,7 @@ class ChainTrace:
 
     def halves(self) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
         """The mean over the first half of each chain, and over the second."""
-        half = len(self.means) // 2
+        half = max(1, len(self.means) // 2)
         return self.means[:half].mean(0), self.means[-half:].mean(0)
 
     def error_between(self) -> float:
@@ -78,7 +78,7 @@ class ChainTrace:
         Insensitive to a drift that is slow beside fast fluctuations: on singular models of a million samples it was
         1.02 where the mean was 10% off. Source: Vehtari et al. 2021 (arXiv 1903.08008), without ranks.
         """
-        half = len(self.means) // 2
+        half = max(1, len(self.means) // 2)
         means, squares = (
             np.concatenate([part[:half], part[-half:]], axis=1).mean(0)[None] for part in (self.means, self.squares)
         )

@@ -1,4 +1,4 @@
-"""Closed forms: diagonal networks, deep linear phases, learning coefficients of linear networks, flattest ReLU networks."""
+"""Closed forms: diagonal and deep linear networks, their learning coefficients, flattest ReLU networks."""
 
 from edgescope.theory import deep_linear, diagonal, reduced_rank, relu
 

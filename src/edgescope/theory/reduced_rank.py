@@ -12,7 +12,7 @@ from edgescope.theory.arguments import whole_number
 
 
 class Singularity(NamedTuple):
-    """A learning coefficient and its multiplicity: the free energy grows as coefficient ln n - (multiplicity-1) ln ln n.
+    """A learning coefficient λ and its multiplicity m: the free energy grows as λ ln n - (m - 1) ln ln n.
 
     Of a regular model the coefficient is half the number of parameters, and the multiplicity 1.
     """
@@ -23,21 +23,23 @@ class Singularity(NamedTuple):
 
 @short_errors
 def reduced_rank(inputs: int, hidden: int, outputs: int, rank: int) -> Singularity:
-    """The learning coefficient of y = B A x + noise, with A (hidden, inputs), B (outputs, hidden), and a true map of
-    this rank; the inputs have a covariance of full rank, and the noise variance 1.
+    """The learning coefficient of y = B A x + noise of variance 1, where the true map has this rank.
 
-    It is the smallest one over all B A that equal the true map: where the sampler starts on another point of this set,
-    the local one may be larger. Raises :class:`InputError` for widths below 1 and a rank that no such network has.
+    A has shape (hidden, inputs), B (outputs, hidden), and the covariance of the inputs has full rank. It is the
+    smallest one over all B A that equal the true map: where a sampler starts on another point of this set, the local
+    one may be larger. Raises :class:`InputError` for widths below 1 and a rank that no such network has.
 
     Source: Aoyagi and Watanabe 2005 (Neural Networks 18, 924), main theorem.
     """
-    M, H, N = (whole_number(width, name, 1) for width, name in ((inputs, "inputs"), (hidden, "hidden"), (outputs, "outputs")))
+    M, H, N = (
+        whole_number(width, name, 1) for width, name in ((inputs, "inputs"), (hidden, "hidden"), (outputs, "outputs"))
+    )
     r = _rank((M, H, N), rank)
-    if M + H < N + r:
+    if N + r > M + H:
         return Singularity((H * M - H * r + N * r) / 2, 1)
-    if N + H < M + r:
+    if M + r > N + H:
         return Singularity((H * N - H * r + M * r) / 2, 1)
-    if M + N < H + r:
+    if H + r > M + N:
         return Singularity(M * N / 2, 1)
     eighths = -((H + r) ** 2) - M**2 - N**2 + 2 * (H + r) * (M + N) + 2 * M * N
     odd = (M + H + N + r) % 2
@@ -46,7 +48,7 @@ def reduced_rank(inputs: int, hidden: int, outputs: int, rank: int) -> Singulari
 
 @short_errors
 def deep_linear(widths: Sequence[int], rank: int) -> Singularity:
-    """The learning coefficient of a linear network of these widths, from inputs to outputs, and a true map of this rank.
+    """The learning coefficient of a linear network of these widths, inputs to outputs, and a true map of this rank.
 
     With excess widths D = width - rank, the set of the l + 1 narrowest layers is the one whose sum of D is at least l
     times its largest and below l times the smallest of the others. For two layers of weights it is
