@@ -12,7 +12,7 @@ from quadratics import quadratic
 from torch import nn
 
 import edgescope as es
-from edgescope.errors import EdgescopeWarning, InputError
+from edgescope.errors import EdgescopeWarning, InputError, NotKnownError
 from edgescope.phases.sgld_edge import Localized
 
 VALUES = [2.0, 1.0, 0.3, 0.05, 0.0, 0.0]
@@ -136,7 +136,7 @@ def test_chains_that_are_too_short_give_no_number() -> None:
 
 def test_too_many_steps_are_refused_before_they_are_taken() -> None:
     objective = quadratic(VALUES)
-    with pytest.raises(InputError, match=r"1,050,001 steps of 8 .* try gamma=1\.01.*or max_steps=1050001") as error:
+    with pytest.raises(NotKnownError, match=r"1,050,001 steps of 8 .* try gamma=1\.01.*or max_steps=1050001") as error:
         es.learning_coefficient(objective, n=10_000, beta=1.0, gamma=0.952426, max_steps=1_000_000)
     assert objective.spent.gradients < 30
     assert "max_steps=1,000,000" in str(error.value)

@@ -76,8 +76,8 @@ def learning_coefficient(
         is issued, as it is for a loss that is not at a minimum.
 
     Cost: ``chains`` times (``times`` + ``burn_in``) 2/(ε γ) gradients, where 2/(ε γ) = (1 + n β λ_max/γ)/(2 share); and
-    some 10 products for each of some 20 eigenvalues. Raises :class:`InputError` where that is more than ``max_steps``
-    for each chain, and :class:`NotKnownError` where no step is small enough.
+    some 10 products for each of some 20 eigenvalues. Raises :class:`NotKnownError` where that is more than
+    ``max_steps`` for each chain or no step is small enough, and :class:`InputError` for a loss that is not finite.
 
     Source: Lau et al. 2023 (arXiv 2308.12108); the edge, the bounds and the refusals are this library's.
     """

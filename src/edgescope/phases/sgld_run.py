@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from edgescope.errors import InputError
+from edgescope.errors import NotKnownError
 from edgescope.objective import Objective
 from edgescope.phases.chain_options import ChainOptions
 from edgescope.phases.sgld import Chains
@@ -61,7 +61,7 @@ def sample(
         """Raise where the whole run takes more steps than it may."""
         needed = math.ceil((options.times + options.burn_in) * target.relaxation(step))
         if needed > options.max_steps:
-            raise InputError(_too_long(needed, step, target, options), hint=_shorter(needed, target, options))
+            raise NotKnownError(_too_long(needed, step, target, options), hint=_shorter(needed, target, options))
 
     def tell(total: int, phase: str) -> Callable[[int], None]:
         def one(steps: int) -> None:
