@@ -39,8 +39,8 @@ def test_it_is_the_number_of_the_function() -> None:
 def test_there_is_no_value_where_chains_are_too_short() -> None:
     with pytest.raises(NotKnownError, match=r"no value: .*chains of \d steps, below the \d+ = 2/\(εγ\)"):
         es.measure(trained().objective, "learning_coefficient:times=0.5")
-    with pytest.raises(NotKnownError, match=r"more than max_steps=10; try gamma=.* or max_steps="):
-        es.measure(trained().objective, "learning_coefficient:gamma=1,max_steps=10")
+    with pytest.raises(NotKnownError, match=r"more than max_steps=100; try gamma=.* or max_steps="):
+        es.measure(trained().objective, "learning_coefficient:gamma=1,max_steps=100")
 
 
 def test_it_forecasts_its_cost() -> None:

@@ -38,7 +38,7 @@ def summarize(
 ) -> LearningCoefficient:
     """The result of chains that began where the loss and its gradient are these."""
     losses, distances = found.losses, found.distances
-    reason = "a chain diverged" if losses is None else why_not_mixed(found, target)
+    reason = "a chain diverged" if losses is None else why_not_mixed(found, target, loss)
     status: Status = "diverged" if losses is None else "not mixed" if reason else "mixed"
     value, error = Estimate(math.nan), math.nan
     between = within = drift = r_hat = r_hat_distance = distance = math.nan
