@@ -113,6 +113,7 @@ from .objective import Objective as Objective
 from .objective import forget_choices as forget_choices
 from .optim import OPTIMIZERS as OPTIMIZERS
 from .optim import rule_for as rule_for
+from .phases import learning_coefficient as learning_coefficient
 from .sharpness import batch_sharpness as batch_sharpness
 from .sharpness import directional_smoothness as directional_smoothness
 from .sharpness import generalized_sharpness as generalized_sharpness

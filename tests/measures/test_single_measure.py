@@ -44,6 +44,7 @@ OF_THE_OBJECTIVE = {
     "gradient_norm": "",
     "hessian_frobenius": "",
     "hessian_trace": ":num_matvecs=15",
+    "learning_coefficient": ":chains=8,times=20",
     "loss": "",
     "norms": "",
     "path_norm": "",

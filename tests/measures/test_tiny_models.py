@@ -15,6 +15,7 @@ from edgescope.monitor import Monitor
 from edgescope.objective import Objective
 
 SHORTENED = {
+    "learning_coefficient": "learning_coefficient:chains=2,times=1,burn_in=0.5",
     "persistent_homology": "persistent_homology:iterates=20",
     "quadratic_model": "quadratic_model:steps=3",
     "settled_norms": "settled_norms:steps=3",

@@ -27,6 +27,7 @@ CHEAPER = {
     "average_sharpness": "average_sharpness:pairs=2",
     "hessian_frobenius": "hessian_frobenius:num_matvecs=6",
     "hessian_trace": "hessian_trace:num_matvecs=6",
+    "learning_coefficient": "learning_coefficient:chains=2,times=1,burn_in=0.5",
     "persistent_homology": "persistent_homology:metric=both",
     "quadratic_model": "quadratic_model:steps=5",
     "settled_norms": "settled_norms:steps=4",

@@ -15,6 +15,7 @@ from edgescope.measures.gradient_norm import GradientNorm
 from edgescope.measures.headroom import HeadroomMeasure
 from edgescope.measures.hessian_frobenius import HessianFrobenius
 from edgescope.measures.hessian_trace import HessianTrace
+from edgescope.measures.learning_coefficient import LearningCoefficientMeasure
 from edgescope.measures.learning_rate import LearningRate
 from edgescope.measures.loss import LossMeasure
 from edgescope.measures.norms import Norms
@@ -51,6 +52,7 @@ MEASURES.add("gradient_norm", GradientNorm)
 MEASURES.add("headroom", HeadroomMeasure)
 MEASURES.add("hessian_frobenius", HessianFrobenius)
 MEASURES.add("hessian_trace", HessianTrace)
+MEASURES.add("learning_coefficient", LearningCoefficientMeasure)
 MEASURES.add("learning_rate", LearningRate)
 MEASURES.add("loss", LossMeasure)
 MEASURES.add("norms", Norms)

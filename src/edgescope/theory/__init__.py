@@ -1,5 +1,5 @@
-"""Closed forms: diagonal networks, deep linear phases, flattest ReLU networks."""
+"""Closed forms: diagonal and deep linear networks, their learning coefficients, flattest ReLU networks."""
 
-from edgescope.theory import deep_linear, diagonal, relu
+from edgescope.theory import deep_linear, diagonal, reduced_rank, relu
 
-__all__ = ["deep_linear", "diagonal", "relu"]
+__all__ = ["deep_linear", "diagonal", "reduced_rank", "relu"]

@@ -11,7 +11,10 @@ from edgescope.training import RunConfig
 
 @dataclass(frozen=True)
 class GrokkingSettings:
-    """Networks that learn addition modulo ``modulus``: rate and decay of each run, steps, and how often measured."""
+    """Networks that learn addition modulo ``modulus``: rate and decay of each run, steps, and how often measured.
+
+    ``coefficient``: whether the learning coefficient is measured too, for some 4,000 gradients at each checkpoint.
+    """
 
     modulus: int
     steps: int
@@ -20,6 +23,7 @@ class GrokkingSettings:
     estimate: str
     cost: float
     seeds: int = 1
+    coefficient: bool = False
 
 
 QUICK = (
@@ -40,8 +44,9 @@ FULL = (
         checkpoints=60,
         runs=((1.0, 3e-4), (1.0, 1e-4), (0.3, 3e-4)),
         estimate="methods=slq,probes=2,steps=100",
-        cost=1.0,
+        cost=2.0,
         seeds=2,
+        coefficient=True,
     ),
     GrokkingSettings(
         modulus=47,
@@ -49,7 +54,8 @@ FULL = (
         checkpoints=60,
         runs=((1.0, 1e-4), (1.0, 3e-4)),
         estimate="methods=slq,probes=2,steps=100",
-        cost=2.0,
+        cost=4.0,
+        coefficient=True,
     ),
 )
 
@@ -60,8 +66,9 @@ PAPER = (
         checkpoints=80,
         runs=((1.0, 3e-4), (1.0, 1e-4), (0.3, 3e-4), (0.3, 1e-4)),
         estimate="methods=slq,probes=4,steps=200",
-        cost=30.0,
+        cost=60.0,
         seeds=3,
+        coefficient=True,
     ),
 )
 
@@ -78,6 +85,9 @@ MEASURES = (
     "hessian_trace:num_matvecs=12",
     "rds_sharpness",
 )
+
+COEFFICIENT = "learning_coefficient:gamma=10,chains=4,times=6"
+"""Curvatures above gamma/(n β), some 0.15, count; flat directions forget where they began in some 130 steps."""
 
 
 def grokking_tasks(preset: Preset, seed: int) -> list[TrainTask]:
@@ -100,6 +110,7 @@ def grokking_tasks(preset: Preset, seed: int) -> list[TrainTask]:
                         f"sharpness_dimension:{setting.estimate}",
                         f"persistent_homology:iterates={every // 2},stride=1@{every}",
                         f"spectrum:probes=2,steps=60@{setting.steps // 8}",
+                        *((COEFFICIENT,) if setting.coefficient else ()),
                     ),
                     seed=seed + number,
                     checkpoint_every=setting.steps // 4,

@@ -21,6 +21,11 @@ MEASURES: dict[str, tuple[str, str]] = {
     "norm": ("norms", "l2"),
 }
 
+COEFFICIENT = "learning coefficient"
+"""The label of the local learning coefficient, which only some presets measure."""
+
+READ = MEASURES | {COEFFICIENT: ("learning_coefficient", "")}
+
 LEARNED, GROKKED = 0.5, 0.6
 """Training accuracy from which a run has learned, and test accuracy at which it has grokked; between the test accuracy
 has to rise from below a tenth."""
@@ -46,7 +51,7 @@ class TrainingCurves:
         steps, train = record.series("accuracy", "train")
         _, test = record.series("accuracy", "test")
         measures = {}
-        for label, (measure, part) in MEASURES.items():
+        for label, (measure, part) in READ.items():
             at, values = record.series(measure, part) if _has(record, measure) else (np.array([]), np.array([]))
             known = dict(zip(at.tolist(), values.tolist(), strict=True))
             measures[label] = np.array([known.get(step, np.nan) for step in steps.tolist()])

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from edgescope.claims import Measured, Open
 from edgescope.errors import InputError
 from edgescope.experiments.grokking.training_curves import (
+    COEFFICIENT,
     LEARNED,
     MEASURES,
     NEAR,
@@ -113,11 +114,36 @@ def clearest_change(run: TrainingCurves) -> Measured | Open:
 @stated_claim("grokking.moves-before", each=grokked_curves())
 def moves_before(run: TrainingCurves) -> Measured | Open:
     half = _halfway(run.test[run.began :])
-    ahead = {label: half - _halfway(values[run.began :]) for label, values in run.measures.items()}
+    ahead = {label: half - _halfway(run.measures[label][run.began :]) for label in MEASURES}
     dimension = ahead.pop("SD")
     if not np.isfinite(dimension):
         return Open("the dimension ends where it began", beside=ahead)
     return Measured(Estimate.exact(dimension), ahead)
+
+
+NOT_MEASURED = Open("the learning coefficient was not measured, or its chains had not mixed", "the preset full")
+
+
+@stated_claim("grokking.coefficient-changes-at-jump", each=grokked_curves())
+def coefficient_changes_at_jump(run: TrainingCurves) -> Measured | Open:
+    change = run.change(COEFFICIENT) if np.isfinite(run.measures[COEFFICIENT]).sum() > 4 else np.nan
+    if not np.isfinite(change):
+        return NOT_MEASURED
+    return Measured(Estimate.exact(change), {label: run.change(label) for label in MEASURES})
+
+
+@stated_claim("grokking.coefficient-moves-first", each=grokked_curves())
+def coefficient_moves_first(run: TrainingCurves) -> Measured | Open:
+    dimension, coefficient = (_halfway(run.measures[label][run.began :]) for label in ("SD", COEFFICIENT))
+    if not np.isfinite(coefficient):
+        return NOT_MEASURED
+    if not np.isfinite(dimension):
+        return Open("the dimension ends where it began")
+    before_test = _halfway(run.test[run.began :]) - coefficient
+    return Measured(
+        Estimate.exact(dimension - coefficient),
+        {"checkpoints by which the coefficient moves before the test accuracy": before_test},
+    )
 
 
 def _halfway(values: Float[np.ndarray, " n"]) -> float:
@@ -136,4 +162,5 @@ TOPICS = (
         "At the jump",
         (rises_before_jump, drops_at_jump, rises_after_jump, others_fall, clearest_change, moves_before),
     ),
+    Topic("The learning coefficient", (coefficient_changes_at_jump, coefficient_moves_first)),
 )

@@ -19,6 +19,7 @@ PANELS = {
     "sharpness": "largest eigenvalue",
     "trace": "trace",
     "lifetime sum": "lifetime sum",
+    "learning coefficient": "learning coefficient",
     "norm": "norm",
 }
 
