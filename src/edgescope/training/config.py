@@ -181,7 +181,8 @@ class RunConfig:
             raise InputError(
                 f"gradient flow with schedule={self.schedule}", expected="an optimizer with a learning rate"
             )
-        if flow and not isinstance(DECAY_SCHEDULES.build(self.decay_schedule), ConstantDecay):
+        decays = not isinstance(DECAY_SCHEDULES.build(self.decay_schedule), ConstantDecay)
+        if flow and decays:
             raise InputError(
                 f"gradient flow with decay_schedule={self.decay_schedule}", expected="an optimizer with a weight decay"
             )

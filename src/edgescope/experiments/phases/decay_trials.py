@@ -63,21 +63,26 @@ class DecayTrialsTask(PiecesTask[DecayProblem]):
         trials, "steps/constant" and "steps/scheduled" over the seeds of the comparison."""
         trial = seed + TRIAL_SEED
         decays = [piece.usual * share for share in RELATIVE]
-        constant = [steps_to_target(piece, trial, lambda _, decay=decay: decay)[0] for decay in decays]
-        without, learned = steps_to_target(piece, trial, lambda _: 0.0)
+        constant = [steps_to_target(piece, trial, at_constant(decay))[0] for decay in decays]
+        without, learned = steps_to_target(piece, trial, at_constant(0.0))
         rises = [rising(piece, learned, decay) for decay in decays[1:]] if math.isfinite(learned) else []
         scheduled = [without, *(steps_to_target(piece, trial, at)[0] for at in rises)]
         best, chosen = decays[int(np.argmin(constant))], int(np.argmin(scheduled))
-        after: Callable[[int], float] = rises[chosen - 1] if chosen else lambda _: 0.0
+        after: Callable[[int], float] = rises[chosen - 1] if chosen else at_constant(0.0)
         own = [seed + 1 + number for number in range(self.seeds)]
         steps = {
-            "steps/constant": [steps_to_target(piece, one, lambda _: best)[0] for one in own],
+            "steps/constant": [steps_to_target(piece, one, at_constant(best))[0] for one in own],
             "steps/scheduled": [steps_to_target(piece, one, after)[0] for one in own],
         }
         values = {"constant": best, "scheduled": decays[chosen] if chosen else 0.0, "learned": learned}
         values |= {"most": float(piece.config.steps)}
         arrays = {"decays": decays, "trials/constant": constant, "trials/scheduled": scheduled} | steps
         return [Reading("decay trials", values, arrays={k: np.array(v) for k, v in arrays.items()}, note=piece.name)]
+
+
+def at_constant(decay: float) -> Callable[[int], float]:
+    """The same decay at every step."""
+    return lambda _: decay
 
 
 def rising(problem: DecayProblem, learned: float, final: float) -> Callable[[int], float]:
