@@ -348,27 +348,6 @@ def test_a_network_that_stayed_trapped_or_had_no_barrier_decides_nothing(tmp_pat
     assert (one.verdict, rows["escaped of 400 (1)"], rows["barrier 1 / T"]) == ("open", 400, pytest.approx(10))
 
 
-@pytest.mark.parametrize(
-    ("constant", "scheduled", "verdict"),
-    [
-        ([np.inf] * 4, [400.0, 410, 420, 430], "holds"),
-        ([400.0, 410, 420, 430], [np.inf] * 4, "fails"),
-        ([900.0, 910, 920, 930], [np.inf, 300, 310, 320], "open"),
-        ([np.inf] * 4, [np.inf] * 4, "open"),
-        ([400.0, 500, 400, 500], [500.0, 400, 400, 500], "open"),
-    ],
-)
-def test_runs_that_did_not_reach_the_target_count_with_the_steps_that_they_had(
-    tmp_path: Path, constant: list[float], scheduled: list[float], verdict: str
-) -> None:
-    arrays = {"steps/constant": np.array(constant), "steps/scheduled": np.array(scheduled)}
-    reading = Reading("decay trials", {"most": 1000.0}, arrays=arrays, note="digits")
-    found = of_one(tmp_path / "run", "decay trials", reading)["schedule-saves-steps"]
-    assert found.verdict == verdict
-    rows = {row.quantity: row.value for row in found.cases[0].beside}
-    assert rows["schedule: in time"] == np.isfinite(scheduled).sum()
-
-
 def test_a_delay_that_falls_as_its_barrier_rises_does_not_follow_it(tmp_path: Path) -> None:
     height = 0.1 + np.array([0.01, 0.02, 0.03, 0.041, 0.05])  # by rising decay, while the delay falls
     found = of_one(tmp_path / "a", "addition", addition(height=height))

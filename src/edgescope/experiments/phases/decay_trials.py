@@ -114,6 +114,8 @@ def steps_to_target(problem: DecayProblem, seed: int, decay: Callable[[int], flo
                     learned = float(step)
                 if _meets(problem, parts, parts.test_samples, problem.target):
                     return float(step), learned
+            if step == config.steps:
+                break
             for group in optimizer.param_groups:
                 group["weight_decay"] = decay(step)
             gradient()

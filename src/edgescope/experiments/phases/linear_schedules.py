@@ -24,7 +24,7 @@ CAP = 20
 
 
 @dataclass(frozen=True)
-class LinearSchedule:
+class ScheduledNetworks:
     """Networks of this ``depth`` whose weights in the two modes begin at ``ratio`` times the saddle of the weaker mode
     at the final decay; ``goal`` "dip" and "noise": those that are held in the trap before they are freed."""
 
@@ -40,7 +40,7 @@ class LinearSchedule:
 
 
 @dataclass(frozen=True)
-class LinearSchedulesTask(PiecesTask[LinearSchedule]):
+class LinearSchedulesTask(PiecesTask[ScheduledNetworks]):
     """Two modes, a final decay of so large a ``share`` of the critical one of the weaker, networks of 6 hidden units.
 
     Starts are balanced, with a ``jitter`` of every weight relative to the mode's that differs between networks.
@@ -58,7 +58,7 @@ class LinearSchedulesTask(PiecesTask[LinearSchedule]):
     def describe(self) -> dict[str, Any]:
         return {"data": f"population, signals {self.signals}", "model": "linear, 2-6-...-6-2", "lr": self.lr}
 
-    def simulate(self, piece: LinearSchedule, seed: int) -> list[Reading]:
+    def simulate(self, piece: ScheduledNetworks, seed: int) -> list[Reading]:
         """Values: "learned" of "replicas" at the end of the schedule, "constant" of them at the final decay alone, and
         for "learn" also "closed", the steps of the closed form, and "fewest", of random schedules over those of this
         one. Arrays for "learn": "steps/constant" and "steps/scheduled" of each network (inf: not in time)."""

@@ -13,7 +13,7 @@ from edgescope.experiments.phases.decay_trials import DecayTrialsTask
 from edgescope.experiments.phases.escape_task import EscapeTask, Noise
 from edgescope.experiments.phases.few_samples import Sparse, SparseTask
 from edgescope.experiments.phases.linear_paths import LINEAR_PATHS, LinearPathsTask
-from edgescope.experiments.phases.linear_schedules import LinearSchedule, LinearSchedulesTask
+from edgescope.experiments.phases.linear_schedules import LinearSchedulesTask, ScheduledNetworks
 from edgescope.experiments.phases.network_sweeps import NetworkSettings, NetworksTask, Swept
 from edgescope.experiments.phases.plateaus import DwellTask, PlateauTask
 from edgescope.experiments.phases.stages import StagedTask
@@ -173,8 +173,8 @@ def _curves(s: PhasesSettings, seed: int) -> list[Task]:
 
 
 def _schedules(s: PhasesSettings, seed: int) -> list[Task]:
-    learn = [LinearSchedule(depth, "learn", ratio) for depth in (3, 4) for ratio in (0.5, 1.1, 1.5)]
-    freed = [LinearSchedule(3, "dip"), LinearSchedule(4, "dip"), LinearSchedule(3, "noise")]
+    learn = [ScheduledNetworks(depth, "learn", ratio) for depth in (3, 4) for ratio in (0.5, 1.1, 1.5)]
+    freed = [ScheduledNetworks(3, "dip"), ScheduledNetworks(4, "dip"), ScheduledNetworks(3, "noise")]
     tasks: list[Task] = [
         LinearSchedulesTask(
             "linear-schedules", 12, seed, (*learn, *freed), s.scheduled, random=200, noise_steps=30_000,
