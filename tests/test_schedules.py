@@ -62,6 +62,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "gradient descent": {},
     "mini-batches": {"batch": 16, "optimizer": "sgd:momentum=0.9"},
     "pair": {"optimizer": "muon+adamw:lr=0.002"},
+    "decay": {"decay_schedule": "knots:steps=0x5x13,decays=0x0.1x0.01", "schedule": "constant"},
     "sam": {"optimizer": "sam:rho=0.05,base=sgd:momentum=0.9", "batch": 16},
 }
 
@@ -98,6 +99,24 @@ def test_the_learning_rate_of_every_reading_is_that_of_the_next_step(tmp_path: P
     assert (rates.max(), rates[-1]) == (config.lr, 0.0)
 
 
+def test_the_decay_of_every_step_is_that_of_its_schedule(tmp_path: Path) -> None:
+    plain = {"schedule": "constant", "measures": ("loss", "norms", "threshold")}
+    runs = {
+        "option": {"optimizer": "sgd:weight_decay=0.3"},
+        "one knot": {"optimizer": "sgd", "decay_schedule": "knots:steps=0,decays=0.3"},
+        "two knots": {"optimizer": "sgd:weight_decay=7", "decay_schedule": "knots:steps=0x4,decays=0.3x0"},
+    }
+    norms = {}
+    for name, options in runs.items():
+        train(small(**SCHEDULED | plain | options), tmp_path / name)
+        with Record.open(tmp_path / name) as record:
+            assert ("decay_schedule" in record.config) == (name != "option")
+            norms[name] = record.series("norms", "l2")[1]
+    assert norms["one knot"].tolist() == norms["option"].tolist()
+    assert norms["two knots"][:5].tolist() == norms["option"][:5].tolist()
+    assert (norms["two knots"][5:] > norms["option"][5:]).all()
+
+
 def test_what_can_be_given_more_steps(tmp_path: Path) -> None:
     rising = small(**SCHEDULED | {"schedule": "warmup:steps=6"})
     train(rising, tmp_path / "whole")
@@ -124,7 +143,15 @@ def test_configurations() -> None:
     with pytest.raises(InputError, match="gradient flow with schedule=cosine"):
         RunConfig(schedule="cosine", optimizer="gradient-flow")
     assert "schedule" not in RunConfig().as_dict()  # records of earlier versions can be continued
+    with pytest.raises(InputError, match=r"gradient flow with decay_schedule=knots"):
+        RunConfig(decay_schedule="knots:steps=0,decays=1", optimizer="gradient-flow")
+    with pytest.raises(InputError, match="decay schedule 'knots' without option 'decays'"):
+        RunConfig(decay_schedule="knots:steps=0")
+    with pytest.raises(InputError, match=r"steps=\(5,\); expected steps that rise from 0"):
+        RunConfig(decay_schedule="knots:steps=5,decays=1")
+    assert "decay_schedule" not in RunConfig().as_dict()
     light = small(measures=("loss", "norms@end"), stop_loss=0.1)
     assert kind_of(light) is not None
     assert kind_of(dataclasses.replace(light, schedule="cosine")) is None
+    assert kind_of(dataclasses.replace(light, decay_schedule="knots:steps=0,decays=1")) is None
     assert flow_of(dataclasses.replace(light, schedule="cosine", clip=1.0)).schedule == "constant"

@@ -207,6 +207,28 @@ def made_curves(folder: Path, right: bool) -> Runs:
     }  # fmt: skip
 
 
+def decay_trials(right: bool, name: str = "digits") -> Reading:
+    steps = np.array([400.0, 420, 380, 410, 390])
+    arrays = {"steps/constant": steps, "steps/scheduled": steps[::-1] * (0.5 if right else 2)}
+    return Reading("decay trials", {"most": 1000.0}, arrays=arrays, note=name)
+
+
+def made_schedules(folder: Path, right: bool) -> Runs:
+    steps = np.array([100.0, 102, 98, 101, 99]) * (1 if right else 2)
+    arrays = {"steps/constant": np.full(5, np.inf if right else 50.0), "steps/scheduled": steps}
+    learn = {"closed": 100.0, "fewest": 1.0 if right else 0.9, "most": 2000.0, "final": 0.1}
+    freed = {"learned": 100.0 if right else 50.0, "replicas": 100.0, "constant": 0.0, "final": 0.1}
+    readings = [
+        Reading("linear schedule", learn, arrays=arrays, note="depth 3, learn, 0.5 times the saddle"),
+        Reading("linear schedule", freed, note="depth 3, dip, 0.5 times the saddle"),
+        Reading("linear schedule", freed | {"temperature": 0.01}, note="depth 3, noise"),
+    ]
+    return {
+        "14": run_of(folder / "14", {"kind": "linear schedules"}, readings),
+        "15": run_of(folder / "15", {"kind": "decay trials"}, [decay_trials(right)]),
+    }
+
+
 def made_networks(folder: Path, right: bool) -> Runs:
     height = 0.0127 if right else 0.02
     path = {"depth": 3.0, "width": 4.0, "height": height, "up": 0.0127, "back": 10 * height, "down": 0.127}
@@ -221,7 +243,7 @@ def made_networks(folder: Path, right: bool) -> Runs:
 
 def made(folder: Path, right: bool) -> Runs:
     """Records of which every claim of the theory holds, or fails, as ``right`` says."""
-    parts = (made_states, made_escapes, made_traps, made_curves, made_networks)
+    parts = (made_states, made_escapes, made_traps, made_curves, made_schedules, made_networks)
     return {name: run for part in parts for name, run in part(folder, right).items()}
 
 

@@ -12,9 +12,12 @@ from scipy import stats
 
 from edgescope.experiments.phases.addition import PARTS, AdditionSettings, AdditionTask
 from edgescope.experiments.phases.batch_traps import BiasesTask, TrapTask, Trial
+from edgescope.experiments.phases.decay_problems import digit_problems, grokking_problems
+from edgescope.experiments.phases.decay_trials import DecayProblem, DecayTrialsTask, rising, steps_to_target
 from edgescope.experiments.phases.escape_estimates import escapes_expected, middle, time_ratio
 from edgescope.experiments.phases.escape_task import EscapeTask, Noise
 from edgescope.experiments.phases.few_samples import Sparse, SparseTask
+from edgescope.experiments.phases.linear_schedules import LinearSchedulesTask, ScheduledNetworks
 from edgescope.experiments.phases.network_sweeps import NetworkSettings, NetworksTask, Swept
 from edgescope.experiments.phases.pieces_task import PiecesTask
 from edgescope.experiments.phases.plateaus import DwellTask
@@ -25,9 +28,12 @@ from edgescope.phases import EscapeTimes
 from edgescope.statistics.estimate import Estimate
 from edgescope.store import Record
 from edgescope.studies.phases import Phases
+from edgescope.training import RunConfig
 
 NOISES = (Noise(400, temperature=0.01), Noise(400, temperature=0.006))
 SWEPT = (Swept("digits, tanh", "digits:test=10", "mlp:widths=4x4", 4, 20),)
+SHORT = RunConfig(data="digits:train=20,test=10", model="mlp:widths=4", loss="cross-entropy", lr=0.5, steps=6)
+TRIED = DecayProblem("tiny", SHORT, usual=1e-3, target=0.15, memorised=0.1, every=1)
 SMALL: dict[str, PiecesTask[Any]] = {
     "escape": EscapeTask("a", 1, 0, NOISES, signal=0.8, decay=0.25, level=0.3, replicas=4, width=4),
     "sweep": SweepTask("b", 1, 0, (DecaySweep("descent", 3, 30), DecaySweep("jitter", 2, 30, jitter=0.01)), 4),
@@ -40,6 +46,16 @@ SMALL: dict[str, PiecesTask[Any]] = {
     "addition": AdditionTask(
         "f", 1, 0, PARTS, 5, AdditionSettings((1e-4, 1e-3), 20, (1e-4, 1e-3), 5, 5, 3, 0, checkpoints=10)
     ),
+    "schedules": LinearSchedulesTask(
+        "i",
+        1,
+        0,
+        (ScheduledNetworks(3, "learn", 1.5), ScheduledNetworks(3, "dip"), ScheduledNetworks(3, "noise")),
+        replicas=2,
+        random=5,
+        noise_steps=30_000,
+    ),
+    "trials": DecayTrialsTask("j", 1, 0, (TRIED, TRIED), 2),
     "sparse": SparseTask("d", 1, 0, (Sparse(100, 0.0025, 50, 1), Sparse(100, 0.1, 50, 2, 1e-4)), window=(0.5, 0.9)),
 }
 
@@ -67,6 +83,33 @@ def test_a_task_that_was_stopped_goes_on_to_the_same_record(tmp_path: Path, name
     with Record.open(tmp_path / "whole") as whole, Record.open(tmp_path / "parts") as parts:
         assert parts.status == whole.status == "finished"
         assert parts.fingerprint() == whole.fingerprint()
+
+
+def test_linear_networks_take_the_steps_of_the_closed_form_and_are_freed(tmp_path: Path) -> None:
+    task: Any = SMALL["schedules"]
+    (learn,), (dip,), (noise,) = (task.simulate(piece, 1) for piece in task.pieces)
+    assert learn.values["learned"] == dip.values["learned"] == noise.values["learned"] == 2
+    assert dip.values["constant"] == noise.values["constant"] == 0
+    assert learn.values["fewest"] >= 1
+    assert learn.arrays["steps/scheduled"] == pytest.approx(learn.values["closed"], rel=0.15)
+    assert (learn.arrays["steps/constant"] > learn.arrays["steps/scheduled"]).all()
+
+
+def test_trials_count_the_steps_of_the_optimizer_under_the_decay_of_each_step() -> None:
+    hard = replace(TRIED, target=1.01, memorised=0.01)
+    seen: list[int] = []
+
+    def decay(step: int) -> float:
+        seen.append(step)
+        return 0.1
+
+    assert steps_to_target(hard, 3, decay) == (np.inf, 0.0)
+    assert set(seen) == set(range(6))
+    assert steps_to_target(replace(TRIED, target=0.0), 3, decay)[0] == 0
+    at = rising(TRIED, 4.0, 0.01)
+    assert [at(step) for step in (0, 3, 4)] == [0.0, 0.0, 0.01]
+    names = [problem.name for problem in (*digit_problems(), *grokking_problems())]
+    assert names == ["digits", "grok-mlp", "grok-transformer", "grok-teacher"]
 
 
 @pytest.mark.parametrize("preset", ["quick", "full", "paper"])

@@ -23,6 +23,7 @@ from edgescope.progress import Progress, no_progress
 from edgescope.store import Record, latest_checkpoint, pack_state, save_checkpoint, unpack_state
 from edgescope.store.record import FILE
 from edgescope.training.config import RunConfig
+from edgescope.training.decay_schedules import DECAY_SCHEDULES, ConstantDecay
 from edgescope.training.gradients import FromBatches
 from edgescope.training.measured import measured_at
 from edgescope.training.parts import Parts
@@ -43,15 +44,15 @@ def kind_of(config: RunConfig) -> RunConfig | None:
     """The options that runs must share to be trained in one batch; None for a run that must be trained alone.
 
     A run can be batched if its optimizer is SGD, with or without momentum, its gradients are not clipped, its learning
-    rate is constant, its data, model and loss are given by name, all measures except loss and accuracy are taken
-    A run can be batched if its optimizer is SGD, with or without momentum, its gradients are not clipped, its learning
-    rate is constant, its data, model and loss are given by name, all measures except loss and accuracy are taken
-    ``@end``, it has no ``stop_accuracy``, and it is not watched for spikes. Learning rate, seed, momentum and weight
-    decay may differ.
+    rate and weight decay are constant, its data, model and loss are given by name, all measures except loss and
+    accuracy are taken ``@end``, it has no ``stop_accuracy``, and it is not watched for spikes. Learning rate, seed,
+    momentum and weight decay may differ.
     """
     if len(plan_optimizers(config.optimizer).named) > 1 or config.clip is not None:
         return None
     if not isinstance(SCHEDULES.build(config.schedule), ConstantSchedule):
+        return None
+    if not isinstance(DECAY_SCHEDULES.build(config.decay_schedule), ConstantDecay):
         return None
     name, options = OPTIMIZERS.parse(config.optimizer)
     if name != "sgd" or set(options) - {"momentum", "weight_decay"}:

@@ -19,6 +19,7 @@ from edgescope.optim import plan_optimizers
 from edgescope.optim.named import NamedGradientFlow
 from edgescope.options import check_fields, choice, each, integer, optional, real, shown, text
 from edgescope.short_errors import short_errors
+from edgescope.training.decay_schedules import DECAY_SCHEDULES, ConstantDecay
 from edgescope.training.schedules import SCHEDULES, ConstantSchedule
 
 OWNER = "a run"
@@ -61,6 +62,8 @@ class RunConfig:
         lr: learning rate; ignored by gradient flow
         schedule: learning-rate schedule by name: constant, cosine, linear, or a warm-up such as
             warmup:steps=100,then=cosine; it multiplies lr, over all of steps
+        decay_schedule: weight decay over the steps, by name: constant, or knots:steps=0x500,decays=0x0.1, which takes
+            the place of the optimizer's weight_decay
         clip: largest norm of the gradient of all parameters together; longer ones are scaled down to it before the
             optimizer receives them
         steps: maximum number of optimizer steps
@@ -97,6 +100,7 @@ class RunConfig:
     optimizer: str = "sgd"
     lr: float = 0.05
     schedule: str = "constant"
+    decay_schedule: str = "constant"
     clip: float | None = None
     steps: int = 1000
     batch: int | None = None
@@ -136,6 +140,7 @@ class RunConfig:
             optimizer=text(empty=False),
             lr=real(above=0),
             schedule=text(empty=False),
+            decay_schedule=text(empty=False),
             clip=optional(real(above=0)),
             steps=integer(1),
             batch=count,
@@ -176,6 +181,11 @@ class RunConfig:
             raise InputError(
                 f"gradient flow with schedule={self.schedule}", expected="an optimizer with a learning rate"
             )
+        decays = not isinstance(DECAY_SCHEDULES.build(self.decay_schedule), ConstantDecay)
+        if flow and decays:
+            raise InputError(
+                f"gradient flow with decay_schedule={self.decay_schedule}", expected="an optimizer with a weight decay"
+            )
         measured = {measure.name for measure in in_order(self.measures)[0]}
         for stop, needed in (("stop_loss", "loss"), ("stop_accuracy", "accuracy")):
             if getattr(self, stop) is not None and needed not in measured:
@@ -190,6 +200,8 @@ class RunConfig:
         unused = {"device", *(NAMED if self.function else ("function",)), *(() if self.spikes else ("spikes",))}
         if isinstance(SCHEDULES.build(self.schedule), ConstantSchedule):
             unused.add("schedule")  # as in records of versions that had no schedules
+        if isinstance(DECAY_SCHEDULES.build(self.decay_schedule), ConstantDecay):
+            unused.add("decay_schedule")
         kept = {name: value for name, value in dataclasses.asdict(self).items() if name not in unused}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in kept.items()}
 

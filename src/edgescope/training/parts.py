@@ -17,6 +17,7 @@ from edgescope.objective.checks import usable_device
 from edgescope.objective.modes import Mode
 from edgescope.optim import GradientFlow, plan_optimizers
 from edgescope.training.config import OWNER, RunConfig
+from edgescope.training.decay_schedules import DECAY_SCHEDULES
 from edgescope.training.gradients import has_batch_statistics, has_dropout
 from edgescope.training.own import made_by
 
@@ -61,6 +62,7 @@ class Parts:
                 self.samples, self.test_samples = (_moved(part, device) for part in (self.samples, self.test_samples))
         self._check_sizes()
         self.optimizers = plan_optimizers(config.optimizer).build(self.model.parameters(), lr=config.lr)
+        DECAY_SCHEDULES.build(config.decay_schedule).apply(self.optimizers, 0)
         self.optimizer = self.optimizers[0]
         statistics, dropout = has_batch_statistics(self.model), has_dropout(self.model)
         flow = isinstance(self.optimizer, GradientFlow)

@@ -36,6 +36,7 @@ from edgescope.store import (
 )
 from edgescope.store.record import ENDED, FILE, Status
 from edgescope.training.config import MEASURED, RunConfig, check_run
+from edgescope.training.decay_schedules import DECAY_SCHEDULES
 from edgescope.training.extension import asks_for_more, before_the_end, extend
 from edgescope.training.gradients import FromBatches, FromObjective, Gradients
 from edgescope.training.parts import Parts
@@ -133,6 +134,7 @@ class _TrainingRun:
         self.started = time.perf_counter()
         self.seconds_before = 0.0
         self.schedulers = SCHEDULES.build(parts.config.schedule).attach(parts.optimizers, parts.config.steps)
+        self.decay = DECAY_SCHEDULES.build(parts.config.decay_schedule)
         self.first_loss: float | None = None
         self._batch: Any = None
         config = self.config
@@ -222,6 +224,7 @@ class _TrainingRun:
         take_step(self.optimizers, closure, self.config.clip)
         for scheduler in self.schedulers:
             scheduler.step()
+        self.decay.apply(self.optimizers, step + 1)
         return loss
 
     def _diverges(self, loss: float) -> bool:

@@ -57,7 +57,7 @@ def flow_of(base: RunConfig, measures: tuple[str, ...] = ALONG_THE_FLOW) -> RunC
     the critical learning rate, or more if the error control requires them.
     """
     _has_threshold(base)
-    plain: dict[str, Any] = {"batch": None, "clip": None, "schedule": "constant"}
+    plain: dict[str, Any] = {"batch": None, "clip": None, "schedule": "constant", "decay_schedule": "constant"}
     return replace(base, optimizer=FLOW, lr=1.0, measures=measures, **plain)
 
 

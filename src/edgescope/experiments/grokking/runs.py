@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgescope.experiments.phases.decay_problems import grokking_problems
+from edgescope.experiments.phases.decay_trials import DecayTrialsTask
 from edgescope.experiments.preset import Preset
-from edgescope.sweep import TrainTask
+from edgescope.sweep import Task, TrainTask
 from edgescope.training import RunConfig
 
 
@@ -90,9 +92,9 @@ COEFFICIENT = "learning_coefficient:gamma=10,chains=4,times=6"
 """Curvatures above gamma/(n β), some 0.15, count; flat directions forget where they began in some 130 steps."""
 
 
-def grokking_tasks(preset: Preset, seed: int) -> list[TrainTask]:
-    """One run for each modulus, learning rate, weight decay and seed."""
-    tasks = []
+def grokking_tasks(preset: Preset, seed: int) -> list[Task]:
+    """One run for each modulus, learning rate, weight decay and seed; in preset full also the trials of schedules."""
+    tasks: list[Task] = []
     for setting in SETTINGS[preset]:
         every = setting.steps // setting.checkpoints
         for lr, decay in setting.runs:
@@ -120,4 +122,7 @@ def grokking_tasks(preset: Preset, seed: int) -> list[TrainTask]:
                 name = f"p{setting.modulus}-lr{lr:g}-decay{decay:g}" + (f"-seed{seed + number}" if number else "")
                 tags = {"role": "training", "modulus": str(setting.modulus), "lr": f"{lr:g}", "decay": f"{decay:g}"}
                 tasks.append(TrainTask(name, config, setting.cost, tags=tags | {"seed": str(seed + number)}))
+    if preset == "full":
+        tags = {"role": "decay trials", "kind": "decay trials"}
+        tasks.append(DecayTrialsTask("decay-trials", 10, seed, grokking_problems(), 5, tags=tags))
     return tasks

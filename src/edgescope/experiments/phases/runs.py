@@ -8,9 +8,12 @@ import numpy as np
 
 from edgescope.experiments.phases.addition import PARTS, AdditionSettings, AdditionTask
 from edgescope.experiments.phases.batch_traps import BiasesTask, TrapTask, Trial
+from edgescope.experiments.phases.decay_problems import digit_problems
+from edgescope.experiments.phases.decay_trials import DecayTrialsTask
 from edgescope.experiments.phases.escape_task import EscapeTask, Noise
 from edgescope.experiments.phases.few_samples import Sparse, SparseTask
 from edgescope.experiments.phases.linear_paths import LINEAR_PATHS, LinearPathsTask
+from edgescope.experiments.phases.linear_schedules import LinearSchedulesTask, ScheduledNetworks
 from edgescope.experiments.phases.network_sweeps import NetworkSettings, NetworksTask, Swept
 from edgescope.experiments.phases.plateaus import DwellTask, PlateauTask
 from edgescope.experiments.phases.stages import StagedTask
@@ -32,7 +35,8 @@ SWEPT = tuple(float(f"{d:.3g}") for d in np.geomspace(1e-5, 3e-3, 13))
 @dataclass(frozen=True)
 class PhasesSettings:
     """What a preset runs; ``dwell`` are the steps of a sweep at each decay, ``replicas`` the networks of each level of
-    noise, ``paired`` those that compare learning rates, ``sparse`` and ``noisy`` the draws of few samples."""
+    noise, ``paired`` those that compare learning rates, ``sparse`` and ``noisy`` the draws of few samples,
+    ``scheduled`` the linear networks of each schedule of decay, ``trials`` the seeds of the others (0: none)."""
 
     decays: int
     dwell: int
@@ -53,6 +57,8 @@ class PhasesSettings:
     sparse: int
     noisy: int
     plateau: tuple[float, ...]
+    scheduled: int
+    trials: int
     networks: NetworkSettings
     samples: int
     width: int
@@ -62,7 +68,7 @@ class PhasesSettings:
 QUICK = PhasesSettings(
     decays=60, dwell=1500, states=24, draws=20, chains=1000, replicas=40, paired=320, narrow=NARROW, wide=WIDE,
     max_steps=300_000, batches=BATCHES, trapped=20, epochs=3500, biased=3, biased_steps=2400, staged=80, sparse=40,
-    noisy=8, plateau=(0.1, 0.03, 0.01), samples=200, width=16,
+    noisy=8, plateau=(0.1, 0.03, 0.01), scheduled=40, trials=0, samples=200, width=16,
     networks=NetworkSettings(decays=8, steps=150, settle=600, refine=1, replicas=4, escape_steps=2400),
     addition=AdditionSettings(
         decays=(1e-4, 2e-4, 4e-4), steps=6000, swept=SWEPT[::2], sweep_steps=500, settle=1500, path_steps=60, refine=0,
@@ -71,7 +77,8 @@ QUICK = PhasesSettings(
 FULL = PhasesSettings(
     decays=120, dwell=6000, states=48, draws=100, chains=3000, replicas=100, paired=1000, narrow=(*NARROW, 0.001),
     wide=(*WIDE, 0.00065), max_steps=2_000_000, batches=(*BATCHES, 14), trapped=50, epochs=20_000, biased=20,
-    biased_steps=40_000, staged=80, sparse=60, noisy=24, plateau=(0.1, 0.03, 0.01, 0.003), samples=500, width=24,
+    biased_steps=40_000, staged=80, sparse=60, noisy=24, plateau=(0.1, 0.03, 0.01, 0.003), scheduled=200, trials=5,
+    samples=500, width=24,
     networks=NetworkSettings(
         decays=16, steps=1000, settle=4000, refine=3, replicas=12, escape_steps=10_000, path_steps=400,
     ),
@@ -90,7 +97,7 @@ def phase_tasks(preset: Preset, seed: int) -> list[Task]:
 def simulated_tasks(s: PhasesSettings, seed: int) -> list[Task]:
     """The tasks of the presets that take minutes."""
     return [
-        *_states(s, seed), *_escapes(s, seed), *_traps(s, seed), *_curves(s, seed),
+        *_states(s, seed), *_escapes(s, seed), *_traps(s, seed), *_curves(s, seed), *_schedules(s, seed),
         LinearPathsTask("paths", 6, seed, LINEAR_PATHS, tags={"kind": "paths"}), *_networks(s, seed),
         AdditionTask("addition", 50, seed, PARTS, 31, s.addition, tags={"kind": "addition"}),
     ]  # fmt: skip
@@ -163,6 +170,21 @@ def _curves(s: PhasesSettings, seed: int) -> list[Task]:
         PlateauTask("plateau", 1, seed, s.plateau, tags={"kind": "plateau"}),
         SparseTask("sparse", 12, seed, tuple(releases), tags={"kind": "sparse"}),
     ]
+
+
+def _schedules(s: PhasesSettings, seed: int) -> list[Task]:
+    learn = [ScheduledNetworks(depth, "learn", ratio) for depth in (3, 4) for ratio in (0.5, 1.1, 1.5)]
+    freed = [ScheduledNetworks(3, "dip"), ScheduledNetworks(4, "dip"), ScheduledNetworks(3, "noise")]
+    tasks: list[Task] = [
+        LinearSchedulesTask(
+            "linear-schedules", 12, seed, (*learn, *freed), s.scheduled, random=200, noise_steps=30_000,
+            tags={"kind": "linear schedules"},
+        )
+    ]  # fmt: skip
+    if s.trials:
+        tags = {"kind": "decay trials"}
+        tasks.append(DecayTrialsTask("decay-trials", 60, seed, digit_problems(), s.trials, tags=tags))
+    return tasks
 
 
 def _networks(s: PhasesSettings, seed: int) -> list[Task]:

@@ -9,11 +9,12 @@ from typing import ClassVar
 from edgescope.experiments.grokking.runs import grokking_tasks
 from edgescope.experiments.study_run import Runs
 from edgescope.figures import Figure
+from edgescope.studies.grokking import claims_schedules
 from edgescope.studies.grokking.claims import TOPICS
 from edgescope.studies.sources import TUCI
 from edgescope.studies.study import Preset, Study
 from edgescope.studies.tested_claim import Topic
-from edgescope.sweep import TrainTask
+from edgescope.sweep import Task
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class GrokkingStudy(Study):
         "rates, decays or the loss: these were chosen so that the networks grok, by their accuracies alone."
     )
     paper: ClassVar[str] = TUCI
-    topics: ClassVar[Sequence[Topic]] = TOPICS
+    topics: ClassVar[Sequence[Topic]] = (*TOPICS, Topic("Schedules of weight decay", claims_schedules.CLAIMS))
     unknown: ClassVar[tuple[str, ...]] = (
         "Known of the paper's runs: addition modulo 97, 40% of all pairs for training, two-layer GELU networks, and "
         "their spectra by quadrature in float64.",
@@ -39,7 +40,7 @@ class GrokkingStudy(Study):
         "the networks grok, by their accuracies alone.",
     )
 
-    def tasks(self, preset: Preset, seed: int) -> Sequence[TrainTask]:
+    def tasks(self, preset: Preset, seed: int) -> Sequence[Task]:
         return grokking_tasks(preset, seed)
 
     def figures(self, runs: Runs) -> list[Figure]:

@@ -16,6 +16,7 @@ from edgescope.studies.phases import (
     claims_curves,
     claims_escape,
     claims_networks,
+    claims_schedules,
     claims_states,
     claims_theory,
     claims_transitions,
@@ -48,6 +49,7 @@ class Phases(Study):
         Topic("Escape under Langevin noise", claims_escape.CLAIMS),
         Topic("Mini-batch noise", claims_batches.CLAIMS),
         Topic("Learning curves with a plateau", claims_curves.CLAIMS),
+        Topic("Schedules of weight decay", claims_schedules.CLAIMS),
         Topic("Networks that are not linear", claims_networks.CLAIMS),
         Topic("The network that learns addition", claims_addition.CLAIMS),
     )

@@ -216,6 +216,35 @@ class Mode:
         safe = np.where(leaves, decay / self.signal / np.where(leaves, w0, 1.0) ** (self.depth - 2), 0.0)
         return plain(np.where(leaves, -np.log1p(-safe) / ((self.depth - 2) * decay), np.inf))
 
+    def growth_decay(self, w: Numbers) -> Any:
+        """The decay below which weights w > 0 grow, and above which they shrink: (s - v w^D) w^(D-2).
+
+        It is the decay at which w is the saddle or the learned state; from depth 3 on its maximum over w is the
+        critical decay. Negative where w^D exceeds s/v.
+        """
+        w = as_positive(w, "w")
+        with np.errstate(over="ignore"):
+            return plain((self.signal - self.variance * w**self.depth) * w ** (self.depth - 2.0))
+
+    def learning_time(self, decay: float, start: float, end: float) -> float:
+        """How long gradient flow at a constant decay (0 or more) takes from all weights ``start`` to ``end`` > start.
+
+        The integral of dw / (w (growth_decay(w) - decay)), by quadrature to 1e-9 relative; inf where the flow does not
+        arrive. Steps of gradient descent are this time over a small learning rate.
+        """
+        decay, start, end = one_number(decay, "decay"), positive_number(start, "start"), positive_number(end, "end")
+        require(np.asarray(decay), np.asarray(decay >= 0), "decay", "zero or more")
+        require(np.asarray(end), np.asarray(end > start), "end", f"more than the start, {start:.10g}")
+        # growth_decay has one maximum, so that it is least at one of the ends.
+        if min(self.growth_decay(start), self.growth_decay(end)) <= decay:
+            return float(np.inf)
+
+        def pace(z: float) -> float:
+            return 1 / (float(self.growth_decay(np.exp(z))) - decay)
+
+        low, high = np.log(start), np.log(end)
+        return float(scipy.integrate.quad(pace, low, high, epsabs=0, epsrel=1e-10, limit=500)[0])
+
     def descent_slope(self, decay: Numbers, residual: float | None = None) -> Any:
         """The Arrhenius slope d ln(time) / d(batch/lr) of losing the learned state under pure SGD noise.
 
