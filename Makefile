@@ -37,8 +37,9 @@ $(STAMP): requirements.lock requirements-cpu.lock requirements-cuda.lock tests/o
 demo: $(STAMP)  ## the main job: networks on real images at the edge of stability, to a finished report
 	$(BIN)/edgescope demo
 
-test: $(STAMP)  ## all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(STAMP)  ## all tests: the quick ones, then those marked slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 test-device: $(STAMP)  ## tests of this machine's GPU, and a table of times; says so if there is none
 	@$(BIN)/python benchmarks/gpu_check.py --present

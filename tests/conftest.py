@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from hypothesis import settings
-from type_checks import check_annotations
+from type_checks import CALLS, check_annotations
 
 # Before anybody imports torch: several test processes share the cores, and a process with a pool of threads cannot be
 # forked safely.
@@ -24,6 +24,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # No test is timed: a busy machine is no fault of the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(autouse=True)
+def first_calls_are_checked() -> None:
+    """Every test checks its own first calls of a function, whatever ran before it."""
+    CALLS.clear()
 
 
 @pytest.fixture(autouse=True)

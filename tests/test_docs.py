@@ -11,18 +11,26 @@ import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("[!C]*.md")), ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = sorted((ROOT / "docs" / "extend").glob("*.py"))
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LONG = ("dimension", "learning_rate", "momentum_study", "phases", "sharpness_figure")
+"""Pages and programs that take more than some eight seconds: the names of their files."""
 NEEDS = re.compile(r"^<!-- needs: (.*) -->$", re.MULTILINE)
 """Packages that the code of a page takes and that set-up does not install."""
 INCLUDED = re.compile(r"^`(extend/\w+\.py)`:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
+
+
+def with_marks(paths: Iterable[Path]) -> list[ParameterSet]:
+    return [pytest.param(path, marks=[pytest.mark.slow] if path.stem in LONG else [], id=path.stem) for path in paths]
 
 
 def blocks(page: Path) -> list[str]:
@@ -45,7 +53,7 @@ def run(*command: str, folder: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", with_marks(page for page in PAGES if blocks(page)))
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in re.split(", ", "".join(NEEDS.findall(page.read_text(encoding="utf-8")))):
         if package:
@@ -57,7 +65,7 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
         exec(compile(code, str(page), "exec"), names)
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
+@pytest.mark.parametrize("program", with_marks(PROGRAMS))
 def test_a_program_that_extends_the_package_runs(program: Path, tmp_path: Path) -> None:
     copy = tmp_path / program.name
     copy.write_bytes(program.read_bytes())

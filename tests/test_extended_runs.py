@@ -67,8 +67,10 @@ KINDS = {
 
 
 @pytest.mark.filterwarnings("ignore:dropout:edgescope.errors.EdgescopeWarning")
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("ended", [8, 13])  # where something is measured in any case, and where it is not
+@pytest.mark.parametrize(
+    ("kind", "ended"),  # where nothing is measured otherwise, and where something is
+    [(kind, 13) for kind in KINDS] + [(kind, 8) for kind in ("gradient descent", "mini-batches", "gradient flow")],
+)
 def test_more_steps_are_the_same_as_all_at_once(kind: str, ended: int, tmp_path: Path) -> None:
     config = small(**KINDS[kind])
     train(config, tmp_path / "whole")

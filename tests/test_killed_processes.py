@@ -20,7 +20,8 @@ import pytest
 from edgescope.store import Record
 from edgescope.store.verify import verify
 
-MOMENTS = 50
+MOMENTS = 20
+"""How often workers are killed."""
 
 TRAIN = (
     *("train", "--data", "digits:train=20,test=10", "--model", "mlp:widths=4", "--lr", "0.1", "--steps", "60"),
@@ -96,13 +97,25 @@ def begun(command: tuple[str, ...], out: Path) -> bool:
     return (out / {"train": "record.sqlite", "run": "study.json", "sweep": "sweep.json"}[command[0]]).exists()
 
 
-@pytest.mark.parametrize("command", [TRAIN, (*STUDY, "--jobs", "1"), (*SWEEP, "--jobs", "1")], ids=lambda c: c[0])
-def test_commands_killed_at_random_moments(command: tuple[str, ...], commands: Commands, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "moments"),
+    [
+        (TRAIN, 3),
+        *(
+            pytest.param(command, moments, marks=pytest.mark.slow)
+            for command, moments in ((TRAIN, 25), ((*STUDY, "--jobs", "1"), 20), ((*SWEEP, "--jobs", "1"), 6))
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else str(value),
+)
+def test_commands_killed_at_random_moments(
+    command: tuple[str, ...], moments: int, commands: Commands, tmp_path: Path
+) -> None:
     lasts = commands.run(*command, "--out", str(tmp_path / "whole"))
     whole = records(tmp_path / "whole")
     chance = random.Random(command[0])
     killed = number = 0
-    while killed < (MOMENTS if command[0] != "sweep" else MOMENTS // 4):  # a sweep takes far longer than the others
+    while killed < moments:
         out = tmp_path / str(number)
         process = commands.begin("cli", *again(command, out))
         time.sleep(chance.uniform(0, lasts))
@@ -124,6 +137,7 @@ def test_commands_killed_at_random_moments(command: tuple[str, ...], commands: C
     assert records(tmp_path / str(number)) == whole
 
 
+@pytest.mark.slow
 def test_a_report_killed_at_random_moments(commands: Commands, tmp_path: Path) -> None:
     commands.run(*STUDY, "--jobs", "1", "--out", str(tmp_path / "s"))
     whole, chance = records(tmp_path / "s"), random.Random("report")
@@ -151,6 +165,7 @@ def lines(out: Path) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
+@pytest.mark.slow
 def test_workers_killed_at_random_moments(commands: Commands, tmp_path: Path) -> None:
     chance = random.Random("worker")
     killed, tree = 0, set()
@@ -187,6 +202,7 @@ def check_counts(out: Path, tasks: int) -> None:
         assert len(set(pids)) == 1 + sum(a != b for a, b in itertools.pairwise(pids))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_their_parent(number: int, commands: Commands, tmp_path: Path) -> None:
     chance = random.Random(int(number))
@@ -211,7 +227,7 @@ def test_workers_end_with_their_parent(number: int, commands: Commands, tmp_path
     check_counts(tmp_path / "s", 8)
 
 
-@pytest.mark.parametrize("command", [STUDY, SWEEP], ids=lambda c: c[0])
+@pytest.mark.parametrize("command", [STUDY, pytest.param(SWEEP, marks=pytest.mark.slow)], ids=lambda c: c[0])
 def test_a_second_start_is_refused_by_a_line_that_names_the_first(
     command: tuple[str, ...], commands: Commands, tmp_path: Path
 ) -> None:

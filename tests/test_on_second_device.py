@@ -17,7 +17,13 @@ TESTS = Path(__file__).parent
 FILES = sorted((TESTS / "second_device").glob("test_*.py"))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[] if path.stem == "test_deferred_checks" else [pytest.mark.slow], id=path.stem)
+        for path in FILES
+    ],
+)
 def test_on_the_second_device(path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", str(path)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}

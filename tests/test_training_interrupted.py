@@ -75,6 +75,7 @@ for name, changes in RUNS.items():
 """
 
 
+@pytest.mark.slow
 def test_runs_killed_again_and_again_end_in_the_same_record(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", KILLED, str(Path(__file__).parent), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

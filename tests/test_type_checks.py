@@ -53,6 +53,21 @@ def test_a_wrong_type_that_is_refused_keeps_its_own_words() -> None:
         es.trace("x")  # type: ignore[arg-type]
 
 
+def test_the_first_calls_are_checked_and_then_one_in_some() -> None:
+    called: list[bool] = []
+    call = type_checks.checked_in_part(lambda: called.append(False), lambda: called.append(True))
+    for _ in range(type_checks.FIRST + 2 * type_checks.EVERY):
+        call()
+    assert all(called[: type_checks.FIRST])
+    assert sum(called[type_checks.FIRST :]) == 2
+
+
+def test_every_test_checks_its_own_first_calls() -> None:
+    assert _block_errors.__wrapped__ not in type_checks.CALLS
+    _block_errors(torch.zeros(4, 2))
+    assert type_checks.CALLS[_block_errors.__wrapped__] == 1
+
+
 def test_only_modules_that_cannot_be_wrapped_are_left_out() -> None:
     checked = type_checks.modules()
     paths = [path.relative_to(type_checks.SOURCES) for path in type_checks.SOURCES.glob("edgescope/*/**/*.py")]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import random
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Final, Self, TextIO
@@ -44,8 +46,18 @@ ARRAYS: Final = re.compile(r"\b(Float|Int|Bool|Num|Shaped|Complex|Real|Integer)\
 MEASURED: Final = ("edgescope.data.tar", "edgescope.data.cifar")
 """Modules whose memory tests measure for thousands of calls, to which that of the checks would add."""
 
-AROUND: Final = (str(Path(jaxtyping.__file__).parent), "<string>", "<@beartype")
-"""Files of the functions that jaxtyping and beartype put around those of the package."""
+AROUND: Final = (str(Path(jaxtyping.__file__).parent), "<string>", "<@beartype", __file__)
+"""Files of the functions that are put around those of the package."""
+
+FIRST: Final = 20
+"""How many calls of a function are checked in every test."""
+
+EVERY: Final = 16
+"""Of the calls after these, one of so many is checked: a check takes 20 µs and more, which in a loop of small steps is
+as long as the step itself."""
+
+CALLS: Final[Counter[Callable[..., Any]]] = Counter()
+"""The calls of each function in the present test."""
 
 WIDER: Final = {
     Self: Any,
@@ -79,10 +91,34 @@ def has_to_be_checked(thing: Callable[..., Any] | type) -> bool:
     return any(ARRAYS.search(str(annotation)) for annotation in thing.__annotations__.values())
 
 
+def checked_in_part(plain: Callable[..., Any], checked: Callable[..., Any]) -> Callable[..., Any]:
+    """The first calls in a test are those of ``checked``, and one in :data:`EVERY` thereafter."""
+
+    @functools.wraps(plain)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        __tracebackhide__ = True
+        CALLS[plain] = number = CALLS[plain] + 1
+        return (checked if number <= FIRST or number % EVERY == 0 else plain)(*args, **kwargs)
+
+    return call
+
+
 def jaxtyped_where_needed(**options: Any) -> Callable[..., Any]:
-    """What the import hook decorates with: jaxtyping's own decorator, or nothing."""
+    """What the import hook decorates with: jaxtyping's own decorator, used on part of the calls, or nothing."""
     decorate = JAXTYPED(**options)
-    return lambda thing: decorate(thing) if has_to_be_checked(thing) else thing
+
+    def decorated(thing: Any) -> Any:
+        if not has_to_be_checked(thing):
+            return thing
+        if not isinstance(thing, type):
+            return checked_in_part(thing, decorate(thing))
+        plain = thing.__init__
+        decorate(thing)  # a dataclass gets another __init__, any other class stays as it is
+        if thing.__init__ is not plain:
+            thing.__init__ = checked_in_part(plain, thing.__init__)
+        return thing
+
+    return decorated
 
 
 JAXTYPED: Final = jaxtyping.jaxtyped

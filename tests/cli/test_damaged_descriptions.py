@@ -40,10 +40,12 @@ def test_of_a_study(run: Run, users_study: str, here: Path) -> None:
     check(run, ("run", "small", "--module", users_study, "--jobs", 1, "--out", "s"), here / "s/study.json")
 
 
+@pytest.mark.slow
 def test_of_a_sweep(run: Run, here: Path) -> None:
     check(run, SWEEP, here / "s/sweep.json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_killed_while_it_is_written(run: Run, here: Path, call: str) -> None:
     kill = f"import os\nos.{call} = lambda *arguments: os.kill(os.getpid(), 9)\nfrom edgescope.cli import main\n"

@@ -64,11 +64,13 @@ def test_training(run: Run, trained: Path, here: Path, share: float) -> None:
             assert record.fingerprint() == whole.fingerprint()
 
 
+@pytest.mark.slow
 def test_a_sweep_in_processes(run: Run, here: Path) -> None:
     with small_disk(here / "disk", 60):
         assert is_told(run(*SWEEP, "--jobs", 2, "--out", "disk/s"))
 
 
+@pytest.mark.slow
 def test_a_sweep(run: Run, here: Path) -> None:
     assert run(*SWEEP, "--jobs", 1, "--out", "swept").code == 0
     for share in SHARES:
@@ -96,6 +98,7 @@ def test_a_study(run: Run, users_study: str, here: Path) -> None:
             assert json.loads((out / "study.json").read_text())["study"] == "small"
 
 
+@pytest.mark.slow
 def test_a_report(run: Run, trained: Path, here: Path) -> None:
     assert run("report", "trained", "--out", "whole").code == 0
     for share in SHARES:

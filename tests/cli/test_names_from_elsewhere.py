@@ -114,6 +114,7 @@ def evil_file(name: str) -> Path:
     return Path(name.replace("/", "_"))
 
 
+@pytest.mark.slow
 def test_a_run_in_a_folder_of_such_a_name(run: Run, here: Path) -> None:
     folder = evil_file(EVIL)
     out = ("--out", folder)

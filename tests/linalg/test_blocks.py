@@ -155,6 +155,7 @@ def halves(network: RandomNetwork) -> dict[str, list[slice]]:
     return {"first": [slice(0, cut)], "rest": [slice(cut, network.size)]}
 
 
+@pytest.mark.slow
 def test_standard_errors_cover_the_traces_of_random_networks() -> None:
     def trial(network: RandomNetwork) -> Trial:
         found = block_traces(network.objective, halves(network), num_matvecs=20, seed=network.number)

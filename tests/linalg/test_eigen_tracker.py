@@ -49,6 +49,7 @@ def at_the_edge() -> Live:
     return live
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_follows_the_sharpness_of_a_real_network_at_its_edge(dtype: torch.dtype, at_the_edge: Live) -> None:
     live = Live(at_the_edge.loss, at_the_edge.w, dtype)

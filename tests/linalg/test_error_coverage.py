@@ -1,4 +1,7 @@
-"""Stated errors cover the truth as often as they say, over 200 small random networks."""
+"""Stated errors cover the truth as often as they say, over 200 small random networks.
+
+The quick tests take 40, of which the median of error over deviation is not steady enough to be tested.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,23 @@ import pytest
 from error_trials import BOUNDED, SAMPLED, Coverage, Trial, coverage
 
 
+@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", SAMPLED)
-def test_standard_errors_cover_the_truth_and_are_not_blown_up(name: str) -> None:
-    found = coverage(SAMPLED[name])
-    assert found.trials == 200
+def test_standard_errors_cover_the_truth_and_are_not_blown_up(name: str, count: int) -> None:
+    found = coverage(SAMPLED[name], count)
+    assert found.trials == count
     assert not found.short()
-    assert found.ratio < 3  # that of a normal deviation to its standard error is 1.48
+    assert count < 200 or found.ratio < 3  # that of a normal deviation to its standard error is 1.48
 
 
-@pytest.mark.parametrize(("name", "count"), [("eigenvalue, tol 1e-3", 200), ("tracked eigenvalue", 40)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("eigenvalue, tol 1e-3", 40),
+        pytest.param("eigenvalue, tol 1e-3", 200, marks=pytest.mark.slow),
+        pytest.param("tracked eigenvalue", 40, marks=pytest.mark.slow),
+    ],
+)
 def test_bounds_on_eigenvalues_cover_the_truth(name: str, count: int) -> None:
     assert not coverage(BOUNDED[name], count).short()
 

@@ -47,6 +47,7 @@ def measured(floats: float, k: int) -> tuple[float, float, str]:
     return float(ratio), float(value), note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("floats", "k"), [(20, 1), (26, 1), (34, 1), (31, 6)])
 def test_the_peak_of_resident_memory_stays_within_the_limit(floats: float, k: int) -> None:
     ratio, value, note = measured(floats, k)

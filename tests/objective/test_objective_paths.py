@@ -104,6 +104,7 @@ def test_the_traced_program(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     )  # nothing of the first place is left
 
 
+@pytest.mark.slow
 def test_the_compiled_program() -> None:
     """The one test that runs inductor, which takes its time; without a compiler the path is refused."""
     model, loss_fn, data = nn.Linear(3, 1), supervised(half_mse), (torch.randn(4, 3), torch.randn(4, 1))

@@ -40,7 +40,7 @@ PLAIN: dict[str, LossFunction] = {
     kinds=st.sampled_from([(torch.float32, None), (torch.float32, torch.float64), (torch.float64, None)]),
     in_order=st.booleans(),
 )
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 def test_plain_losses_of_random_networks_are_never_suspected(
     seed: int, loss: str, sizes: list[int], width: int, scale: float, kinds: Any, in_order: bool
 ) -> None:

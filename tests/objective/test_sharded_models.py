@@ -140,6 +140,7 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 5), nn.Sequential(nn.Tanh(), nn.Linear(5, 5)), nn.GELU(), nn.Linear(5, 3))
 
 
+@pytest.mark.slow
 def test_fully_sharded_models_are_measured_as_whole_ones(tmp_path: Path) -> None:
     first, second = run(tmp_path, SHARDED)
     data = torch.load(tmp_path / "data.pt")
@@ -235,6 +236,7 @@ with warnings.catch_warnings():
 """
 
 
+@pytest.mark.slow
 def test_the_first_process_writes_the_record(tmp_path: Path) -> None:
     first, second = run(tmp_path, DATA_PARALLEL)
     for name in ("every", "budget"):

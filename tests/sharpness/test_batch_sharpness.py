@@ -154,6 +154,7 @@ def trained(batch: int, steps: int, lr: float = 0.2, momentum: float = 0.0) -> t
     return tuple(values.tolist())  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 def test_what_settles_at_the_edge_on_mini_batches_is_not_the_largest_eigenvalue() -> None:
     """On the full batch all are at 2/lr; the smaller the batch, the lower the eigenvalue beside batch sharpness."""
     full, sixteen, four = (trained(batch, 2400) for batch in (100, 16, 4))

@@ -246,6 +246,7 @@ def sampled(seed: int, population: int = 100, size: int = 50) -> tuple[list[floa
     return values, errors, truth.value
 
 
+@pytest.mark.slow
 def test_the_sampling_error_is_the_spread_over_batches() -> None:
     """Of 50 out of 100, with the factor of a finite population: without it the errors would be 1.4 times as large."""
     values, errors, truth = sampled(0)

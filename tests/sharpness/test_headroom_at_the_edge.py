@@ -42,7 +42,9 @@ OPTIMIZERS: dict[str, tuple[Make, float | None]] = {
 }
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    "name", [name if name == "SGD" else pytest.param(name, marks=pytest.mark.slow) for name in OPTIMIZERS]
+)
 def test_headroom_is_1_on_a_plateau(name: str) -> None:
     make, clip = OPTIMIZERS[name]
     model, data = network(), digits()

@@ -20,7 +20,7 @@ from edgescope.store import Record, latest_checkpoint, load_checkpoint, save_che
 from edgescope.store import lock as locks
 from edgescope.store.verify import verify, verify_checkpoint, verify_record
 
-FLIPS = 500
+FLIPS = [60, pytest.param(400, marks=pytest.mark.slow)]
 
 
 def fill(record: Record, steps: range) -> None:
@@ -90,32 +90,34 @@ def killed(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_no_flipped_bit_of_a_closed_record_is_silent(closed: Path) -> None:
+@pytest.mark.parametrize("flips", FLIPS)
+def test_no_flipped_bit_of_a_closed_record_is_silent(closed: Path, flips: int) -> None:
     path, chance = closed / "record.sqlite", random.Random(0)
     whole, reference = path.read_bytes(), everything(closed)
     assert verify_record(path).verdict == "whole"
     unused = 0
     for limit in (800, 8 * len(whole)):  # in the header of SQLite, and anywhere
-        for _ in range(FLIPS // 2):
+        for _ in range(flips // 2):
             path.write_bytes(flipped(whole, bit := chance.randrange(limit)))
             words, found = read(closed)
             assert words, f"bit {bit} of the record was not seen"
             assert found in (None, reference), bit  # nobody who ignores warnings reads another value
             assert verify_record(path).verdict == "damaged", bit
             unused += found is not None
-    assert 0 < unused < FLIPS  # bits that nothing is stored in are seen too
+    assert 0 < unused < flips  # bits that nothing is stored in are seen too
     path.write_bytes(whole)
     assert read(closed) == ("", reference)
 
 
-def test_no_flipped_bit_of_a_killed_record_changes_what_is_read(killed: Path) -> None:
+@pytest.mark.parametrize("flips", FLIPS)
+def test_no_flipped_bit_of_a_killed_record_changes_what_is_read(killed: Path, flips: int) -> None:
     chance, reference = random.Random(1), everything(killed)
     assert read(killed)[0] == ""
     told = 0
     for name in ("record.sqlite", "record.sqlite-wal", locks.FILE):
         path = killed / name
         whole = path.read_bytes()
-        for _ in range(FLIPS // 3):
+        for _ in range(flips // 3):
             path.write_bytes(flipped(whole, bit := chance.randrange(8 * len(whole))))
             words, found = read(killed)
             told += bool(words)
@@ -123,7 +125,7 @@ def test_no_flipped_bit_of_a_killed_record_changes_what_is_read(killed: Path) ->
             verdict = verify_record(killed / "record.sqlite")
             assert bool(words) == (verdict.verdict == "damaged"), (name, bit, words, verdict)
         path.write_bytes(whole)
-    assert told > FLIPS // 4
+    assert told > flips // 4
 
 
 def test_commits_that_a_damaged_log_loses_are_told(killed: Path) -> None:
@@ -147,14 +149,15 @@ def test_commits_that_a_damaged_log_loses_are_told(killed: Path) -> None:
     assert read(killed)[0] == ""  # once it was told, and closed, the record is whole
 
 
-def test_no_flipped_bit_of_a_checkpoint_is_silent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flips", FLIPS)
+def test_no_flipped_bit_of_a_checkpoint_is_silent(tmp_path: Path, flips: int) -> None:
     tensors = {"w": torch.arange(300.0), "tied": torch.ones(3, 2, dtype=torch.float64)}
     save_checkpoint(tmp_path, 1, tensors, {})
     path = save_checkpoint(tmp_path, 2, tensors, {"momentum": 0.9, "nested": [None, "η" * 200]})
     whole, chance = path.read_bytes(), random.Random(2)
     header = 8 * (8 + int.from_bytes(whole[:8], "little"))
     assert load_checkpoint(path).checked
-    for bit in [*range(64), *(chance.randrange(limit) for limit in [header, 8 * len(whole)] * (FLIPS // 2))]:
+    for bit in [*range(64), *(chance.randrange(limit) for limit in [header, 8 * len(whole)] * (flips // 2))]:
         path.write_bytes(flipped(whole, bit))
         with pytest.raises(RecordError) as caught:
             load_checkpoint(path)

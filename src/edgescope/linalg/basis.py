@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgescope.errors import InputError
@@ -303,11 +303,16 @@ class Basis:
         coupling = torch.eye(block.shape[0], dtype=torch.float64, device="cpu")
         correction = torch.zeros((block.shape[0], top), dtype=torch.float64, device="cpu")
         for again in (False, True):
-            lengths = gram.diagonal().clamp(min=0).sqrt()
-            inverse = torch.where(lengths > (0.5 if again else floor), 1 / lengths, 0.0)
-            gram = inverse[:, None] * gram * inverse
-            squares, turn = torch.linalg.eigh((gram + gram.T) / 2)
+            products, lengths = gram, gram.diagonal().clamp(min=0).sqrt()
+            long = lengths > (0.5 if again else floor)
+            inverse = torch.where(long, 1 / lengths, 0.0)
+            squares, turn = _principal(inverse[:, None] * gram * inverse)
             kept = squares > (0.25 if again else max(drop**2, 16 * epsilon))
+            dependent = not again and not drop and int(kept.sum()) < int(long.sum())
+            if dependent:  # the rounding of a short row must not get into the direction that stands for a long one
+                inverse = inverse * _longest(products * long, int(kept.sum()), 16 * epsilon)
+                squares, turn = _principal(inverse[:, None] * gram * inverse)
+                kept = squares > 16 * epsilon
             kept[: max(block.shape[0] - limit, 0)] = False  # ascending: the weakest come first
             roots, turn = squares[kept].sqrt(), turn[:, kept]
             mixing = turn / roots * inverse[:, None]
@@ -316,7 +321,7 @@ class Basis:
             block = self._store[top : top + fresh.shape[0]]
             if block.data_ptr() != fresh.data_ptr():
                 block.copy_(fresh)
-            coupling = coupling @ (lengths[:, None] * turn * roots)
+            coupling = coupling @ (long[:, None] * products @ mixing if dependent else lengths[:, None] * turn * roots)
             if again or bool((squares[kept] > _SHORTENED).all()):
                 break
             found, gram, _ = self._project_out(block, top)  # what was nearly dependent has had its rounding magnified
@@ -357,6 +362,22 @@ def check_memory(vectors: int, operator: Operator) -> None:
         limit=operator.room(),
         hint="a smaller basis, fewer probes or steps, or float32",
     )
+
+
+def _principal(gram: Float[Tensor, "b b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, "b b"]]:
+    return torch.linalg.eigh((gram + gram.T) / 2)
+
+
+def _longest(gram: Float[Tensor, "b b"], count: int, resolved: float) -> Bool[Tensor, " b"]:
+    """``count`` rows that span all, by inner products: in turn that with the longest part outside of those before, of
+    which the square is more than the fraction ``resolved`` of its own."""
+    left, chosen = gram.clone(), torch.zeros(gram.shape[0], dtype=torch.bool, device="cpu")
+    for _ in range(count):
+        lengths = torch.where(left.diagonal() > resolved * gram.diagonal(), left.diagonal(), 0.0)
+        place = int(torch.where(chosen, -1.0, lengths).argmax())
+        chosen[place] = True
+        left = left - torch.outer(left[:, place], left[place]) / left[place, place].clamp(min=1e-300)
+    return chosen
 
 
 def _matrix(size: int) -> Float[Tensor, "m m"]:
