@@ -121,12 +121,12 @@ def main() -> None:
     lines = [
         "## (cf) The cost of a step of the central flow",
         "",
-        f"A tanh network of 3,466 parameters on 200 digits, learning rate {LR:g}; means over {WINDOW} steps with k critical",
-        "directions, from the step where there first are as many. Edgescope: two substeps with the correction, eigenpairs",
-        "to residuals of 1e-3, third derivatives by differences of gradients. The published method (arXiv 2410.24206), as",
-        "its equations imply: four substeps, one search by LOBPCG to 1e-10 (SciPy's, started from the last vectors, k+1",
-        "pairs at the same weights), and in every substep a gradient and k(k+1)/2 third derivatives by automatic",
-        "differentiation; the time of its conic solver is not counted.",
+        f"A tanh network of 3,466 parameters on 200 digits, learning rate {LR:g}; means over {WINDOW} steps with",
+        "k critical directions, from the first such step on. Edgescope: two substeps with the correction,",
+        "eigenpairs to residuals of 1e-3, third derivatives by differences of gradients. The published method",
+        "(arXiv 2410.24206), as its equations imply: four substeps, one search by LOBPCG to 1e-10 (started from",
+        "the last vectors, k+1 pairs at the same weights), and in every substep a gradient and k(k+1)/2 third",
+        "derivatives by automatic differentiation; the time of its conic solver is not counted.",
         "",
         "| k | from step | Edgescope: gradients | products | of one gradient's time | published: gradients | products"
         " (LOBPCG) | third derivatives |",
@@ -137,7 +137,8 @@ def main() -> None:
         lines.append(
             f"| {each.critical} | {each.first} | {mean(each.gradients):.1f} | {mean(each.products):.1f} |"
             f" {statistics.median(each.seconds) / gradient:.0f} | {SUBSTEPS} |"
-            f" {mean(each.published_products[1:] or each.published_products):.0f} | {third_derivatives(each.critical)} |"
+            f" {mean(each.published_products[1:] or each.published_products):.0f} |"
+            f" {third_derivatives(each.critical)} |"
         )
     print("\n".join(lines))
     if not quick:
