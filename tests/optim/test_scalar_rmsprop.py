@@ -36,7 +36,7 @@ def test_steps_and_rule(options: dict[str, Any], other: dict[str, Any]) -> None:
     w, state = flat(tensors), rule.state()
     alpha, eps, decay = options.get("alpha", 0.99), options.get("eps", 1e-8), options.get("weight_decay", 0.0)
     each = (0.1, other.get("lr", 0.1), 0.1)
-    rates = torch.cat([torch.full((t.numel(),), lr).double() for t, lr in zip(tensors, each, strict=True)])
+    rates = torch.cat([torch.full((t.numel(),), lr, dtype=torch.float64) for t, lr in zip(tensors, each, strict=True)])
     mean = 0.0
     for _ in range(6):
         for t in tensors:
@@ -49,19 +49,18 @@ def test_steps_and_rule(options: dict[str, Any], other: dict[str, Any]) -> None:
         optimizer.step()
         torch.testing.assert_close(w, wanted, rtol=0, atol=1e-12)
         torch.testing.assert_close(flat(tensors), wanted, rtol=0, atol=1e-12)
-        live = rule.state()
-        assert all(torch.allclose(state[name], live[name], atol=1e-12) for name in ("square_avg", "step"))
+        assert torch.allclose(state["square_avg"], rule.state()["square_avg"], atol=1e-12)
     metric = rule.metric()
     assert isinstance(metric, es.linalg.DiagonalMetric)
     scale = 2 / rates if "lr" in other else torch.ones_like(rates)  # of groups whose rates differ
     assert torch.allclose(metric.entries, scale * (math.sqrt(mean) + eps))
-    assert torch.allclose(rule.diagonal(state), torch.full_like(rates, math.sqrt(mean) + eps).double())
+    assert torch.allclose(rule.diagonal(state), torch.full_like(rates, math.sqrt(mean) + eps))
 
 
 def test_threshold_on_a_quadratic() -> None:
     """With the second moment held, a mode alternates exactly where its curvature is 2 P/lr."""
     w = torch.ones(1, dtype=torch.float64, requires_grad=True)
-    optimizer = ScalarRMSProp([w], lr=0.1, alpha=1 - 1e-12, eps=0.0)
+    optimizer = ScalarRMSProp([w], lr=0.1, alpha=1 - 1e-12, eps=1e-12)
     w.grad = torch.zeros_like(w)
     optimizer.step()
     optimizer.state[w]["square_avg"].fill_(4.0)
