@@ -94,15 +94,14 @@ class AveragedRule:
         """The derivative of K where the slow state moves at this rate."""
         if not slow:
             return torch.zeros_like(self._rates)
-        names = list(slow)
-
-        def critical(*values: Tensor) -> Tensor:
-            return self.critical(dict(zip(names, values, strict=True)))
-
-        moved: Tensor = torch.func.jvp(
-            critical, tuple(slow[name] for name in names), tuple(rate[name] for name in names)
-        )[1]
-        return moved
+        # J v is the derivative over u of u^T J v: forward derivatives of torch are not needed.
+        with torch.enable_grad():
+            places = {name: value.detach().requires_grad_() for name, value in slow.items()}
+            critical = self.critical(places)
+            dual = torch.zeros_like(critical, requires_grad=True)
+            back = torch.autograd.grad(critical, list(places.values()), dual, create_graph=True)
+            total = torch.stack([(b * rate[name].detach()).sum() for b, name in zip(back, places, strict=True)]).sum()
+            return torch.autograd.grad(total, dual)[0]
 
     def rate(self, slow: Slow, mean_square: Float[Tensor, " P"]) -> Slow:
         """How fast the slow state moves, per step."""

@@ -16,7 +16,7 @@ from edgescope.notebooks import in_notebooks
 from edgescope.options import checked, real
 from edgescope.short_errors import short_errors
 
-_MOST = 20_000  # iterations; 30 are common
+_MOST = 5000  # iterations; 5 are common
 _RELAXATION = 1.7
 _EVERY = 5  # iterations after which Newton's method is tried
 _SLACK = 1e-9  # asymmetry and negative eigenvalues that count as rounding, relative to the largest entry
@@ -29,8 +29,9 @@ NO_STABILIZATION = "self-stabilization: no covariance holds the curvature at the
 class Complementarity:
     """The solution X (k, k), positive semidefinite; its natural residual; and the iterations of the solver.
 
-    The residual is the largest entry of X - (X - A - B[X])_+ with A and B scaled to a largest entry of 1 (``_+``: the
-    nearest positive semidefinite matrix), which is zero for a solution and for nothing else.
+    The residual is the largest entry of X - (X - A - B[X])_+ (``_+``: the nearest positive semidefinite matrix), which
+    is zero for a solution and for nothing else. It is taken where B is 1 for every direction alone, and A has a largest
+    entry of 1, so that it has no unit.
     """
 
     X: Float[Tensor, "k k"]
@@ -75,20 +76,27 @@ def complementarity(
             "B is zero while A is not positive semidefinite, so that there is no " + NO_STABILIZATION,
             expected="a B that is not zero, such as the curvature's gradients have",
         )
-    a, b = a / size_a, b / size_b
-    unit = size_a / size_b
+    alone = np.diag(b)[np.equal(*pairs_of(k))]
+    if alone.min() < 0:
+        raise _not_positive(float(alone.min()))
+    # A congruence keeps matrices positive semidefinite: X = D X' D, with D for which B' is 1 for each direction alone.
+    lengths = np.where(alone > _SLACK * size_b, np.maximum(alone, _SLACK * size_b), size_b) ** -0.25
+    rows, columns = pairs_of(k)
+    factors = lengths[rows] * lengths[columns]
+    a = a * lengths[:, None] * lengths
+    b = b * factors[:, None] * factors
+    unit = float(np.abs(a).max())
     if k == 1:
-        if b[0, 0] < 0:
-            raise _not_positive(float(b[0, 0]))
-        return Complementarity(torch.full((1, 1), unit, dtype=torch.float64), 0.0, 0)
-    x, residual, iterations = _solve(a, b, tol)
+        return Complementarity(torch.full((1, 1), unit * float(factors[0]), dtype=torch.float64), 0.0, 0)
+    x, residual, iterations = _solve(a / unit, b, tol)
     if residual > tol:
         raise EdgescopeError(
             f"the complementarity problem was not solved to {tol:g} (residual {residual:.2g}): with a nearly singular B"
             f" there may be no {NO_STABILIZATION}",
             hint="a larger tol, or fewer directions",
         )
-    return Complementarity(torch.from_numpy(unit * x), residual, iterations)
+    x = unit * x * lengths[:, None] * lengths
+    return Complementarity(torch.from_numpy(x), residual, iterations)
 
 
 def pairs_of(k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -158,7 +166,10 @@ def _newton(x: np.ndarray, vector: np.ndarray, b: np.ndarray, cone: _Cone, tol: 
         if now <= tol:
             return x, now
         slope = (turned.T * cone.slopes(values)) @ turned
-        step = np.linalg.lstsq(np.eye(len(x)) - slope @ (np.eye(len(x)) - b), -off, rcond=None)[0]
+        try:
+            step = np.linalg.solve(np.eye(len(x)) - slope @ (np.eye(len(x)) - b), -off)
+        except np.linalg.LinAlgError:
+            return before, residual
         x = cone.project(x + step)
 
 

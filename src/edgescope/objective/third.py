@@ -32,6 +32,7 @@ LENGTH = 5.0
 AGREEMENT = 1e-2
 """How far both methods may be apart, relative to the result."""
 
+_ROUNDING = 30  # of a derivative, in units of eps times what is differenced over the step: smaller ones are zero
 _TRUNCATION = 2.5  # the error of the second difference of gradients, over its distance from that of losses
 
 
@@ -135,7 +136,7 @@ def _of_gradients(
 ) -> tuple[Float[Tensor, "P m"], float]:
     """For unit vectors: the derivatives, and their error from losses at the same places."""
     k = units.shape[1]
-    here, level = objective.gradient(w), float(objective.loss(w))
+    here = objective.gradient(w)
 
     def along(vector: Float[Tensor, " P"]) -> tuple[Float[Tensor, " P"], float]:
         """The second derivative of the gradient along a vector, and the third of the loss along it, from losses."""
@@ -156,7 +157,7 @@ def _of_gradients(
         for j in range(i + 1, k):
             both, _ = along(units[:, i] + units[:, j])
             columns.append((both - second - diagonal[j][0]) / 2)
-    return torch.stack(columns, dim=1), max(errors) if level else 0.0
+    return _above_rounding(torch.stack(columns, dim=1), here, step**2), max(errors)
 
 
 def _of_products(
@@ -172,8 +173,16 @@ def _of_products(
             parts.append(objective.hvp(units[:, i:], place))
             slopes.append(objective.gradient(place))
         differences = (parts[0] - parts[1]) / (2 * step)
-        columns.append(differences)
+        columns.append(_above_rounding(differences, parts[0], step))
         size = float(torch.linalg.vector_norm(differences[:, 0]))
         third = float(units[:, i].double() @ (slopes[0].double() + slopes[1].double() - 2 * here.double())) / step**2
         errors.append(abs(float(units[:, i] @ differences[:, 0]) - third) / size if size else 0.0)
     return torch.cat(columns, dim=1), max(errors)
+
+
+def _above_rounding(
+    found: Float[Tensor, "P m"], size: Float[Tensor, " P"] | Float[Tensor, "P m"], step: float
+) -> Float[Tensor, "P m"]:
+    """The derivatives, zero where they are nothing but the rounding of what was differenced: those of a quadratic."""
+    rounding = _ROUNDING * torch.finfo(found.dtype).eps * float(torch.linalg.vector_norm(size)) / step
+    return found * (torch.linalg.vector_norm(found, dim=0) > rounding)
