@@ -163,8 +163,7 @@ class _FlowComparison:
             square |= _parts(name, flow.gradient_square, flow.predicted_gradient_square)
             sharpness |= _parts(name, flow.sharpness)
             preconditioner |= _parts(name, flow.preconditioner)
-            if flow.covariance is not None and flow.basis is not None and flow.metric is not None:
-                variance |= _variances(name, flow, now - flow.weights)
+            variance |= _variances(name, flow, now - flow.weights)
         descent.advance()
         loss[OPTIMIZER], square[OPTIMIZER] = descent.loss, descent.gradient_square
         preconditioner |= _parts(OPTIMIZER, descent.preconditioner)
@@ -242,6 +241,8 @@ def _parts(name: str, value: float, predicted: float = math.nan) -> dict[str, fl
 
 
 def _variances(name: str, flow: FollowedFlow, deviation: Float[Tensor, " P"]) -> dict[str, float]:
+    if flow.covariance is None or flow.basis is None or flow.metric is None:
+        return {}
     values, axes = principal_axes(flow.basis, flow.covariance)
     measured = squared_components(axes, flow.metric, deviation)
     found: dict[str, float] = {}

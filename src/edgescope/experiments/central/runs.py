@@ -78,7 +78,7 @@ IN_LINF: Flows = (*IN_NORMS, (MULTIPLIER, 4))
 QUICK = CentralSettings(
     problems={"digits": DIGITS},
     flows=(
-        FlowRun("gd", "digits", 0.4, ((STABLE, 8), (CENTRAL, 2), (CORRECTED, 2)), 800, 400, 150),
+        FlowRun("gd", "digits", 0.4, ((STABLE, 8), (CENTRAL, 2), (CORRECTED, 2)), 1500, 800, 150),
         FlowRun("rmsprop", "digits", 3e-4, ((STABLE, 8), (CENTRAL, 2)), 570, 420, 45, start=30, block=25),
         FlowRun("linf", "digits", 3e-4, IN_LINF, 60, 20, 8, None, 10, 2, 1000, alone=40),
         FlowRun("sign", "digits", 1e-3, IN_NORMS, 60, 20, 8, None, 10, 2, 1000, alone=40),

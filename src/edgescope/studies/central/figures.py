@@ -88,7 +88,7 @@ def _sharpness(runs: Sequence[ComparedRun]) -> Figure:
     highest = min(2.0, float(table["value"].max()) + 0.05)  # type: ignore[arg-type]
     return Figure(
         "sharpness",
-        "The sharpness of the averaged trajectory stays at the threshold, that of the stable flow does not",
+        "The averaged trajectory stays at the threshold, the stable flow does not",
         "Largest eigenvalue in the metric of the optimizer over its threshold (for gradient descent Sη/2), at the "
         "means of three iterates and along the flows.",
         flow_panels(table, title="sharpness / threshold", logarithmic=False, expected=1.0, zoom=(0.5, highest)),
@@ -116,6 +116,7 @@ def _covariance(runs: Sequence[ComparedRun]) -> Iterator[Figure]:
     if measured.is_empty():
         return
     table = pl.concat([block_means(measured, SMOOTHED), _rows(runs, "flow_variance", [f"{first}/predicted"], words)])
+    table = table.filter(pl.col("value") > 0)  # Σ is zero just after its direction became critical
     yield Figure(
         "covariance",
         "How far the iterates are from the central flow, along the first axis of their covariance",
