@@ -42,7 +42,8 @@ def loads(path: Path) -> list[str]:
         return IN_STYLE.findall(text)
     parser = _Loads()
     parser.feed(text)
-    return parser.found + [address for style in re.findall(r"<style.*?</style>", text, re.DOTALL) for address in IN_STYLE.findall(style)]
+    styles = "".join(re.findall(r"<style.*?</style>", text, re.DOTALL))
+    return parser.found + IN_STYLE.findall(styles)
 
 
 def main(site: Path) -> int:
