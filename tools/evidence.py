@@ -43,6 +43,7 @@ All claims of all studies, with what the most complete run of each found. The pa
   range in brackets that all their intervals together cover; of a claim about an average the mean over cases.
 - A preset `quick` takes minutes: it decides what can be decided in that time on small networks, and leaves the rest
   open. It is no replication of a paper. `full` has the settings for publication.
+- *not run*: not with the present claims. Pages of studies also quote single runs of earlier versions.
 """
 
 

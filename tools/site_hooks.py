@@ -54,9 +54,10 @@ def mathml(found: re.Match[str], page: str) -> str:
     """One formula as MathML; raises ValueError for one that cannot be read."""
     kind, text = ("inline" if found[2] == "(" else "block"), html.unescape(found[3]).strip()
     try:
-        return latex2mathml.converter.convert(text, display=kind)
+        made = latex2mathml.converter.convert(text, display=kind)
     except Exception as error:
         raise ValueError(f"{page}: the formula {text!r} cannot be read: {error!r}") from error
+    return made.replace("<mo>&#x0002F;</mo>", '<mo lspace="0" rspace="0">&#x0002F;</mo>')  # a fraction in a line
 
 
 def _from_root(found: re.Match[str]) -> str:
