@@ -57,6 +57,8 @@ def mathml(found: re.Match[str], page: str) -> str:
         made = latex2mathml.converter.convert(text, display=kind)
     except Exception as error:
         raise ValueError(f"{page}: the formula {text!r} cannot be read: {error!r}") from error
+    if "\\" in made:  # a command that it does not know, which it leaves as it is
+        raise ValueError(f"{page}: the formula {text!r} has a command that is not known")
     return made.replace("<mo>&#x0002F;</mo>", '<mo lspace="0" rspace="0">&#x0002F;</mo>')  # a fraction in a line
 
 
