@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-device check bench setup clean help
+.PHONY: demo test test-device check bench docs setup clean help
 
 help:  ## what there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort
@@ -70,6 +70,18 @@ bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
 	$(BIN)/python benchmarks/learning_rate.py
 	$(BIN)/python benchmarks/central_flow.py
 
+DOCS := .venv-docs
+
+$(DOCS)/.installed: docs/requirements.lock
+	@test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r docs/requirements.lock
+	@touch $@
+
+docs: $(DOCS)/.installed  ## the documentation site, in site/; its tools are installed in an environment of their own
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=tools $(DOCS)/bin/mkdocs build --quiet
+	@$(DOCS)/bin/python tools/check_site.py site
+	@echo "site/index.html"
+
 clean:  ## remove the environment and all runs
-	rm -rf $(VENV) runs build dist
+	rm -rf $(VENV) $(DOCS) runs build dist site
 	find src tests -name __pycache__ -prune -exec rm -rf {} +

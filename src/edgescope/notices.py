@@ -14,6 +14,7 @@ from typing import Final
 import torch
 
 from edgescope.errors import EdgescopeWarning
+from edgescope.faq import see
 
 KINDS: Final = {
     "mode": "the model computes another function in training than while it is measured",
@@ -38,7 +39,8 @@ _INSIDE: Final = (*(f"{folder}{os.sep}" for folder in _FOLDERS), contextlib.__fi
 class Notice:
     """One thing to know. ``warned`` says whether it was given as a warning, or is for information only.
 
-    ``hint`` is what to try, empty where that is not said; ``text`` ends with it, ``finding`` is without it.
+    ``hint`` is what to try, empty where that is not said, and ``faq`` the anchor of docs/faq.md that explains it;
+    ``text`` ends with both, ``finding`` is without them.
     """
 
     kind: str
@@ -46,6 +48,7 @@ class Notice:
     warned: bool = True
     finding: str = ""
     hint: str = ""
+    faq: str = ""
 
 
 class Notices:
@@ -57,15 +60,17 @@ class Notices:
     def __iter__(self) -> Iterator[Notice]:
         return iter(tuple(self._given.values()))
 
-    def give(self, kind: str, text: str, *, hint: str = "", cause: str = "", warn: bool = True) -> Notice | None:
+    def give(
+        self, kind: str, text: str, *, faq: str, hint: str = "", cause: str = "", warn: bool = True
+    ) -> Notice | None:
         """Keep a notice and warn, unless one of this ``kind`` and ``cause`` was given before (then None).
 
-        ``hint`` is what to try, which the text then ends with. ``cause`` tells notices of one kind apart, such as the
-        name of a measure; ``warn=False`` is for information.
+        ``faq`` is one of :data:`edgescope.faq.FAQ`, and ``hint`` what to try; the text then ends with them. ``cause``
+        tells notices of one kind apart, such as the name of a measure; ``warn=False`` is for information.
         """
         if (kind, cause) in self._given:
             return None
-        notice = Notice(kind, with_hint(text, hint), warn, " ".join(text.split()), hint)
+        notice = Notice(kind, with_hint(text, hint, faq), warn, " ".join(text.split()), hint, faq)
         self._given[kind, cause] = notice
         if warn:
             warnings.warn(notice.text, EdgescopeWarning, stacklevel=_levels_to_the_user())
@@ -85,9 +90,9 @@ class Notices:
         return list(self._given)
 
 
-def with_hint(text: str, hint: str) -> str:
-    """The text in one line, and what to try after it."""
-    return " ".join(f"{text}; try {hint}".split() if hint else text.split())
+def with_hint(text: str, hint: str, faq: str) -> str:
+    """The text in one line, what to try after it, and the anchor of the page that explains it."""
+    return " ".join(f"{text}{f'; try {hint}' if hint else ''} {see(faq)}".split())
 
 
 def _levels_to_the_user() -> int:

@@ -46,7 +46,8 @@ def inspected(
     """The figures of a checkpoint, whose weights are in the objective's model, ready for JSON."""
     statistics = running_statistics(objective.model) if objective.mode == "eval" and asked.optimizer else []
     if statistics:
-        objective.notices.give("mode", f"'{statistics[0]}' {RUNNING}", hint="mode='auto'", cause="statistics")
+        text = f"'{statistics[0]}' {RUNNING}"
+        objective.notices.give("mode", text, faq="running-statistics", hint="mode='auto'", cause="statistics")
     loss, gradient = check_point(objective)
     judged = asked.optimizer and candidate(objective, asked.optimizer, asked.lr, weights.optimizer)
     expected = estimate(objective, asked.k, with_trace=asked.trace, with_metric=bool(judged and judged.metric))

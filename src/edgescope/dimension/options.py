@@ -29,11 +29,14 @@ class DimensionOptions:
             Kaplan-Yorke formula is applied (the paper's exact dimension, and the default when exact). "pooled": one
             distribution of all mini-batches (the paper's choice for quadrature, and the default there). "each": the
             mean of the dimensions of the mini-batches (of the random vectors where there is a single objective).
-        batch_size, batches: draw this many mini-batches (by default 8) of this many samples from the Objective's data,
-            each with its own random vectors. Without them all data are one batch.
+        batch_size: draw mini-batches of this many samples from the Objective's data, each with its own random vectors.
+            Without it all data are one batch.
+        batches: number of mini-batches, by default 8.
         probes: number of random vectors for each mini-batch. With few, the standard error is itself uncertain.
-        steps, max_steps, tol: number of Lanczos steps. For the first mini-batch it is doubled from ``steps`` until the
-            dimension changes by at most ``tol`` times the number of parameters, or up to ``max_steps``.
+        steps: number of Lanczos steps. For the first mini-batch it is doubled from ``steps`` until the dimension
+            changes by at most ``tol`` times the number of parameters.
+        max_steps: number of Lanczos steps up to which it is doubled.
+        tol: change of the dimension, over the number of parameters, below which it is not doubled further.
         deflate: number of leading eigenpairs that are counted exactly instead of sampled, see
             :func:`edgescope.spectrum`.
         bandwidth: standard deviation of the smoothing, in the unit of what is smoothed: exponents for "kde", learning

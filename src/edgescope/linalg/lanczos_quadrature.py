@@ -61,9 +61,9 @@ def spectrum(
             that only the others are sampled. Where a few large eigenvalues dominate a sum, this makes its standard
             error much smaller.
         seed: seed of the random vectors.
-        max_steps, stop_when: while ``stop_when(spectrum)`` is False, the number of steps is doubled, up to
-            ``max_steps``; the products so far are kept. Where the vectors run in several groups, the first group
-            decides for all.
+        max_steps: number of steps up to which ``stop_when`` may double it.
+        stop_when: while ``stop_when(spectrum)`` is False, the number of steps is doubled; the products so far are kept.
+            Where the vectors run in several groups, the first group decides for all.
 
     Cost: ``probes * steps`` products, or P products in blocks for "exact". Memory: ``probes * steps`` vectors of length
     P, at most about 1 GiB of them at a time; P^2 numbers for "exact", which is for P up to about 10,000.

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from edgescope.errors import EdgescopeError, EdgescopeWarning, InputError, one_of
+from edgescope.faq import see
 from edgescope.losses import supervised
 from edgescope.measures import Reading
 from edgescope.measures.arguments import kind_of
@@ -229,11 +230,11 @@ class Attached:
         return objective_of(training.model, loss_fn, data, options), described, batch_size
 
     def warn(self, text: str) -> None:
-        """Give a warning, once for each text."""
+        """Give a warning, once for each text, which ends with the anchor of docs/faq.md that explains it."""
         if text in self._warned:
             return
         self._warned.add(text)
-        warnings.warn(text, EdgescopeWarning, stacklevel=2)
+        warnings.warn(f"{text} {see('callbacks')}", EdgescopeWarning, stacklevel=2)
 
 
 def group_of_all() -> distributed.ProcessGroup | None:

@@ -47,7 +47,7 @@ def check_mode(objective: Objective, notify: Notify) -> None:
     """Give a notice where the model computes another function in training than while it is measured."""
     names = running_statistics(objective.model) if objective.mode == "eval" else []
     if names:
-        notify("mode", f"'{names[0]}' {RUNNING}", hint="mode='auto'")
+        notify("mode", f"'{names[0]}' {RUNNING}", faq="running-statistics", hint="mode='auto'")
         return
     found = objective.loss_in_training_mode()
     if found is None:
@@ -57,6 +57,7 @@ def check_mode(objective: Objective, notify: Notify) -> None:
         notify(
             "mode",
             f"{random} {IS_OFF}: training descends the mean over its draws, whose curvature differs",
+            faq="dropout",
             cause="random",
         )
     elif abs(measured - training) > 1e-3 * max(abs(measured), abs(training)):
@@ -64,6 +65,7 @@ def check_mode(objective: Objective, notify: Notify) -> None:
             "mode",
             f"in training mode the model computes another function than in mode='{objective.mode}' (loss"
             f" {training:.4g} instead of {measured:.4g} on the same samples)",
+            faq="training-mode",
             hint="mode='train'",
         )
 
@@ -76,6 +78,7 @@ def check_evaluation_mode(objective: Objective, notify: Notify) -> None:
             "mode",
             f"the model is in evaluation when the optimizer steps, and '{names[0]}' is measured with the statistics of"
             " its batch (mode='auto')",
+            faq="evaluation-mode",
             hint="mode='eval', if the model is trained so",
             cause="evaluation",
         )
@@ -92,6 +95,7 @@ def check_other_parameters(
             "optimizer",
             f"optimizers hold {count:,} parameter{'s' * (count > 1)} that the objective does not have: its figures are"
             f" of its own {objective.size:,} alone",
+            faq="parameters-of-others",
             hint="a module that has all of them registered, or params=optimizer",
             cause="other parameters",
         )
@@ -116,7 +120,8 @@ def check_changes(objective: Objective, held: set[int] | None, noticed: set[str]
             if any(slot.name in changed and id(tensor) not in (held or ()) for slot, tensor in own):
                 what += "; no optimizer holds them, so they do not train"
         words = "; ".join(map(str, found))
-        notify("model", f"parameters of the model were {words} ({what})", cause=", ".join(c.kind for c in found))
+        causes = ", ".join(c.kind for c in found)
+        notify("model", f"parameters of the model were {words} ({what})", faq="changed-parameters", cause=causes)
 
 
 def check_parameters_without_optimizer(objective: Objective, held: set[int], notify: Notify) -> None:
@@ -130,6 +135,7 @@ def check_parameters_without_optimizer(objective: Objective, held: set[int], not
         "optimizer",
         f"no optimizer steps {count:,} of the {objective.size:,} parameters of the objective ({names}): the Hessian's"
         " spectrum is that of all of them, threshold and ratio are of those that are stepped",
+        faq="parameters-that-do-not-train",
         hint="params=optimizer",
         cause="not held",
     )
@@ -156,12 +162,13 @@ def check_unmoved_parameters(
         if float(own.norm()) > least and bool((factor * own.abs() > lost).any()):
             names.append(slot.name)
     if len(names) == sum(e > 0 for e in expected):
-        notify("model", "no parameter of the objective has moved: is a copy of the model trained?", cause="still")
+        text = "no parameter of the objective has moved: is a copy of the model trained?"
+        notify("model", text, faq="parameters-that-do-not-move", cause="still")
     elif names:
         some = ", ".join(f"'{name}'" for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         have, them = ("have", "them") if len(names) > 1 else ("has", "it")
         text = f"{some} {have} a gradient and did not move since step 0: does training use a copy of {them}?"
-        notify("model", text, cause="still")
+        notify("model", text, faq="parameters-that-do-not-move", cause="still")
 
 
 def missing_steps(
@@ -197,32 +204,38 @@ def check_step(taken: StepTaken | None, note: str, notify: Notify) -> None:
         return
     if taken.clipped_to is not None:
         if taken.sure:
-            notify("update", note or f"gradients are clipped to {taken.clipped_to:.4g}", cause="clipping")
+            text = note or f"gradients are clipped to {taken.clipped_to:.4g}"
+            notify("update", text, faq="clipped-gradients", cause="clipping")
     elif taken.scaled:
-        notify("update", f"training's gradient is {taken.gradient:.4g} times that of the objective", cause="gradient")
+        text = f"training's gradient is {taken.gradient:.4g} times that of the objective"
+        notify("update", text, faq="scaled-gradients", cause="gradient")
     elif taken.far_apart:
-        notify("update", note, cause="uneven")
+        notify("update", note, faq="scaled-gradients", cause="uneven")
     elif taken.gradient_cosine is not None and not taken.on_the_objective and not taken.uneven:
         notify(
             "update",
             f"{OTHER_GRADIENTS} (cosine {taken.gradient_cosine:.4g}): mini-batches,"
             " augmentation, another loss, other data, or parameters that another optimizer has moved since",
+            faq="other-gradients",
             cause="direction",
             warn=False,
         )
     if taken.length is None or taken.error is None:
         return
     if taken.length < 0.5 and taken.error > 0.5:
-        notify("update", "the optimizer's steps are lost in the rounding of the parameters", cause="rounding")
+        text = "the optimizer's steps are lost in the rounding of the parameters"
+        notify("update", text, faq="rounded-steps", cause="rounding")
     elif taken.cosine is not None and taken.cosine < 0.99 and taken.error < 0.05:
         notify(
             "update",
             f"the optimizer's steps are not those of its rule (cosine {taken.cosine:.3g}, length {taken.length:.3g}):"
             " something else moves the parameters, or the optimizer steps otherwise",
+            faq="other-steps",
             cause="step",
         )
     elif taken.step_scale != 1:
-        notify("update", f"steps are {taken.length:.4g} times those of the optimizer's rule", cause="length")
+        text = f"steps are {taken.length:.4g} times those of the optimizer's rule"
+        notify("update", text, faq="other-steps", cause="length")
 
 
 def check_loss(before: Pieces, cosine: float, now: Pieces, notify: Notify) -> bool:
@@ -245,6 +258,7 @@ def check_loss(before: Pieces, cosine: float, now: Pieces, notify: Notify) -> bo
             "update",
             f"{OTHER_GRADIENTS} (cosine {cosine:.4g}), by more than mini-batches"
             " explain: another loss (a penalty), gradients that are changed (clipped by value, a hook), or other data",
+            faq="other-gradients",
             cause="another loss",
         )
     return True
@@ -259,17 +273,20 @@ def check_readings(readings: Iterable[Reading], measures: dict[str, Measure], di
             notify(
                 "measure",
                 f"the measure '{reading.measure}' failed ({reading.note})",
+                faq="failed-measures",
                 cause=without_numbers(reading.note),
             )
         infinite = measures[reading.measure].may_be_infinite
         wrong = [p for p, x in reading.values.items() if math.isnan(x) or (math.isinf(x) and not infinite)]
         if wrong:
             name = reading.measure + (f"/{wrong[0]}" if wrong[0] else "")
-            notify("not-finite", f"'{name}' is {reading.values[wrong[0]]:g}", cause=reading.measure)
+            text = f"'{name}' is {reading.values[wrong[0]]:g}"
+            notify("not-finite", text, faq="not-finite", cause=reading.measure)
         if reading.measure == "sharpness" and reading.values.get("1") == 0:
             notify(
                 "saturated",
                 "the sharpness is exactly 0: the network is saturated, and its losses are below the rounding of its"
                 " precision",
+                faq="saturated-networks",
                 hint="dtype=torch.float64, or an earlier step",
             )

@@ -271,7 +271,7 @@ class Monitor:
         with self._reader.notifier.guarded("what a reading takes cannot be forecast"):
             expected = self.forecast()
             text = f"{expected}; budget= allows that after {expected.first_seconds / share:.2g} s of training"
-            self._reader.notifier.notify("budget", text, cause="forecast", warn=False)
+            self._reader.notifier.notify("budget", text, faq="budget", cause="forecast", warn=False)
             return expected.first_seconds
         return 0.0
 
@@ -333,7 +333,7 @@ class Monitor:
         if isinstance(self.schedule, Budget) and self._steps.count and not self._reader.progress.latest:
             text = f"training ended before budget={self.schedule.share:g} had allowed one reading; try a larger one,"
             text += " every=, or monitor.finish(everything=True) before closing"
-            self._reader.notifier.notify("budget", text, cause="no reading")
+            self._reader.notifier.notify("budget", text, faq="budget", cause="no reading")
         self._closed = True
         self._reader.close_tracker()
         if self._owned or self._continuation.reopened:

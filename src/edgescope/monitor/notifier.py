@@ -30,13 +30,13 @@ class Notifier:
         self.on_error = on_error
         self._record, self._progress = record, progress
 
-    def notify(self, kind: str, text: str, *, hint: str = "", cause: str = "", warn: bool = True) -> None:
-        """Give a notice, unless one of this kind and cause was given before; ``hint`` is what to try."""
+    def notify(self, kind: str, text: str, *, faq: str, hint: str = "", cause: str = "", warn: bool = True) -> None:
+        """Give a notice, unless one of this kind and cause was given before; options as of :meth:`Notices.give`."""
         if (kind, cause) in self.notices.given():
             return
         with contextlib.suppress(EdgescopeError):  # that the record cannot be written is noticed where it is written
-            self._record.note(self._progress.step, kind, with_hint(text, hint))
-        self.notices.give(kind, text, hint=hint, cause=cause, warn=warn)
+            self._record.note(self._progress.step, kind, with_hint(text, hint, faq))
+        self.notices.give(kind, text, faq=faq, hint=hint, cause=cause, warn=warn)
 
     @contextlib.contextmanager
     def guarded(self, what: str, cause: str = "") -> Iterator[None]:
@@ -52,7 +52,7 @@ class Notifier:
             if self.on_error == "raise":
                 raise
             text = str(error) if isinstance(error, EdgescopeError) else describe_exception(error)
-            self.notify("measure", f"{what} ({text})", cause=cause or without_numbers(text))
+            self.notify("measure", f"{what} ({text})", faq="failed-measures", cause=cause or without_numbers(text))
 
     @contextlib.contextmanager
     def measuring(self, what: str) -> Iterator[None]:

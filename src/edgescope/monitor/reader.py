@@ -181,7 +181,8 @@ class Reader:
             self._rules, self._rules_of = rules_of(self.optimizers, tensors), key
             if any(measure.needs_rule for measure in self.measures):
                 for kind, text in self._rules.problems:
-                    self.notifier.notify(kind, text, cause=text)
+                    faq = "no-threshold" if kind == "threshold" else "unknown-optimizer"
+                    self.notifier.notify(kind, text, faq=faq, cause=text)
         return self._rules
 
     def check_at_the_start(self) -> None:
@@ -261,7 +262,7 @@ class Reader:
         events = [("diverged", "parameters or loss are not finite")] if moment.diverged and not was_diverged else []
         if events:
             text = f"parameters or loss are not finite at step {progress.step}, and no curvature is measured any more"
-            self.notifier.notices.give("not-finite", text, cause="diverged")
+            self.notifier.notices.give("not-finite", text, faq="not-finite", cause="diverged")
         self.record.append(progress.step, readings.values(), events, add=bool(progress.taken))
         progress.taken = [*progress.taken, *readings]
         if events:

@@ -146,7 +146,7 @@ class StepListener:
         if self.hooks is not None:
             self.hooks.watch(self.reader.optimizers)
         text = checks.followed_optimizer(optimizer, replaced)
-        self.reader.notifier.notify("optimizer", text, cause=text)
+        self.reader.notifier.notify("optimizer", text, faq="other-optimizers", cause=text)
         if in_turn and self.pending is None:
             self._order.append(optimizer)
         else:
@@ -203,4 +203,4 @@ class StepListener:
         text = checks.missing_steps(optimizers, step, self._calls, others, at_the_end)
         if text:
             self.start()
-            self.reader.notifier.notify("optimizer", text, cause="no steps")
+            self.reader.notifier.notify("optimizer", text, faq="no-steps", cause="no steps")

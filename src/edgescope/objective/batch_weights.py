@@ -114,12 +114,13 @@ def settle_weights(problem: TrainingProblem, found: Weighing, notices: Notices, 
                 hint="leaving out count=; the weights are then found automatically",
             )
         batches.weigh(found.count)
-        notices.give("weights", f"batches are weighted by their {found.words}", warn=False)
+        notices.give("weights", f"batches are weighted by their {found.words}", faq="batch-weights", warn=False)
     elif found.reduction == "sum" and not several:
         notices.give(
             "weights",
             "the loss is a sum over the samples of the batch, not a mean: its curvature grows with their number, and"
             " compares with a learning rate only where training descends the same sum",
+            faq="summed-losses",
             hint="reduction='mean'",
         )
     elif several:
@@ -129,6 +130,7 @@ def settle_weights(problem: TrainingProblem, found: Weighing, notices: Notices, 
             "weights",
             "batches hold samples of different shapes, and are weighted by their numbers of samples: whether longer"
             " samples weigh more in the loss was not found",
+            faq="batch-weights",
             hint="count=",
             cause="shapes",
         )
@@ -155,6 +157,7 @@ def _judge(found: Weighing, counted: bool, notices: Notices) -> None:
             "batches cannot be split (tensors with different numbers of rows, or a model that cannot take a"
             " part of a batch), and what their losses are means over was not found: they are weighted by the size of"
             " the first dimension of their first tensor",
+            faq="batch-weights",
             hint="count=",
         )
         return
@@ -163,7 +166,8 @@ def _judge(found: Weighing, counted: bool, notices: Notices) -> None:
         "unknown": "whether the loss of a batch is a mean over its samples could not be tested",
     }.get(found.reduction, "the loss of a batch is not the mean that count= says")
     weighed = "as count= says" if counted else "by their numbers of samples"
-    notices.give("weights", f"{why}; measured is the mean over the batches as they are given, weighted {weighed}")
+    text = f"{why}; measured is the mean over the batches as they are given, weighted {weighed}"
+    notices.give("weights", text, faq="coupled-samples" if found.reduction == "coupled" else "batch-weights")
 
 
 def _loss_at(

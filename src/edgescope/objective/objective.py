@@ -363,7 +363,8 @@ class Objective:
         if self._flags.follow(self.model):
             self._problem.forget()
         for name in self._flags.thawed(self.model)[:1]:
-            self.notices.give("mode", f"'{name}' {THAWED}", hint="a new Objective", cause="thawed")
+            hint = "a new Objective"
+            self.notices.give("mode", f"'{name}' {THAWED}", faq="thawed-layers", hint=hint, cause="thawed")
         return self._problem.point(None if w is None else self._checked(w))
 
     def _product(self, V: Tensor, find: Callable[[], Point], kind: Kind, *, finite: bool = False) -> Tensor:

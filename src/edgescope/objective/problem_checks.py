@@ -161,7 +161,8 @@ class ProblemChecks:
         except MemoryBudgetError as error:
             if self.group is not None:
                 raise
-            self.notices.give("measure", f"the remaining checks of the loss were skipped: {error.what}", cause="checks")
+            text = f"the remaining checks of the loss were skipped: {error.what}"
+            self.notices.give("measure", text, faq="failed-measures", cause="checks")
 
     def _measuring(self) -> AbstractContextManager[None]:
         return measuring(self.problem.model, self.flags, self.problem.device)
@@ -186,6 +187,7 @@ def warn_of_processes(model: object, group: object, notices: Notices) -> None:
             "processes",
             f"{distributed.get_world_size()} processes train, and without group= this objective measures the loss"
             f"{wrapper} on the data of this process alone",
+            faq="several-processes",
             hint="group=torch.distributed.group.WORLD with each process's share of the data",
         )
 

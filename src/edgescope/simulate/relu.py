@@ -42,7 +42,8 @@ class ReluDescent:
         model: a :class:`ShallowNetwork` of two layers, or of three layers of equal width without normalisation, with
             relu or softplus and one output. It is copied and not changed. Batch normalisation is over the whole
             training set, as in ``normalize_over``, and is compiled for relu only.
-        x, y: inputs (n, d) and targets (n,) or (n, 1).
+        x: inputs (n, d).
+        y: targets (n,) or (n, 1).
         lr: learning rate.
         rho: perturbation radius of SAM.
         sigma: the targets are changed by plus or minus this, with equal probability.

@@ -85,7 +85,8 @@ def granulated_kendall(
     tau.
 
     Args:
-        measure, gap: n numbers each.
+        measure: n numbers.
+        gap: n numbers.
         axes: by name, the setting of each of the n runs, such as ``{"lr": ..., "batch": ..., "seed": ...}``.
         over: the axes to granulate along (default: all); others, such as the seed, only distinguish lines.
         bootstrap: as for :func:`kendall`; points are resampled, and lines without a pair of different points are left

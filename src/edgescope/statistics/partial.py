@@ -36,7 +36,8 @@ def partial_rank_correlation(
     may contain lr or log lr.
 
     Args:
-        measure, gap: n numbers each.
+        measure: n numbers.
+        gap: n numbers.
         given: the columns to condition on by name, such as ``{"log lr": ..., "log batch": ...}``.
         method: "spearman": the correlation of mid-ranks after linear regression on the mid-ranks of ``given``;
             "kendall": the same for the signs of all pairs of points (tied pairs are 0), which for one given column is

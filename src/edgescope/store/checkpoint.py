@@ -24,6 +24,7 @@ from torch import Tensor
 from edgescope.atomic import flush, subfolder, write_aside
 from edgescope.disk_errors import storage_error
 from edgescope.errors import EdgescopeWarning, InputError, RecordError
+from edgescope.faq import see
 from edgescope.store.cells import encode_json
 from edgescope.store.database import FILE, KEPT, RESUME
 from edgescope.transfers import to_host
@@ -133,7 +134,7 @@ def latest_checkpoint(folder: str | os.PathLike[str]) -> Checkpoint | None:
             skipped.append(path)
             continue
         if found.notice:
-            warnings.warn(f"{path.parent}: {found.notice}", EdgescopeWarning, stacklevel=2)
+            warnings.warn(f"{path.parent}: {found.notice} {see('damaged-files')}", EdgescopeWarning, stacklevel=2)
         return found
     if skipped:
         raise RecordError(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from edgescope.errors import EdgescopeWarning, RecordError
+from edgescope.faq import see
 from edgescope.store import database as db
 from edgescope.store import tables
 from edgescope.store.checksums import damaged_rows, read_ledger, settings_checksum
@@ -58,7 +59,7 @@ class RecordReader:
                     self._opened = open_to_read(self.path, touch=self._touch)
                 for problem in self._opened.checked.problems:
                     if problem not in self.checked.problems:
-                        warnings.warn(f"{self.path}: {problem}", EdgescopeWarning, stacklevel=2)
+                        warnings.warn(f"{self.path}: {problem} {see('damaged-files')}", EdgescopeWarning, stacklevel=2)
                 self.checked = self._opened.checked
                 self._version = self._version_if_whole()
             return self._opened.database

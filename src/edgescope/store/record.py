@@ -23,6 +23,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from edgescope.errors import EdgescopeWarning, InputError, RecordError
+from edgescope.faq import see
 from edgescope.short_errors import short_errors
 from edgescope.store import database as db
 from edgescope.store import tables
@@ -109,7 +110,7 @@ class Record(ShownInNotebooks):
                 raise RecordError(f"{folder} contains no record", expected=f"the folder of a run, with a file {FILE}")
             opened = open_to_read(path, touch=touch)
         for problem in opened.checked.problems:
-            warnings.warn(f"{path}: {problem}", EdgescopeWarning, stacklevel=2)
+            warnings.warn(f"{path}: {problem} {see('damaged-files')}", EdgescopeWarning, stacklevel=2)
         return cls(folder, opened.database, opened)
 
     @classmethod
@@ -153,7 +154,7 @@ class Record(ShownInNotebooks):
             self._take(writer)
             for problem in writer.problems:
                 if problem not in self._reader.checked.problems:
-                    warnings.warn(f"{self.path}: {problem}", EdgescopeWarning, stacklevel=2)
+                    warnings.warn(f"{self.path}: {problem} {see('damaged-files')}", EdgescopeWarning, stacklevel=2)
 
     def append(
         self, step: int, readings: Iterable[Reading], events: Iterable[tuple[str, str]] = (), add: bool = False

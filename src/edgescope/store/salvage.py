@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from edgescope.errors import EdgescopeWarning, RecordError
+from edgescope.faq import see
 from edgescope.store import database as db
 from edgescope.store.checksums import CHECKED, damaged_rows
 from edgescope.store.creation import FILE
@@ -53,7 +54,8 @@ def salvage(folder: str | os.PathLike[str]) -> Record:
             opened.close()
         left_out = _without_damage(memory)
     warnings.warn(
-        f"{path} is damaged: {left_out} rows that are not as they were written are left out, and others may be missing",
+        f"{path} is damaged: {left_out} rows that are not as they were written are left out, and others may be missing"
+        f" {see('damaged-files')}",
         EdgescopeWarning,
         stacklevel=2,
     )

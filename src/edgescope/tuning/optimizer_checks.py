@@ -48,8 +48,8 @@ def optimizer_rows(
 def _held(optimizer: torch.optim.Optimizer, objective: Objective) -> Iterator[CheckRow]:
     told = Notices()
 
-    def notify(kind: str, text: str, *, hint: str = "", cause: str = "") -> None:
-        told.give(kind, text, hint=hint, cause=cause, warn=False)
+    def notify(kind: str, text: str, *, faq: str, hint: str = "", cause: str = "") -> None:
+        told.give(kind, text, faq=faq, hint=hint, cause=cause, warn=False)
 
     check_parameters_without_optimizer(objective, ids_of(optimizer), notify)
     every = {id(p): p for group in optimizer.param_groups for p in group["params"]}
