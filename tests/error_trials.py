@@ -19,6 +19,9 @@ from torch import Tensor, nn
 import edgescope as es
 from edgescope.dimension import kaplan_yorke
 from edgescope.linalg import EigenTracker, Spectrum, frobenius, spectrum, to_matrix, top_eigenpairs, trace
+from edgescope.phases.chain_options import ChainOptions
+from edgescope.phases.learning_coefficient import local_coefficient
+from edgescope.phases.sgld_edge import Localized
 
 NOMINAL = {1: 0.683, 2: 0.954, 3: 0.997}
 LEVEL = 0.01  # of the one-sided test of each share
@@ -262,6 +265,27 @@ def true_smoothness(network: RandomNetwork, w: Tensor, to: Tensor) -> float:
     return by_losses if kinks or abs(coarse - by_forms) > rounding + 1e-12 * abs(by_forms) else by_forms
 
 
+# The learning coefficient
+
+
+def of_learning_coefficient(chains: int) -> Figure:
+    """Of the quadratic with the eigenvalues of the network, against the closed form at the same step and gamma."""
+
+    def figure(network: RandomNetwork) -> Trial | None:
+        h = network.eigenvalues.clamp(min=0).double()
+        w = nn.Parameter(torch.zeros_like(h))
+        model = nn.ParameterDict({"w": w})
+        quadratic = es.Objective(
+            model, lambda m, batch: (0.5 * h * m["w"] ** 2).sum() + 0 * batch.sum(), torch.zeros(2, 1)
+        )
+        options = ChainOptions(n=2, beta=5 / max(float(h.max()), 1e-9), chains=chains, seed=network.number)
+        found = local_coefficient(quadratic, options)
+        truth = Localized(found.n * found.beta, found.gamma).coefficient(h.numpy(), found.step)
+        return None if found.status != "mixed" else Trial(found.value, found.error, truth)
+
+    return figure
+
+
 SAMPLED: dict[str, Figure] = {
     "trace, 4 probes": of_trace(4),
     "trace, 16 probes": of_trace(16),
@@ -290,5 +314,6 @@ FURTHER: dict[str, Figure] = {
     **{f"dimension by {method}, 2 probes of 30 steps": of_dimension(method, 2, 30) for method in ("slq", "ps", "kde")},
     "eigenvalue, tol 1e-2": of_eigenvalue(1e-2),
     "directional smoothness by products": of_smoothness("products"),
+    "learning coefficient, 8 chains": of_learning_coefficient(8),
 }
 """Of other sizes, for the benchmark: the tests leave them out for the time they take."""
