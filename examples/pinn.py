@@ -1,0 +1,40 @@
+# %% [markdown]
+# # A physics-informed network
+#
+# A network learns u'' = -sin x with u(0) = u(π) = 0 from the equation alone; its loss has derivatives by x in it. Its
+# sharpness is large from the start, which is why such networks take small learning rates.
+
+# %%
+import math
+
+import torch
+from torch import nn
+
+import edgescope as es
+
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1)).double()
+inside = torch.linspace(0, math.pi, 40, dtype=torch.float64)[:, None]
+
+
+def loss_fn(model, x):
+    x = x.requires_grad_()
+    u = model(x)
+    (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+    (bend,) = torch.autograd.grad(slope.sum(), x, create_graph=True)
+    return (bend + torch.sin(x)).square().mean() + u[[0, -1]].square().mean()
+
+
+optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+monitor = es.watch(model, optimizer, loss_fn, inside, every=5)
+
+# %%
+for _ in range(250):
+    optimizer.zero_grad()
+    loss_fn(model, inside).backward()
+    optimizer.step()
+
+# %%
+error = (model(inside) - torch.sin(inside)).abs().max()
+print(f"Largest error of u: {error:.3f}.", monitor.verdict())
+monitor.plot("loss", "effective_sharpness", "threshold").combined("pinn", "A physics-informed network").save(".")
