@@ -1,8 +1,8 @@
 # %% [markdown]
 # # An autoencoder
 #
-# Images of digits are squeezed through eight numbers and restored; inputs are the targets. The four largest eigenvalues
-# of the Hessian rise one after the other to the threshold 2/η.
+# Images of digits are squeezed through eight numbers and restored; inputs are the targets. The largest eigenvalue of
+# the Hessian rises to the threshold 2/η and stays there, and the next ones follow.
 
 # %%
 import torch
@@ -13,7 +13,7 @@ import edgescope as es
 torch.manual_seed(0)
 x = es.DATA.build("digits:train=200").load().inputs.flatten(1) / 3
 model = nn.Sequential(nn.Linear(64, 24), nn.Tanh(), nn.Linear(24, 8), nn.Linear(8, 24), nn.Tanh(), nn.Linear(24, 64))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
 
 
 def loss_fn(model, images):

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Which layer limits the learning rate
 #
-# The largest eigenvalue of the Hessian's block of each layer, over the steps of training. The layer with the darkest row
-# is the sharpest; `mass` in the record has the share of each layer in the direction that limits the learning rate.
+# The share of each layer in the direction that limits the learning rate, over the steps of training, and below it the
+# largest eigenvalue of the layer's own block of the Hessian. The last layer limits the first steps.
 
 # %%
 import torch
@@ -10,20 +10,26 @@ import torch
 import edgescope as es
 
 data = es.DATA.build("digits:train=200").load()
-model = es.MODELS.build("mlp:widths=32x32x32").build(data.input_shape, data.classes, seed=0)
+sizes = {"first": (64, 32), "second": (32, 32), "third": (32, 32), "head": (32, 10)}
+torch.manual_seed(0)
+model = torch.nn.Sequential()
+for name, size in sizes.items():
+    model.add_module(name, torch.nn.Linear(*size))
+    if name != "head":
+        model.add_module(f"tanh of {name}", torch.nn.Tanh())
 loss_fn = es.losses.half_mse
 optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-batch = data.inputs, data.targets
-monitor = es.watch(model, optimizer, loss_fn, batch, every=10, measures=["loss", "ratio", "block_sharpness"])
+batch = data.inputs.flatten(1), data.targets
+monitor = es.watch(model, optimizer, loss_fn, batch, every=10, measures=["block_sharpness"])
 
 # %%
 for _ in range(250):
     optimizer.zero_grad()
-    loss_fn(model(data.inputs), data.targets).backward()
+    loss_fn(model(batch[0]), batch[1]).backward()
     optimizer.step()
 
 # %%
-shares = {part[5:]: value for part, value in monitor.latest["block_sharpness"].values.items() if part[:5] == "mass/"}
-layer = max(shares, key=shares.get)
-print(f"Layer {layer} has {shares[layer]:.0%} of the direction that limits the learning rate.")
-monitor.plot("block_sharpness").combined("block_sharpness", "Sharpness of each layer").save(".")
+shares = [f"{name} {monitor.value('block_sharpness', f'mass/{name}'):.0%}" for name in sizes]
+print(f"Shares in the direction that limits the learning rate: {', '.join(shares)}.")
+plot = monitor.plot("block_sharpness/mass", "block_sharpness/top")
+plot.combined("block_sharpness", "Which layer limits the learning rate").save(".")

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A learning rate found
 #
-# `es.find_lr` tries learning rates in short runs, bounded by the rate at which single steps become unstable. The picture
-# shows the loss of the runs; crosses diverged, and the bars are the critical rates of single batches.
+# `es.find_lr` tries learning rates in short runs, bounded by the rate at which single steps become unstable. The
+# picture shows the loss of the runs, and with bars the critical rates of single batches.
 
 # %%
 import torch
@@ -23,4 +23,4 @@ def network(seed=0):
 # %%
 found = es.find_lr(network, F.cross_entropy, loader, optimizer="sgd:momentum=0.9", steps=60, seconds=None)
 print(found)
-found.figure("find_lr").save(".")
+found.figure().save(".", "find_lr")

@@ -28,4 +28,6 @@ table = tradeoff_table(ends, critical)
 chart = es.figures.tradeoff_panels(table, critical_lr=critical)
 low, high = table["l2"][0], table["l2"].max()
 print(f"Critical learning rate {critical:.3f}; the norm is {low:.2f} below it and up to {high:.2f} above it.")
-es.figures.Figure("lr_sweep", "Norm against sharpness", "Ends of runs at seven learning rates.", chart).save(".")
+es.figures.Figure(
+    "lr_sweep", "Norm and sharpness over the learning rate", "Ends of runs at seven learning rates.", chart
+).save(".")

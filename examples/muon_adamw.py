@@ -2,7 +2,7 @@
 # # Muon beside AdamW
 #
 # One model is stepped by two optimizers, matrices by Muon and biases by AdamW, and a second one by AdamW alone. No
-# eigenvalue decides for Muon, so the headroom is shown: how many times longer a step could be before it raises the loss.
+# eigenvalue decides for Muon, so the headroom is shown; at ratio 1 a step ends at the loss at which it began.
 
 # %%
 import torch
@@ -34,5 +34,5 @@ runs = {
     "AdamW alone": train(lambda matrices, biases: [adamw(matrices + biases, lr=0.01)]),
 }
 for name, monitor in runs.items():
-    print(f"{name}: loss {monitor.value('loss'):.2g}, headroom {monitor.value('headroom', ''):.2f} steps")
-es.report.plot_runs(runs, "loss", "headroom").combined("muon_adamw", "Muon beside AdamW").save(".")
+    print(f"{name}: loss {monitor.value('loss'):.2g}, ratio of the headroom {monitor.value('headroom', 'ratio'):.2f}")
+es.report.plot_runs(runs, "loss", "headroom/ratio").combined("muon_adamw", "Muon beside AdamW").save(".")

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The loss along the direction that oscillates
 #
-# Gradient descent at the edge of stability jumps from one side of a valley to the other. The curves are the loss along the
-# sharpest direction at four steps, and the dots where the next six steps are on it.
+# Gradient descent at the edge of stability jumps from one side of a valley to the other. The curve is the loss along the
+# sharpest direction, and the dots are the places of six consecutive steps on it.
 
 # %%
 import polars as pl
@@ -17,23 +17,24 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
 
 
 def steps(count):
+    places = []
     for _ in range(count):
         optimizer.zero_grad()
         es.losses.half_mse(model(data.inputs), data.targets).backward()
         optimizer.step()
+        places.append(objective.parameters())
+    return places
 
 
 # %%
-curves, dots, crossed = [], [], 0
-for moment in (180, 240):
-    steps(moment - crossed)
-    crossed = moment + 6
-    w, top = objective.parameters(), es.top_eigenpairs(objective, k=1).vectors[:, 0]
-    curves += [(f"step {moment}", s / 50, float(objective.loss(w + s / 50 * top))) for s in range(-25, 26)]
-    for _ in range(6):
-        dots.append((f"step {moment}", float((objective.parameters() - w) @ top), float(objective.loss())))
-        steps(1)
-columns = ["run", "x", "value"]
-chart = es.figures.profile_curves(*(pl.DataFrame(rows, columns, orient="row") for rows in (curves, dots)))
-print(f"The sides of the valley at step {moment}: {', '.join(f'{x:+.3f}' for _, x, _ in dots[-6:])}.")
+places = steps(176)[-6:]
+centre = (places[0] + places[1]) / 2
+top = es.top_eigenpairs(objective, k=1).vectors[:, 0]
+path = [float((place - centre) @ top) for place in places]
+rows = [
+    [("step 176", s, float(objective.loss(centre + s * top))) for s in line]
+    for line in ([n / 40 * max(path, key=abs) for n in range(-60, 61)], path)
+]
+chart = es.figures.profile_curves(*(pl.DataFrame(r, ["run", "x", "value"], orient="row") for r in rows))
+print(f"Places along the sharpest direction at consecutive steps: {', '.join(f'{x:+.3f}' for x in path)}.")
 es.figures.Figure("oscillating_direction", "The loss along the sharpest direction", "", chart).save(".")

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A physics-informed network
 #
-# A network learns u'' = -sin x with u(0) = u(π) = 0 from the equation alone; its loss has derivatives by x in it. Its
-# sharpness is large from the start, which is why such networks take small learning rates.
+# A network learns u'' = -sin x with u(0) = u(π) = 0 from the equation alone; its loss has derivatives by x in it. In
+# the metric of Adam its sharpness rises by more than a factor of ten, to the threshold.
 
 # %%
 import math
@@ -25,7 +25,7 @@ def loss_fn(model, x):
     return (bend + torch.sin(x)).square().mean() + u[[0, -1]].square().mean()
 
 
-optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
 monitor = es.watch(model, optimizer, loss_fn, inside, every=5)
 
 # %%
@@ -35,6 +35,5 @@ for _ in range(250):
     optimizer.step()
 
 # %%
-error = (model(inside) - torch.sin(inside)).abs().max()
-print(f"Largest error of u: {error:.3f}.", monitor.verdict())
+print(f"Largest error of u: {(model(inside) - torch.sin(inside)).abs().max():.3f}.", monitor.verdict())
 monitor.plot("loss", "effective_sharpness", "threshold").combined("pinn", "A physics-informed network").save(".")

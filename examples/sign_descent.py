@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Sign descent and the sharpness in its norm
 #
-# Sign gradient descent is steepest descent in the largest-entry norm. The sharpness in that norm settles at its
-# threshold, which falls with the gradient, while the largest eigenvalue says nothing.
+# Sign gradient descent is steepest descent in the largest-entry norm. The sharpness in that norm rises to its
+# own threshold 2‖g‖/η, which falls with the gradient.
 
 # %%
 import torch
@@ -18,7 +18,7 @@ batch = data.inputs, data.targets
 monitor = es.watch(model, optimizer, loss_fn, batch, every=5, measures=measures)
 
 # %%
-for _ in range(200):
+for _ in range(240):
     optimizer.zero_grad()
     loss_fn(model(data.inputs), data.targets).backward()
     optimizer.step()

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The spectrum before and after training
 #
-# The density of all eigenvalues of the Hessian, by Lanczos quadrature, at initialisation and after training. Most of them
-# stay near 0, and about as many as there are classes leave the bulk.
+# The density of all eigenvalues of the Hessian, by Lanczos quadrature, at initialisation and after training. Most stay
+# near 0; negative ones disappear, and the largest have reached the threshold 2/η.
 
 # %%
 import polars as pl

@@ -1,32 +1,34 @@
 # %% [markdown]
 # # Warnings before a spike of the loss
 #
-# Adam at a large learning rate has spikes of the loss. A monitor with `spikes=True` warns when steps grow and the
-# curvature along them is above the threshold, often some steps before.
+# Adam at a large learning rate has spikes of the loss. A monitor with `spikes=True` warns where steps grow and the
+# curvature along them is above the threshold: of six spikes here five come with a warning or right after one.
 
 # %%
 import torch
-import torch.nn.functional as F
 
 import edgescope as es
 
 data = es.DATA.build("digits:train=200").load()
 model = es.MODELS.build("mlp:widths=32x32").build(data.input_shape, data.classes, seed=0)
+loss_fn, batch = es.losses.half_mse, (data.inputs, data.targets)
 optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-batch = data.inputs, data.targets
-options = {"every": 1, "measures": ["loss", "update_norm"], "spikes": True}
-monitor = es.watch(model, optimizer, F.cross_entropy, batch, **options)
+measures = ["training_loss", "update_norm"]
+monitor = es.watch(model, optimizer, loss_fn, batch, every=1, measures=measures, spikes=True)
 
 # %%
 for _ in range(600):
     optimizer.zero_grad()
-    loss = F.cross_entropy(model(data.inputs), data.targets)
+    loss = loss_fn(model(data.inputs), data.targets)
     loss.backward()
     optimizer.step()
     monitor.step(loss=loss)
 
 # %%
-events = monitor.record.events()
-for kind in ("warning", "spike"):
-    print(f"{kind}s at steps", *events.filter(kind=kind)["step"])
-monitor.plot("loss", "update_norm").combined("spikes", "Warnings before spikes").save(".")
+readings = monitor.table()
+losses = readings.filter(measure="training_loss")
+norms = readings.filter(measure="update_norm", part="over_median")
+events = {kind: monitor.record.events().filter(kind=kind)["step"].to_list() for kind in ("warning", "spike")}
+print(f"Warnings at the steps {events['warning']}, spikes at {events['spike']}.")
+chart = es.figures.spike_panels(losses, norms, warnings=events["warning"], spikes=events["spike"], cutoff=1.5)
+es.figures.Figure("spikes", "Warnings before spikes", "", chart).save(".")

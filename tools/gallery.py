@@ -26,7 +26,7 @@ ORDER = (
     " sharpness_dimension central_flow"
 ).split()
 WIDTH = 640  # of a picture on the page, in pixels
-COLOURS = 64  # of a picture: enough for lines and letters, in a third of the bytes
+COLOURS = 128  # of a picture: enough for lines and letters, in a third of the bytes
 
 INTRODUCTION = """\
 # Gallery
@@ -74,7 +74,7 @@ def run(name: str) -> str:
     scale = WIDTH / float(width[1]) if width else 1.0
     PICTURES.mkdir(parents=True, exist_ok=True)
     picture = Image.open(io.BytesIO(vl_convert.svg_to_png(svg, scale=min(scale, 1.3))))
-    picture.convert("RGB").quantize(COLOURS).save(PICTURES / f"{name}.png", optimize=True)
+    picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE).save(PICTURES / f"{name}.png", optimize=True)
     return printed.getvalue()
 
 
