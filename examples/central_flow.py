@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The central flow beside the run
 #
-# At the edge of stability gradient descent oscillates, and its central flow is what it does on average. The loss on the
-# flow is below that of the run; with the predicted size of the oscillation it is that of the run on average.
+# At the edge of stability gradient descent oscillates, and its central flow is what it does on average. The loss on
+# the flow is below that of the run; with the predicted size of the oscillation it is that of the run on average.
 
 # %%
 import polars as pl
@@ -10,7 +10,6 @@ import torch
 
 import edgescope as es
 
-torch.set_default_dtype(torch.float64)
 data = es.DATA.build("digits:train=100").load()
 model = es.MODELS.build("mlp:widths=16x16").build(data.input_shape, data.classes, seed=0).double()
 loss_fn, batch = es.supervised(es.losses.half_mse), (data.inputs.double(), data.targets)
@@ -19,7 +18,7 @@ flow = es.CentralFlow(es.Objective(model, loss_fn, batch), optimizer)
 
 # %%
 rows = []
-for step in range(200):
+for _ in range(200):
     place = flow.step()
     optimizer.zero_grad()
     loss = loss_fn(model, batch)

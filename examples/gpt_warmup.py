@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A small GPT with AdamW and warm-up
 #
-# A language model of two blocks learns the characters of a licence text by AdamW, with the learning rate warmed up over
-# 40 steps. The threshold falls as the rate rises, and the effective sharpness in Adam's metric falls with it.
+# A language model of two blocks learns the characters of a licence text by AdamW, with the learning rate warmed up
+# over 40 steps. The threshold falls as the rate rises, and the effective sharpness in Adam's metric falls with it.
 
 # %%
 import torch

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Hysteresis of one's own network
 #
-# Weight decay is raised step by step and lowered again, each time from the last state. The network is lost in a jump and
-# does not come back at decays at which it was trained before: its state depends on its history.
+# Weight decay is raised step by step and lowered again, each time from the last state. The network is lost in a jump
+# and does not come back at decays at which it was trained before: its state depends on its history.
 
 # %%
 import polars as pl
@@ -19,12 +19,9 @@ objective = es.Objective(model, es.supervised(es.losses.half_mse), (x, targets))
 # %%
 decays = [0.03 * 1.5**n for n in range(8)]
 found = es.phases.scan(objective, decays, lr=0.2, steps=200, first=600, jitter=1e-4, refine=0)
-rows = [
-    ("two inputs, two layers of four tanh units", way, decay, norm)
-    for way in ("up", "down")
-    for decay, norm in zip(found.decays, getattr(found, way)["norm"])
-]
-table = pl.DataFrame(rows, ["panel", "way", "decay", "order"], orient="row")
+ways = {"up": found.up["norm"], "down": found.down["norm"]}
+table = pl.concat([pl.DataFrame({"way": way, "decay": found.decays, "order": norm}) for way, norm in ways.items()])
+table = table.with_columns(panel=pl.lit("two layers of four tanh units"))
 chart = es.figures.hysteresis_loops(table, y_title="norm of the weights", logarithmic=True)
 print(f"Area of the loop over ln(decay): {found.area('norm'):.2f} times the range of the norm;", *found.jumps("norm"))
 es.figures.Figure("hysteresis", "Hysteresis in weight decay", "Norm of the weights.", chart).save(".")

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # LoRA
 #
-# A network trained on half of the digits is adapted to the other half by updates of rank 2 to its frozen weights. At the
-# learning rate at which all weights stay far below the edge of stability, the adapters reach it.
+# A network trained on half of the digits is adapted to the other half by updates of rank 2 to its frozen weights. At
+# the learning rate at which all weights stay far below the edge of stability, the adapters reach it.
 
 # %%
 from torch import nn, optim

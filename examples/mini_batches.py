@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Mini-batches
 #
-# SGD on mini-batches of 8 keeps the largest eigenvalue of the whole Hessian far below 2/η. What rises to 2/η is the batch
-# sharpness, the curvature of mini-batches along their own gradients.
+# SGD on mini-batches of 8 keeps the largest eigenvalue of the whole Hessian far below 2/η. What rises to 2/η is the
+# batch sharpness, the curvature of mini-batches along their own gradients.
 
 # %%
 import polars as pl

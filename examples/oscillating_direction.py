@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The loss along the direction that oscillates
 #
-# Gradient descent at the edge of stability jumps from one side of a valley to the other. The curve is the loss along the
-# sharpest direction, and the dots are the places of six consecutive steps on it.
+# Gradient descent at the edge of stability jumps from one side of a valley to the other. The curve is the loss along
+# the sharpest direction, and the dots are the places of six consecutive steps on it.
 
 # %%
 import polars as pl
@@ -15,22 +15,18 @@ model = es.MODELS.build("mlp:widths=32x32").build(data.input_shape, data.classes
 objective = es.Objective(model, es.supervised(es.losses.half_mse), (data.inputs, data.targets))
 optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
 
-
-def steps(count):
-    places = []
-    for _ in range(count):
-        optimizer.zero_grad()
-        es.losses.half_mse(model(data.inputs), data.targets).backward()
-        optimizer.step()
-        places.append(objective.parameters())
-    return places
-
+# %%
+places = []
+for _ in range(176):
+    optimizer.zero_grad()
+    es.losses.half_mse(model(data.inputs), data.targets).backward()
+    optimizer.step()
+    places.append(objective.parameters())
 
 # %%
-places = steps(176)[-6:]
-centre = (places[0] + places[1]) / 2
+centre = (places[-6] + places[-5]) / 2
 top = es.top_eigenpairs(objective, k=1).vectors[:, 0]
-path = [float((place - centre) @ top) for place in places]
+path = [float((place - centre) @ top) for place in places[-6:]]
 rows = [
     [("step 176", s, float(objective.loss(centre + s * top))) for s in line]
     for line in ([n / 40 * max(path, key=abs) for n in range(-60, 61)], path)

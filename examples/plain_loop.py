@@ -1,8 +1,8 @@
 # %% [markdown]
 # # A plain training loop
 #
-# One line, `es.watch`, measures a training loop as it is. The largest eigenvalue of the Hessian rises to 2/η, above which
-# gradient descent with learning rate η is unstable, and stays there while the loss falls.
+# One line, `es.watch`, measures a training loop as it is. The largest eigenvalue of the Hessian rises to 2/η, above
+# which gradient descent with learning rate η is unstable, and stays there while the loss falls.
 
 # %%
 import torch

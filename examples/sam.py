@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Sharpness-aware minimization
 #
-# The same network is trained by gradient descent and by SAM. SAM has an edge of its own below 2/η, so that it settles at
-# a smaller sharpness; over its own threshold the effective sharpness is 1 in both.
+# The same network is trained by gradient descent and by SAM. SAM has an edge of its own below 2/η, so that it settles
+# at a smaller sharpness; over its own threshold the effective sharpness is 1 in both.
 
 # %%
 import torch

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Sharpness dimension and the generalization gap
 #
-# Small networks are trained at several learning rates and batch sizes, and their sharpness dimension is compared with the
-# gap of the losses. Over all of them the correlation is negative, and at a given learning rate it is positive.
+# Small networks are trained at several learning rates and batch sizes, and their sharpness dimension is compared with
+# the gap of the losses. Over all of them the correlation is negative, and at a given learning rate it is positive.
 
 # %%
 import polars as pl
@@ -31,9 +31,9 @@ def end_of(lr, size):
 
 # %%
 rows = [end_of(lr, size) for lr in (0.05, 0.1, 0.2, 0.4) for size in (10, 30, 120)]
-_, dimension, gap, rates, _ = zip(*rows)
-given = es.statistics.partial_rank_correlation(dimension, gap, {"lr": rates})
-print(f"τ with the gap {es.statistics.kendall(dimension, gap).value:.2f}; given the learning rate {given.value:.2f}.")
 table = pl.DataFrame(rows, ["measure", "value", "target", "learning rate", "batch"], orient="row")
+pair = table["value"], table["target"]
+tau, given = es.statistics.kendall(*pair), es.statistics.partial_rank_correlation(*pair, {"lr": table["learning rate"]})
+print(f"Rank correlation with the gap {tau.value:.2f}; given the learning rate {given.value:.2f}.")
 chart = es.figures.scatter_panels(table, y_title="test loss less training loss")
 es.figures.Figure("sharpness_dimension", "Dimension and generalization gap", "", chart).save(".")

@@ -1,12 +1,10 @@
 # %% [markdown]
 # # Sign descent and the sharpness in its norm
 #
-# Sign gradient descent is steepest descent in the largest-entry norm. The sharpness in that norm rises to its
-# own threshold 2‖g‖/η, which falls with the gradient.
+# Sign gradient descent is steepest descent in the largest-entry norm. The sharpness in that norm rises to its own
+# threshold 2‖g‖/η, which falls with the gradient.
 
 # %%
-import torch
-
 import edgescope as es
 
 data = es.DATA.build("digits:train=100").load()

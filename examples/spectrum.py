@@ -1,8 +1,8 @@
 # %% [markdown]
 # # The spectrum before and after training
 #
-# The density of all eigenvalues of the Hessian, by Lanczos quadrature, at initialisation and after training. Most stay
-# near 0; negative ones disappear, and the largest have reached the threshold 2/η.
+# The density of all eigenvalues of the Hessian, by Lanczos quadrature, at initialisation and after training. Most
+# stay near 0; negative ones disappear, and the largest have reached the threshold 2/η.
 
 # %%
 import polars as pl

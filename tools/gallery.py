@@ -1,8 +1,8 @@
 """Run the programs in examples, and write the page of the gallery with their pictures.
 
-Run this from the root of the checkout after adding or changing an example: ``.venv/bin/python tools/gallery.py`` runs all
-of them, ``tools/gallery.py NAME ...`` these alone, ``tools/gallery.py --page`` none. Each is run in an empty folder, where
-it writes ``NAME.svg``; the pictures go to docs/images/gallery, and docs/gallery.md is written anew.
+Run this from the root of the checkout after adding or changing an example: ``.venv/bin/python tools/gallery.py`` runs
+all of them, ``tools/gallery.py NAME ...`` these alone, ``tools/gallery.py --page`` none. Each is run in an empty folder,
+where it writes ``NAME.svg``; the pictures go to docs/images/gallery, and docs/gallery.md is written anew.
 """
 
 from __future__ import annotations
@@ -20,20 +20,38 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 EXAMPLES, PAGE, PICTURES = ROOT / "examples", ROOT / "docs" / "gallery.md", ROOT / "docs" / "images" / "gallery"
 HEADER = re.compile(r"\A# %% \[markdown\]\n# # (?P<title>.+)\n#\n(?P<text>(?:# .+\n)+)\n# %%\n")
-ORDER = (
-    "plain_loop resnet_batch_norm gpt_warmup muon_adamw lora sam autoencoder pinn block_sharpness spectrum"
-    " oscillating_direction headroom find_lr lr_sweep mini_batches sign_descent spikes hysteresis grokking"
-    " sharpness_dimension central_flow"
-).split()
+ORDER = [
+    "plain_loop",
+    "resnet_batch_norm",
+    "gpt_warmup",
+    "muon_adamw",
+    "lora",
+    "sam",
+    "autoencoder",
+    "pinn",
+    "block_sharpness",
+    "spectrum",
+    "oscillating_direction",
+    "headroom",
+    "find_lr",
+    "lr_sweep",
+    "mini_batches",
+    "sign_descent",
+    "spikes",
+    "hysteresis",
+    "grokking",
+    "sharpness_dimension",
+    "central_flow",
+]
 WIDTH = 640  # of a picture on the page, in pixels
 COLOURS = 128  # of a picture: enough for lines and letters, in a third of the bytes
 
 INTRODUCTION = """\
 # Gallery
 
-Each example is a program of less than 40 lines in the folder [`examples`](../examples/README.md), which runs on a CPU in
-seconds and without a network. `python examples/plain_loop.py` prints a sentence and writes its picture into the current
-folder. The programs open as notebooks, too ([how](../examples/README.md)).
+Each example is a program of less than 40 lines in the folder [`examples`](../examples/README.md), which runs on a CPU
+in seconds and without a network. `python examples/plain_loop.py` prints a sentence and writes its picture into the
+current folder. The programs open as notebooks, too ([how](../examples/README.md)).
 """
 
 

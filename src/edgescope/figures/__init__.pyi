@@ -18,8 +18,8 @@ from .marks import Mark as Mark
 from .marks import marked as marked
 from .neurons import neuron_fields as neuron_fields
 from .panels import stacked_panels as stacked_panels
-from .rates import rate_panels as rate_panels
 from .profiles import profile_curves as profile_curves
+from .rates import rate_panels as rate_panels
 from .ratio import ratio_curves as ratio_curves
 from .ridge import spectral_ridge as spectral_ridge
 from .scatter import predicted_against_measured as predicted_against_measured

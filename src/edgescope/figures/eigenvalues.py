@@ -118,7 +118,7 @@ def _panel(
 
 
 def _thresholds(edges: pl.DataFrame, lines: Lines, scale: alt.Scale, worded: bool) -> list[Chart]:
-    """Dashed lines: labelled beside a single run (if ``worded``), with their value where it is one, else in the colours of the runs."""
+    """Dashed lines: labelled beside a single run if ``worded``, else in the colours of the runs."""
     if edges.is_empty():
         return []
     x = alt.X(lines.x, type="quantitative")
