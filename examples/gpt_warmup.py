@@ -2,7 +2,7 @@
 # # A small GPT with AdamW and warm-up
 #
 # A language model of two blocks learns the characters of a licence text by AdamW, with the learning rate warmed up
-# over 40 steps. The threshold falls as the rate rises, and the effective sharpness in Adam's metric falls with it.
+# over 40 steps. The threshold falls as the rate rises, and meets the effective sharpness as the warm-up ends.
 
 # %%
 import torch
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import edgescope as es
 
 torch.manual_seed(0)
-data = es.DATA.build("licence:length=16,train=64").load()
+data = es.DATA.build("licence:length=16,train=32").load()
 model = es.MODELS.build("gpt:width=32,depth=2").build(data.input_shape, data.classes, seed=0)
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
 warmup = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / 40))
@@ -23,7 +23,7 @@ def loss_fn(model, batch):
 
 
 batch = data.inputs, data.targets
-monitor = es.watch(model, optimizer, loss_fn, batch, every=5)
+monitor = es.watch(model, optimizer, loss_fn, batch, every=8)
 
 # %%
 for _ in range(120):

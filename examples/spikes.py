@@ -2,7 +2,7 @@
 # # Warnings before a spike of the loss
 #
 # Adam at a large learning rate has spikes of the loss. A monitor with `spikes=True` warns where steps grow and the
-# curvature along them is above the threshold: of six spikes here five come with a warning or right after one.
+# curvature along them is above the threshold: here within a step of five of the six spikes.
 
 # %%
 import torch
