@@ -132,10 +132,19 @@ def test_a_monitor_without_a_folder_needs_one_for_a_report(tmp_path: Path) -> No
     with pytest.raises(InputError, match=r"in memory needs a folder; try report\('reports/mine'\)"):
         monitor.report()
     assert monitor.report(tmp_path).exists()
+
+
+def test_a_closed_monitor_is_drawn_also_from_memory() -> None:
+    monitor = make_monitor()
+    before = [figure.chart.to_dict() for figure in monitor.plot().figures]
     monitor.close()
-    for call in (monitor.plot, monitor.report):
-        with pytest.raises(InputError, match=r"closed, and its record was kept in memory; try this before close\(\)"):
-            call()
+    assert [figure.chart.to_dict() for figure in monitor.plot().figures] == before
+    record = es.Record.in_memory()
+    with es.Monitor(monitor.objective, None, measures=["gradient_norm"], record=record) as other:
+        pass
+    record.close()
+    with pytest.raises(InputError, match=r"closed, and its record was kept in memory; try this before close\(\)"):
+        other.plot()
 
 
 def test_a_run_without_readings_has_nothing_to_plot() -> None:

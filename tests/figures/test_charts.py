@@ -255,6 +255,7 @@ CHARTS: dict[str, tuple[Callable[[pl.DataFrame], Any], pl.DataFrame, str]] = {
     "eigenvalues": (figures.eigenvalue_curves, table("value"), "value"),
     "ratio": (figures.ratio_curves, table("ratio"), "ratio"),
     "edge": (figures.edge_panels, table("value").with_columns(panel=pl.lit("p")), "value"),
+    "profiles": (figures.profile_curves, pl.DataFrame({"run": ["a"], "x": [0.0], "value": [1.0]}), "value"),
     "density": (figures.spectral_density, pl.DataFrame({"moment": ["m"], "node": [1.0], "weight": [1.0]}), "node"),
     "stems": (figures.spectral_stems, pl.DataFrame({"moment": ["m"], "k": [1], "value": [1.0]}), "value"),
     "scatter": (

@@ -39,6 +39,13 @@ def test_three_formats_at_their_sizes(tmp_path: Path) -> None:
     assert b"%%EOF" in pdf[-32:]
 
 
+def test_a_figure_is_saved_under_another_name(tmp_path: Path) -> None:
+    figure = Figure("ratio", "t", "c", ratio_curves(RATIOS))
+    assert {path.name for path in figure.save(tmp_path, "mine").values()} == {"mine.svg", "mine.png", "mine.pdf"}
+    with pytest.raises(InputError, match="a figure named 'my figure'"):
+        figure.save(tmp_path, "my figure")
+
+
 def test_the_picture_for_a_page_has_neither_title_nor_background() -> None:
     values = RATIOS.rename({"ratio": "value"})
     figure = Figure("eigenvalues", "A title", "A caption.", eigenvalue_curves(values))

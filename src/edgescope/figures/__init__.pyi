@@ -20,6 +20,7 @@ from .marks import Mark as Mark
 from .marks import marked as marked
 from .neurons import neuron_fields as neuron_fields
 from .panels import stacked_panels as stacked_panels
+from .profiles import profile_curves as profile_curves
 from .rates import rate_panels as rate_panels
 from .ratio import ratio_curves as ratio_curves
 from .ridge import spectral_ridge as spectral_ridge

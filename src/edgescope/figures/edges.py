@@ -41,5 +41,6 @@ def edge_panels(table: pl.DataFrame, *, highest: float = 2.0, columns: int = 2) 
         largest = float(rows["value"].max())  # type: ignore[arg-type]
         beyond = f" (up to {largest:.3g})" if largest > highest else ""
         heading = alt.TitleParams(f"{name}{beyond}", limit=look.PANEL_WIDTH, **look.NAME)
-        panels.append(chart.properties(title=heading, width=look.PANEL_WIDTH, height=look.PANEL_HEIGHT))
+        width, height_of = (look.PANEL_WIDTH, look.PANEL_HEIGHT) if len(names) > 1 else (look.WIDTH, look.HEIGHT)
+        panels.append(chart.properties(title=heading, width=width, height=height_of))
     return alt.concat(*panels, columns=columns)

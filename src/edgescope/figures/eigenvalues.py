@@ -118,7 +118,7 @@ def _panel(
 
 
 def _thresholds(edges: pl.DataFrame, lines: Lines, scale: alt.Scale, worded: bool) -> list[Chart]:
-    """Dashed lines: labelled with their value beside a single run (if ``worded``), else in the colours of the runs."""
+    """Dashed lines: labelled beside a single run if ``worded``, else in the colours of the runs."""
     if edges.is_empty():
         return []
     x = alt.X(lines.x, type="quantitative")
@@ -139,8 +139,9 @@ def _thresholds(edges: pl.DataFrame, lines: Lines, scale: alt.Scale, worded: boo
         return [dashed]
     # Written at the left, where sharpness is usually still below the threshold.
     first = edges.sort(lines.x).head(1)
+    moves = edges["threshold"].n_unique() > 1
     word = alt.Chart(inline(first)).mark_text(
-        text=f"threshold {short(first['threshold'][0])}",
+        text="threshold" if moves else f"threshold {short(first['threshold'][0])}",
         align="left",
         dx=4,
         dy=-7,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgescope.atomic import write_file
@@ -48,11 +48,14 @@ class Figure:
         """The picture with its title, which notebooks show without a network."""
         return self._drawn(self.chart.properties(title=self.title), background="white")
 
-    def save(self, folder: Path | str) -> dict[str, Path]:
+    def save(self, folder: Path | str, name: str = "") -> dict[str, Path]:
         """Write ``<name>.svg``, ``.png`` (two pixels a point) and ``.pdf`` into ``folder``, each whole or not at all.
 
-        Returns the three paths by format. Raises :class:`RecordError` where the folder cannot be written.
+        ``name`` is that of the figure by default. Returns the three paths by format. Raises :class:`RecordError` where
+        the folder cannot be written, and :class:`InputError` for a name that a figure cannot have.
         """
+        if name and name != self.name:
+            return replace(self, name=name).save(folder)
         import vl_convert
 
         svg = self._drawn(self.chart.properties(title=self.title), background="white")

@@ -32,7 +32,9 @@ def scatter_panels(table: pl.DataFrame, *, y_title: str, colour: str = "learning
     colours = alt.Scale(domain=keys[colour], range=look.colours(len(keys[colour])))
     shapes = alt.Scale(domain=keys[shape], range=look.shapes(len(keys[shape])))
     panels: list[Chart] = []
-    for number, measure in enumerate(shown["measure"].unique(maintain_order=True).to_list()):
+    measures = shown["measure"].unique(maintain_order=True).to_list()
+    side = SIDE if len(measures) > 1 else look.HEIGHT
+    for number, measure in enumerate(measures):
         rows = shown.filter(pl.col("measure") == measure)
         x = alt.X("value", type="quantitative", title=measure, scale=alt.Scale(zero=False, nice=True))
         y_axis = alt.Axis(title=None if number % COLUMNS else y_title, labelExpr=PLAIN, tickCount=5)
@@ -45,6 +47,6 @@ def scatter_panels(table: pl.DataFrame, *, y_title: str, colour: str = "learning
                 color=alt.Color(colour, type="ordinal", scale=colours, legend=alt.Legend(title=colour)),
                 shape=alt.Shape(shape, type="ordinal", scale=shapes, legend=alt.Legend(title=shape)),
             )
-            .properties(width=SIDE, height=SIDE)
+            .properties(width=side, height=side)
         )
     return alt.concat(*panels, columns=COLUMNS)

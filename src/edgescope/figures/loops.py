@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import altair as alt
 import polars as pl
 
 from edgescope.errors import InputError
 from edgescope.figures import look
-from edgescope.figures.axes import PLAIN
+from edgescope.figures.axes import PLAIN, log_ticks
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline, run_scales
 from edgescope.figures.thin import check_table
@@ -39,13 +40,15 @@ def hysteresis_loops(
         raise InputError(f"the table for {what} has no finite value")
     colours, shapes = run_scales(["up", "down"])
     scale = alt.Scale(type="log", nice=False) if logarithmic else alt.Scale(zero=False, nice=False)
+    ticks: dict[str, Any] = {"tickCount": 5}
+    if logarithmic:
+        decays: list[float] = table["decay"].to_list()
+        ticks = {"values": log_ticks(min(decays), max(decays)), "labelExpr": PLAIN}
     panels: list[Chart] = []
     names = table["panel"].unique(maintain_order=True).to_list()
     for number, name in enumerate(names):
         last = number + columns >= len(names)
-        x = alt.X(
-            "decay", type="quantitative", scale=scale, axis=alt.Axis(title=x_title if last else None, tickCount=5)
-        )
+        x = alt.X("decay", type="quantitative", scale=scale, axis=alt.Axis(title=x_title if last else None, **ticks))
         title = None if number % columns else y_title
         y = alt.Y("order", type="quantitative", axis=alt.Axis(title=title, labelExpr=PLAIN, tickCount=4))
         rows = alt.Chart(inline(table.filter(panel=name)))
@@ -58,5 +61,6 @@ def hysteresis_loops(
             lines = alt.Chart(inline(pl.DataFrame({"decay": [marks[name]]})))
             layers.append(lines.mark_rule(**look.EXPECTED).encode(x=alt.X("decay", type="quantitative")))
         head = alt.TitleParams(name, fontSize=12, fontWeight="normal", offset=6)
-        panels.append(alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=head))
+        width, height = (WIDTH, HEIGHT) if len(names) > 1 else (look.WIDTH, look.HEIGHT)
+        panels.append(alt.layer(*layers).properties(width=width, height=height, title=head))
     return alt.concat(*panels, columns=columns)

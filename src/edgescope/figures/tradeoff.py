@@ -170,14 +170,16 @@ def _expected(
     if critical_lr is not None:
         sharpness = factor / critical_lr
         flow = pl.DataFrame({"lr": [low, high], "value": [sharpness] * 2})
-        lines.append((f"gradient flow {short(sharpness)}", flow, (low, sharpness), {"dx": 6, "dy": 14}, FLOW))
+        lines.append(
+            (f"gradient flow {short(sharpness)}", flow, (high, sharpness), {"align": "right", "dx": -6, "dy": 14}, FLOW)
+        )
     layers = []
     for name, table, (lr, value), place, style in lines:
         y = alt.Y("value", type="quantitative", scale=scale, axis=axis)
         layers.append(alt.Chart(inline(table)).mark_line(clip=True, **style).encode(x=x, y=y))
         word = alt.Chart(inline(pl.DataFrame({"lr": [lr], "value": [value]})))
         layers.append(
-            word.mark_text(text=name, align="left", color=style["color"], **place, **look.NOTE).encode(x=x, y=y)
+            word.mark_text(text=name, color=style["color"], **{"align": "left"} | place, **look.NOTE).encode(x=x, y=y)
         )
     return layers
 

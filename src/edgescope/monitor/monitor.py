@@ -343,7 +343,9 @@ class Monitor:
                     self._continuation.note_digest(final=True)
                     self._record.end_by(error) if error is not None else self._record.set_status(status)
                 self._last_facts = self._facts() if installed("polars") else None
-        if self._owned:
+        if self._owned and self._record.folder == Path(":memory:"):
+            weakref.finalize(self, self._record.close)  # until then it can be drawn
+        elif self._owned:
             self._record.close()
 
     def __enter__(self) -> Monitor:

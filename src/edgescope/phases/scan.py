@@ -41,6 +41,11 @@ class Jump:
     after: float
     size: float
 
+    def __str__(self) -> str:
+        changed = "rises" if self.size > 0 else "falls"
+        between = f"between the decays {self.before:.3g} and {self.after:.3g}"
+        return f"{self.name} {changed} by {abs(self.size):.3g} {between}, on the way {self.way}"
+
 
 @in_notebooks
 @dataclass(frozen=True, eq=False)

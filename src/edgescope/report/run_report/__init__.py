@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from edgescope.report.run_report.figures import MOST_RUNS, run_figures
 from edgescope.report.run_report.pages import report_record, report_runs
-from edgescope.report.run_report.plot import RunPlot, plot_run
+from edgescope.report.run_report.plot import RunPlot, plot_run, plot_runs
 
-__all__ = ["MOST_RUNS", "RunPlot", "plot_run", "report_record", "report_runs", "run_figures"]
+__all__ = ["MOST_RUNS", "RunPlot", "plot_run", "plot_runs", "report_record", "report_runs", "run_figures"]

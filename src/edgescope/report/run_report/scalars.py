@@ -43,6 +43,8 @@ def scalars_of(name: str, pieces: Iterable[pl.DataFrame]) -> pl.DataFrame:
     for piece in pieces:
         kept.append(piece.select(pl.lit(name).alias("run"), "step", "measure", "part", "value"))
     table = _printable(pl.concat(kept))
+    unlimited = (pl.col("measure") == "headroom") & pl.col("value").is_infinite()  # a loss that does not rise
+    table = table.with_columns(pl.when(~unlimited).then("value"))
     without = table.filter(pl.col("value").is_null()).select("run", "step", "measure").unique(maintain_order=True)
     found = table.filter(pl.col("value").is_not_null())
     if without.is_empty():
