@@ -67,6 +67,7 @@ bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
 	$(BIN)/python benchmarks/store.py
 	$(BIN)/python benchmarks/spikes.py
 	$(BIN)/python benchmarks/learning_rate.py
+	$(BIN)/python benchmarks/central_flow.py
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) runs build dist

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -97,5 +98,5 @@ def test_time_averages_of_gradient_descent() -> None:
     variances = [float(torch.linalg.eigvalsh(step.covariance)[-1]) * LR for step in steps[799:]]
     assert sum(variances) / len(variances) == pytest.approx(1.6e-4, rel=0.2)
     assert max(float(step.values[0]) for step in steps) < 2 * 1.0001
-    assert all(after.loss < before.loss for before, after in zip(steps, steps[1:], strict=False))
+    assert all(after.loss < before.loss for before, after in itertools.pairwise(steps))
     assert sum(step.cost.gradients for step in steps) < 35 * STEPS

@@ -39,6 +39,7 @@ ACCEPTED: tuple[tuple[str, str, str, tuple[Any, ...], str], ...] = (
     ("optimizer", "sgd", "dampening", (0.0,), "none"),
     ("optimizer", ANY, "eps", (0.0, 1e-320), "the formula of the papers, without a floor"),
     ("optimizer", "rmsprop", "alpha", (0.0, 1e-320), "no memory: descent by the sign"),
+    ("optimizer", "scalar-rmsprop", "alpha", (0.0, 1e-320), "no memory: normalized descent"),
     ("optimizer", "muon", "adjust_lr_fn", (None,), "torch's default"),
     ("model", "mlp", "widths", ((),), "a linear model"),
     ("model", "cnn", "dense", ((),), "a linear head after the convolutions"),

@@ -2,6 +2,7 @@
 
 from edgescope.linalg.blocks import BlockEigenvalues, BlockTraces, block_eigenvalues, block_masses, block_traces
 from edgescope.linalg.bound import EigenvalueBound
+from edgescope.linalg.complementarity import Complementarity, complementarity
 from edgescope.linalg.eigenpairs import Eigenpairs, top_eigenpairs
 from edgescope.linalg.frobenius import FrobeniusEstimate, frobenius
 from edgescope.linalg.lanczos_quadrature import spectrum
@@ -15,6 +16,7 @@ __all__ = [
     "BlockEigenvalues",
     "BlockMetric",
     "BlockTraces",
+    "Complementarity",
     "DiagonalMetric",
     "EigenTracker",
     "Eigenpairs",
@@ -31,6 +33,7 @@ __all__ = [
     "block_eigenvalues",
     "block_masses",
     "block_traces",
+    "complementarity",
     "frobenius",
     "from_matrix",
     "spectrum",
