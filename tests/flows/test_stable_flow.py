@@ -95,12 +95,12 @@ def test_second_moments_follow_the_squares_of_the_flow(alpha: float) -> None:
 
 
 def test_momentum_is_the_rate_of_settled_buffers() -> None:
-    """At the threshold (1 + β)/(1 - β) times as many substeps, since the flow is as much faster."""
-    objective, optimizer = diagonal(0.1, momentum=0.5)
+    """At the threshold (1 + β)/(1 - β) times as many substeps, since the flow is as much faster; decay is coupled."""
+    objective, optimizer = diagonal(0.1, momentum=0.5, weight_decay=0.3)
     flow = StableFlow(objective, optimizer, 8)
     step = flow.step()
-    torch.testing.assert_close(flow.weights, (1 - 0.2 * RATES / 8) ** 8, rtol=1e-12, atol=0)
-    assert step.sharpness == pytest.approx(5 * 0.1 / 3)
+    torch.testing.assert_close(flow.weights, (1 - 0.2 * (RATES + 0.3) / 8) ** 8, rtol=1e-12, atol=0)
+    assert step.sharpness == pytest.approx((5 + 0.3) * 0.1 / 3)
     objective, optimizer = diagonal(0.6, momentum=0.5)
     assert StableFlow(objective, optimizer).step().substeps == 12
 
