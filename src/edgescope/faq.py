@@ -30,6 +30,8 @@ FAQ: Final = {
     "failed-measures": "measure",
     "budget": "budget",
     "not-finite": "not-finite",
+    "kinks": "measure",
+    "unmixed-chains": "measure",
     "saturated-networks": "saturated",
     "damaged-files": "record",
     "callbacks": "callback",

@@ -87,7 +87,7 @@ def learning_coefficient(
     found = local_coefficient(objective, options, spectrum, progress or no_progress)
     if found.reason:
         word = "" if found.status == "mixed" else "no value: "
-        Notices().give("measure", f"learning coefficient: {word}{found.reason}")
+        Notices().give("measure", f"learning coefficient: {word}{found.reason}", faq="unmixed-chains")
     return found
 
 
