@@ -41,15 +41,19 @@ def equilibrium_oscillation(
     A central flow keeps them at the threshold step by step. Here they are those of a run, which move about it, and the
     oscillation is that of the average: X >= 0 with A' + B'[X] >= 0 and product zero, where A' and B' are the rates of
     :func:`~edgescope.flows.covariance.curvature_rates`. For one direction of gradient descent the variance is
-    2 alpha/beta, alpha = -<grad L, grad S> and beta = ||grad S||^2, both without what lies in critical directions, where
-    averaged weights are at rest (Damian et al. 2022, arXiv 2209.15594). Without momentum the gradient has the
-    second-order drift of :class:`~edgescope.flows.central.CentralFlow`.
+    2 alpha/beta, alpha = -<grad L, grad S> and beta = ||grad S||^2, both without their parts in critical directions,
+    along which averaged weights do not drift (Damian et al. 2022, arXiv 2209.15594). Without momentum the gradient
+    includes the second-order drift of :class:`~edgescope.flows.central.CentralFlow`.
 
-    **Error.** About the equilibrium, size and curvature of an oscillation go round in turns, with an angular frequency
-    sqrt(2 a), a the rate at which the critical value rises without oscillation. So a value that is d from the threshold
-    tells of an oscillation that is off by d sqrt(2/a) of its mean: the error is how far ``cost`` moves for rates that
-    differ by d sqrt(2 a), up or down. To this comes twice the error of the third derivatives. It does not cover what
-    the equation leaves out, such as fourth derivatives.
+    The oscillation of a run is rarely in equilibrium: its size and its curvatures cycle about it, with an angular
+    frequency near sqrt(2 a), a the fastest rate of A'. For one direction whose alpha and beta are constant, the mean of
+    its variance over a cycle is that of the equilibrium, whatever the amplitude.
+
+    **Error.** A direction below the threshold either oscillates, in the lower half of its cycle, or does not and is
+    still on its way to the threshold. The error is the decrease of ``cost`` where each direction that is d below the
+    threshold first has to rise by d within the time 1/sqrt(2 a); a direction at the lower end of a usual band then
+    contributes hardly anything. Twice the error of the third derivatives is added in quadrature. The error does not
+    cover what the equation leaves out: higher derivatives, and changes of alpha and beta within a cycle.
 
     Args:
         objective, rule: the loss and its optimizer, with the slow state that it has now.
@@ -71,7 +75,7 @@ def equilibrium_oscillation(
     rates, response = curvature_rates(rule, slow, basis, moving, velocity, gradient.square())
     linear, response = (rates + rates.T).double().cpu() / 2, (response + response.T).double().cpu() / 2
     fastest = float(torch.linalg.eigvalsh(linear).abs().max())
-    offset = torch.diag(CRITICAL - values.double().cpu()) * math.sqrt(2 * fastest)
+    below = torch.diag((CRITICAL - values.double().cpu()).clamp(min=0.0)) * math.sqrt(2 * fastest)
 
     def solved(a: Float[Tensor, "k k"]) -> Float[Tensor, "k k"]:
         return complementarity(a, response).X
@@ -84,5 +88,5 @@ def equilibrium_oscillation(
 
     covariance = solved(linear)
     cost = cost_of(covariance)
-    moved = max(abs(cost_of(solved(linear + sign * offset)) - cost) for sign in (-1, 1))
-    return EquilibriumOscillation(cost, math.hypot(moved, 2 * third.error * cost), covariance.to(basis), basis)
+    error = math.hypot(cost - cost_of(solved(linear + below)), 2 * third.error * cost)
+    return EquilibriumOscillation(cost, error, covariance.to(basis), basis)

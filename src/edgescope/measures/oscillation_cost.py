@@ -1,4 +1,4 @@
-"""What the oscillation at the edge of stability costs in loss, as the central flow predicts it and as it is measured."""
+"""What the oscillation at the edge of stability costs in loss, as a central flow predicts it and as it is measured."""
 
 from __future__ import annotations
 
@@ -29,21 +29,23 @@ ITERATES = 3
 
 @dataclass
 class OscillationCost(Measure):
-    """The average of the loss over the oscillation of the optimizer, less the loss where the oscillation is about.
+    """The average of the loss over the oscillation of the optimizer, less the loss at the averaged parameters.
 
-    The run without oscillation is at the mean (w_{t-2} + 2 w_{t-1} + w_t)/4 of the last three iterates. Parts: "" is
-    what the central flow predicts there, tr(H Sigma)/2 (see :class:`~edgescope.CentralFlow`), from the directions whose
-    eigenvalues are above 1 - ``band`` of the threshold, of which there are "directions": 0 where there are none.
-    "share" is it over the average of the loss, where losses are positive. "measured" is the mean of the losses at the
+    These are the mean (w_{t-2} + 2 w_{t-1} + w_t)/4 of the last three iterates, where the run would be without
+    oscillating. Parts: "" is what the central flow predicts there, tr(H Sigma)/2 (see :class:`~edgescope.CentralFlow`),
+    from the directions whose eigenvalues are above 1 - ``band`` of the threshold: 0 where there are none. "directions"
+    is their number. "share" is the prediction over the average of the loss, where losses are positive. "measured" is the mean of the losses at the
     three iterates, weighted as they are, less the loss at their mean: of the moment, and without theory.
 
-    The prediction is that of an oscillation in equilibrium, about which that of a run grows and shrinks. To compare,
-    average both over many readings. Its error is an estimate of this and of third derivatives
-    (:func:`~edgescope.flows.equilibrium.equilibrium_oscillation`); that of "measured" is the rounding of losses.
+    The prediction is that of an oscillation in equilibrium. The oscillation of a run grows and shrinks about that, often
+    in bursts, so that "measured" may differ from it by orders of magnitude at single readings: compare averages over
+    many. The error of the prediction is an estimate: the part of it that is due to directions below the threshold,
+    which may not oscillate, and the error of third derivatives (:func:`~edgescope.flows.equilibrium.equilibrium_oscillation`); that of "measured" is the rounding
+    of losses.
 
     Without a value for optimizers whose central flow is not known (it is for gradient descent, momentum and RMSProp),
-    on mini-batches, with clipped gradients, and for more than ``most`` directions. With kinks (ReLU) a note says that
-    what lies in them is not seen.
+    on mini-batches, with clipped gradients, and for more than ``most`` directions. A note says where the largest
+    eigenvalue is above 1 + ``band`` of the threshold, and that curvature in kinks (ReLU) is not seen.
 
     Cost: with k directions 2 + k(k+1) gradients, 3 losses and some 2 to 4 (k+1) products, in float32 also k(k+1)
     products; a copy of the parameters at each step.
@@ -95,9 +97,17 @@ class OscillationCost(Measure):
         if losses[3] >= 0 and average > 0:
             values["share"] = cost / average
             errors["share"] = error * losses[3] / average**2
+        return Reading(self.name, values, errors, note=self._note(objective, float(pairs.values[0]), k))
+
+    def _note(self, objective: Objective, largest: float, k: int) -> str:
+        """What makes the prediction doubtful."""
+        words = []
+        if largest > CRITICAL * (1 + self.band):
+            words.append(f"the largest eigenvalue is {largest / CRITICAL:.3g} times the threshold: not in equilibrium")
         kinks = kinked_operations(objective) if k else []
-        note = f"curvature in the kinks of {', '.join(kinks)} is not seen" if kinks else ""
-        return Reading(self.name, values, errors, note=note)
+        if kinks:
+            words.append(f"curvature that lies in the kinks of {', '.join(kinks)} is not seen")
+        return "; ".join(words)
 
     def _predicted(
         self,
