@@ -50,8 +50,8 @@ def of_valley(
     return Run(objective, make(objective.model.parameters()), drive, options, every)
 
 
-def sgd(parameters: Any, **options: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, **({"lr": 0.1} | options))
+def sgd(parameters: Any, lr: float = 0.1, momentum: float = 0.0, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay)
 
 
 def test_one_direction_costs_half_the_sharpness_times_its_variance() -> None:
@@ -136,43 +136,43 @@ def test_nothing_is_lost_below_the_threshold() -> None:
 
 
 def test_on_a_network_prediction_and_measurement_agree_on_average() -> None:
-    """Over 400 steps at the edge within a factor 1.5, though they are factors of ten apart at single readings."""
+    """Over 300 steps at the edge within a factor 1.5, though they are factors of ten apart at single readings."""
     model, x, y, _ = network()
     loss_fn = es.supervised(es.losses.half_mse)
     objective = es.Objective(model, loss_fn, (x, y), threads=1)
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
 
-    def train() -> Tensor:
+    def train() -> float:
         optimizer.zero_grad()
         loss = loss_fn(model, (x, y))
         loss.backward()
         optimizer.step()
-        return loss.detach()
+        return float(loss.detach())
 
     for _ in range(700):
         train()
-    predicted, measured, costs, places = [], [], [], []
-    with es.Monitor(objective, optimizer, every=40, measures=["oscillation_cost"], on_error="raise") as monitor:
-        for _ in range(400):
+    readings, measured = [], []
+    places: list[Tensor] = []
+    with es.Monitor(objective, optimizer, every=50, measures=["oscillation_cost"], on_error="raise") as monitor:
+        for step in range(1, 301):
             loss = train()
-            found = monitor.step()
-            reading = found["oscillation_cost"] if found else None
-            if reading is not None and reading.values:
-                predicted.append(reading.value)
-                assert 1 <= reading.values["directions"] <= 4
-                assert 0 < reading.error <= 1.01 * reading.value
-                assert reading.values["share"] == pytest.approx(
-                    reading.value / (reading.value + float(objective.loss(midpoint(places)))), rel=0.5
-                )
-                costs.append(reading.cost)
+            monitor.step()
             places = [*places, objective.parameters()][-3:]
             if len(places) == 3:
-                measured.append(float(loss) - float(objective.loss(midpoint(places))))
-    assert len(predicted) == 10
-    ratio = sum(predicted) / len(predicted) / (sum(measured) / len(measured))
+                measured.append(loss - float(objective.loss(midpoint(places))))
+            if step % 50 == 0:
+                readings.append(monitor.latest["oscillation_cost"])
+                values, average = readings[-1].values, float(objective.loss(midpoint(places))) + readings[-1].values[""]
+                assert values["share"] == pytest.approx(values[""] / average)
+    ratio = sum(r.values[""] for r in readings) / len(readings) / (sum(measured) / len(measured))
     assert 1 / 1.5 < ratio < 1.5, ratio
-    assert all(cost.gradients <= 2 + 4 * 5 + 1 and cost.losses <= 16 + 3 for cost in costs), costs
-    assert sum(cost.products for cost in costs) < 40 * len(costs)
+    for number, reading in enumerate(readings):
+        k = reading.values["directions"]
+        assert 1 <= k <= 4
+        assert 0 < reading.errors[""] <= 1.01 * reading.values[""]
+        once = 0 if number else 6  # to compare third derivatives
+        assert reading.cost.gradients <= 2 + k * (k + 1) + once + 1  # the last is that of the step
+    assert sum(reading.cost.products for reading in readings[1:]) < 40 * len(readings)
 
 
 def midpoint(places: list[Tensor]) -> Tensor:

@@ -34,21 +34,22 @@ class OscillationCost(Measure):
     These are the mean (w_{t-2} + 2 w_{t-1} + w_t)/4 of the last three iterates, where the run would be without
     oscillating. Parts: "" is what the central flow predicts there, tr(H Sigma)/2 (see :class:`~edgescope.CentralFlow`),
     from the directions whose eigenvalues are above 1 - ``band`` of the threshold: 0 where there are none. "directions"
-    is their number. "share" is the prediction over the average of the loss, where losses are positive. "measured" is the mean of the losses at the
-    three iterates, weighted as they are, less the loss at their mean: of the moment, and without theory.
+    is their number. "share" is the prediction over the average of the loss, where losses are positive. "measured" is
+    the mean of the losses at the three iterates, weighted as they are, less the loss at their mean: that of this
+    moment, without theory.
 
-    The prediction is that of an oscillation in equilibrium. The oscillation of a run grows and shrinks about that, often
-    in bursts, so that "measured" may differ from it by orders of magnitude at single readings: compare averages over
-    many. The error of the prediction is an estimate: the part of it that is due to directions below the threshold,
-    which may not oscillate, and the error of third derivatives (:func:`~edgescope.flows.equilibrium.equilibrium_oscillation`); that of "measured" is the rounding
-    of losses.
+    The prediction is that of an oscillation in equilibrium. The oscillation of a run grows and shrinks about that,
+    often in bursts, so that "measured" may differ from it by orders of magnitude at single readings: compare averages
+    over many. The error of the prediction is an estimate: the part of it that is due to directions below the threshold,
+    which may not oscillate, and the error of third derivatives
+    (:func:`~edgescope.flows.equilibrium.equilibrium_oscillation`). That of "measured" is the rounding of losses.
 
     Without a value for optimizers whose central flow is not known (it is for gradient descent, momentum and RMSProp),
     on mini-batches, with clipped gradients, and for more than ``most`` directions. A note says where the largest
     eigenvalue is above 1 + ``band`` of the threshold, and that curvature in kinks (ReLU) is not seen.
 
     Cost: with k directions 2 + k(k+1) gradients, 3 losses and some 2 to 4 (k+1) products, in float32 also k(k+1)
-    products; a copy of the parameters at each step.
+    products; once 6 gradients and 2 products to check third derivatives. A copy of the parameters at each step.
     """
 
     band: float = 0.04
