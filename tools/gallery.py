@@ -41,6 +41,7 @@ ORDER = [
     "hysteresis",
     "grokking",
     "sharpness_dimension",
+    "central_flow",
 ]
 WIDTH = 640  # of a picture on the page, in pixels
 COLOURS = 128  # of a picture: enough for lines and letters, in a third of the bytes
