@@ -28,6 +28,7 @@ FAQ: Final = {
     "other-steps": "update",
     "rounded-steps": "update",
     "failed-measures": "measure",
+    "learning-coefficients": "measure",
     "budget": "budget",
     "not-finite": "not-finite",
     "saturated-networks": "saturated",
