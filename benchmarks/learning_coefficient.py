@@ -33,6 +33,7 @@ GOLDEN: Final[tuple[tuple[tuple[int, int, int], int, dict[str, Any]], ...]] = (
     ((3, 2, 3), 0, {}),
     ((4, 2, 4), 0, {}),
     ((3, 2, 3), 2, {}),
+    ((3, 2, 3), 2, {"gamma": 20.0, "step": 1.825e-4, "chains": 64}),
     ((3, 2, 3), 2, {"step": 1.84e-4, "chains": 32, "times": 4.0, "burn_in": 1.0}),
 )
 CALLS, CHAINS = 20, 8

@@ -36,12 +36,12 @@ def largest_r_hat_of_distances(times: float, chains: int) -> float:
     Of chains of ``times`` relaxation times of flat directions, which the distances forget in half of one: their
     autocorrelation is exp(-2 t), so that a mean over H = times/2 keeps the share c = (1 - (1 - exp(-2 H))/(2 H))/H of
     the variance, and R-hat² - 1 is c/(1 - c) times a chi-squared variable over its 2 ``chains`` - 1 degrees of freedom.
-    At 8 times and 8 chains this is 1.30. Half chains are less normal than that: of simulated chains 0.3% exceed it
-    there, with one flat direction alone 1%, and 1 to 3% with 2 times.
+    At 8 times and 8 chains this is 1.30, and it is never below the limit of losses. Half chains are less normal than
+    that: of simulated chains 0.3% exceed it there, with one flat direction alone 1%, and 1 to 3% with 2 times.
     """
     half, freedom = max(times, SHORTEST) / 2, 2 * chains - 1
     share = (1 - (1 - math.exp(-2 * half)) / (2 * half)) / half
-    return math.sqrt(1 + share / (1 - share) * float(scipy.special.chdtri(freedom, CHANCE)) / freedom)
+    return max(R_HAT, math.sqrt(1 + share / (1 - share) * float(scipy.special.chdtri(freedom, CHANCE)) / freedom))
 
 
 def why_not_mixed(found: SampledLosses, target: Localized, loss: float) -> str:
@@ -51,6 +51,8 @@ def why_not_mixed(found: SampledLosses, target: Localized, loss: float) -> str:
     looked at, and chains shorter than the relaxation time of flat directions are refused whatever they look like.
     """
     relaxation, reasons = target.relaxation(found.step), []
+    edge_share = found.step / target.edge(found.sharpness)
+    slowest = max(relaxation, 0.5 / (1 - edge_share)) if edge_share < 1 else relaxation  # oscillations near the edge
     lengths = ((found.burn_in, found.burn_in_times, "burn-in"), (found.steps, found.steps / relaxation, "chains"))
     for steps, times, name in lengths:
         if times < SHORTEST:
@@ -58,7 +60,7 @@ def why_not_mixed(found: SampledLosses, target: Localized, loss: float) -> str:
     for trace, name in ((found.losses, "losses"), (found.distances, "distances from the start")):
         assert trace is not None
         chains = trace.means.shape[1]
-        most = R_HAT if name == "losses" else largest_r_hat_of_distances(found.steps / relaxation, chains)
+        most = R_HAT if name == "losses" else largest_r_hat_of_distances(found.steps / slowest, chains)
         zero = loss if name == "losses" else 0.0
         first, second = (float(half.mean()) - zero for half in trace.halves())
         size = abs(float(trace.means.mean()) - zero)
@@ -66,6 +68,6 @@ def why_not_mixed(found: SampledLosses, target: Localized, loss: float) -> str:
             reasons.append(f"R-hat of {name} is {trace.r_hat():.3f}, above {most:.3g}")
         if trace.drift() < CHANCE and abs(second - first) > SLACK * size:
             reasons.append(f"{name} drift: {first:.4g} over the first half of the chains, {second:.4g} over the second")
-    if found.step > target.edge(found.sharpness):
+    if edge_share > 1:
         reasons.append(f"the step {found.step:.3g} is above the edge {target.edge(found.sharpness):.3g} of the sampler")
     return "; ".join(reasons)
