@@ -22,7 +22,7 @@ class ChainOptions:
     sharpness: float | None = None
     half_step: bool = False
     batch: int | None = None
-    max_steps: int = 100_000
+    max_steps: int = 500_000
     seed: int = 0
 
     def __post_init__(self) -> None:

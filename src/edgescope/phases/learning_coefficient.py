@@ -36,7 +36,7 @@ def learning_coefficient(
     spectrum: Spectrum | None = None,
     half_step: bool = False,
     batch: int | None = None,
-    max_steps: int = 100_000,
+    max_steps: int = 500_000,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> LearningCoefficient:
@@ -87,7 +87,7 @@ def learning_coefficient(
     found = local_coefficient(objective, options, spectrum, progress or no_progress)
     if found.reason:
         word = "" if found.status == "mixed" else "no value: "
-        Notices().give("measure", f"learning coefficient: {word}{found.reason}", faq="unmixed-chains")
+        Notices().give("measure", f"learning coefficient: {word}{found.reason}", faq="learning-coefficients")
     return found
 
 
