@@ -10,8 +10,7 @@ import torch
 
 import edgescope as es
 
-data = es.DATA.build("digits:train=120,test=300,pool=2").load()
-loss_fn = es.supervised(torch.nn.functional.cross_entropy)
+data, loss_fn = es.DATA.build("digits:train=120,test=300,pool=2").load(), es.supervised(torch.nn.CrossEntropyLoss())
 
 
 def end_of(lr, size):
@@ -32,8 +31,9 @@ def end_of(lr, size):
 # %%
 rows = [end_of(lr, size) for lr in (0.05, 0.1, 0.2, 0.4) for size in (10, 30, 120)]
 table = pl.DataFrame(rows, ["measure", "value", "target", "learning rate", "batch"], orient="row")
-pair = table["value"], table["target"]
-tau, given = es.statistics.kendall(*pair), es.statistics.partial_rank_correlation(*pair, {"lr": table["learning rate"]})
-print(f"Rank correlation with the gap {tau.value:.2f}; given the learning rate {given.value:.2f}.")
+dimension, gap, rates = (table[name].to_list() for name in ("value", "target", "learning rate"))
+tau = es.statistics.kendall(dimension, gap).value
+given = es.statistics.partial_rank_correlation(dimension, gap, {"learning rate": rates}).value
+print(f"Rank correlation with the gap {tau:.2f}; given the learning rate {given:.2f}.")
 chart = es.figures.scatter_panels(table, y_title="test loss less training loss")
 es.figures.Figure("sharpness_dimension", "Dimension and generalization gap", "", chart).save(".")

@@ -1,7 +1,8 @@
 """Run the programs in examples, and write the page of the gallery with their pictures.
 
 Run this from the root of the checkout after adding or changing an example: ``.venv/bin/python tools/gallery.py`` runs
-XX ``NAME.svg``; the pictures go to docs/images/gallery, and docs/gallery.md is written anew.
+all of them, ``tools/gallery.py NAME ...`` these alone, ``tools/gallery.py --page`` none. Each is run in an empty
+folder, where it writes ``NAME.svg``; the pictures go to docs/images/gallery, and docs/gallery.md is written anew.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ ORDER = [
     "hysteresis",
     "grokking",
     "sharpness_dimension",
+    "central_flow",
 ]
 WIDTH = 640  # of a picture on the page, in pixels
 COLOURS = 128  # of a picture: enough for lines and letters, in a third of the bytes

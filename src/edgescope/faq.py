@@ -31,6 +31,7 @@ FAQ: Final = {
     "learning-coefficients": "measure",
     "budget": "budget",
     "not-finite": "not-finite",
+    "kinks": "measure",
     "saturated-networks": "saturated",
     "damaged-files": "record",
     "callbacks": "callback",

@@ -18,6 +18,7 @@ NEED_A_RUN = [
     "directional_smoothness",
     "headroom",
     "oscillation",
+    "oscillation_cost",
     "persistent_homology",
     "preconditioner_lag",
     "step_ratio",

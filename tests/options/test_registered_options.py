@@ -26,6 +26,8 @@ ACCEPTED: tuple[tuple[str, str, str, tuple[Any, ...], str], ...] = (
     ("measure", "generalized_sharpness", "certificate", (0,), "no certificate"),
     ("measure", "persistent_homology", "after", (0,), "from the first step on"),
     ("measure", "gradient_noise", "samples", (None,), "all samples"),
+    ("measure", "learning_coefficient", "beta", (None,), "1/log n"),
+    ("measure", "learning_coefficient", "n", (None,), "the objective's samples"),
     ("measure", "headroom", "population", (None,), "the data are all there are"),
     ("measure", "block_sharpness", "blocks", ((), ("nonsense",)), "each module; a glob is compared with names later"),
     ("measure", ANY, "batch", (None,), "all data at once"),

@@ -37,7 +37,7 @@ SMALL = RunConfig(
     measures=(),
 )
 GD = FlowTask(
-    "gd", 1.0, SMALL, (("stable", 4), ("central", 2), ("corrected", 2)), 12, every=3, block=4, checkpoint_every=4
+    "gd", 1.0, SMALL, (("stable", 4), ("central", 2), ("corrected", 2)), 8, every=2, block=4, checkpoint_every=3
 )
 LINF = FlowTask(
     "linf",
@@ -85,13 +85,13 @@ def test_the_iterates_are_those_of_the_optimizer_and_their_average_the_midpoint(
 def test_a_comparison_records_optimizer_and_flows_at_the_same_times(tmp_path: Path) -> None:
     run = ComparedRun(go(GD, tmp_path / "gd"))
     record = run.run.record
-    assert (run.start, record.status, record.last_step) == (0, "finished", 12)
+    assert (run.start, record.status, record.last_step) == (0, "finished", 8)
     descent = FullBatchDescent(SMALL)
     descent.reach(GD.horizon + 1)  # whose loss is that before the step
     assert run.last("flow_loss", "optimizer") == pytest.approx(descent.loss)
     # Far below the threshold all flows stay near, and the correction is what descent does.
     assert run.last("flow_distance", "corrected") < run.last("flow_distance", "central")
-    assert run.series("flow_distance", "stable")[0].tolist() == [3, 6, 9, 12]
+    assert run.series("flow_distance", "stable")[0].tolist() == [2, 4, 6, 8]
     sharpness = run.series("flow_sharpness", "central")[1]
     assert sharpness.size == GD.horizon
     assert run.last("flow_sharpness", "optimizer") == pytest.approx(sharpness[-1], rel=0.05)

@@ -33,6 +33,7 @@ def refuse_objective(objective: object) -> None:
             f"the derivative of {', '.join(kinks)} jumps, and a central flow does not see curvature that lies in jumps",
             hint="smooth operations, such as tanh and GELU",
             cause="flow over kinks",
+            faq="kinks",
         )
 
 

@@ -55,13 +55,36 @@ def critical_covariance(
         square: the squared gradient, which moves the slow state where nothing oscillates.
         dt: the time step.
     """
-    k = values.shape[0]
+    linear, response = curvature_rates(rule, slow, basis, gradients, velocity, square)
+    a, b = torch.diag(CRITICAL - values.to(gradients)) + dt * linear, dt * response
+    covariance = complementarity((a + a.T) / 2, (b + b.T) / 2, tol).X.to(gradients)
+    rows, columns = pairs_of(values.shape[0])
+    weights = weights_of(values.shape[0]).to(gradients)
+    vector = covariance[rows, columns] * weights
+    spread = ((basis @ covariance) * basis).sum(1)
+    force = 0.5 * (gradients * weights) @ vector
+    return CriticalCovariance(covariance, basis, force, (CRITICAL * rule.critical(slow)) ** 2 * spread)
+
+
+def curvature_rates(
+    rule: AveragedRule,
+    slow: Slow,
+    basis: Float[Tensor, "P k"],
+    gradients: Float[Tensor, "P m"],
+    velocity: Float[Tensor, " P"],
+    square: Float[Tensor, " P"],
+) -> tuple[Float[Tensor, "k k"], Float[Tensor, "m m"]]:
+    """How fast u_i^T (2K - H) u_j changes: A' where nothing oscillates, and the map B' of a covariance X to its part.
+
+    Both are per step of the optimizer, and B' acts on vectors as in :func:`complementarity`. Arguments as those of
+    :func:`critical_covariance`.
+    """
+    k = basis.shape[1]
     rows, columns = pairs_of(k)
     weights = weights_of(k).to(gradients)
     scaled = gradients * weights
     inverse, critical = rule.inverse(slow), rule.critical(slow)
-    resting = torch.diag(CRITICAL - values.to(gradients))
-    linear = torch.zeros_like(resting)
+    linear = gradients.new_zeros(k, k)
     linear[rows, columns] = linear[columns, rows] = velocity @ gradients
     response = 0.5 * scaled.T @ (inverse[:, None] * scaled)
     if slow:
@@ -72,9 +95,4 @@ def critical_covariance(
             more = rule.rate(slow, square + (CRITICAL * critical) ** 2 * products[:, i])
             change = rule.change_of_critical(slow, {name: more[name] - still[name] for name in more})
             response[:, i] += CRITICAL * (products.T @ change)
-    a, b = resting + dt * linear, dt * response
-    solution = complementarity((a + a.T) / 2, (b + b.T) / 2, tol)
-    covariance = solution.X.to(gradients)
-    vector = covariance[rows, columns] * weights
-    spread = ((basis @ covariance) * basis).sum(1)
-    return CriticalCovariance(covariance, basis, 0.5 * scaled @ vector, (CRITICAL * critical) ** 2 * spread)
+    return linear, response

@@ -20,6 +20,7 @@ from edgescope.measures.learning_rate import LearningRate
 from edgescope.measures.loss import LossMeasure
 from edgescope.measures.norms import Norms
 from edgescope.measures.oscillation import Oscillation
+from edgescope.measures.oscillation_cost import OscillationCost
 from edgescope.measures.path_norm import PathNorm
 from edgescope.measures.persistent_homology import PersistentHomology
 from edgescope.measures.preconditioner_lag import PreconditionerLag
@@ -57,6 +58,7 @@ MEASURES.add("learning_rate", LearningRate)
 MEASURES.add("loss", LossMeasure)
 MEASURES.add("norms", Norms)
 MEASURES.add("oscillation", Oscillation)
+MEASURES.add("oscillation_cost", OscillationCost)
 MEASURES.add("path_norm", PathNorm)
 MEASURES.add("persistent_homology", PersistentHomology)
 MEASURES.add("preconditioner_lag", PreconditionerLag)

@@ -181,16 +181,19 @@ class Moment:
             own = None
         return self.batch_size if own is None else own.samples
 
-    def mini_batch_note(self) -> str:
+    def mini_batches(self) -> str:
         """That training steps on other data than the objective's, in words; empty where that is not seen."""
         step, samples = self.taken or self.seen, self.batch_samples()
         if samples is not None and samples < self.objective.samples:
-            what = f"training steps on {samples:,} of the {self.objective.samples:,} samples"
-        elif step is not None and step.gradient_cosine is not None and not step.on_the_objective and not step.uneven:
-            what = f"training's gradient is not that of the objective (cosine {step.gradient_cosine:.3g})"
-        else:
-            return ""
-        return f"{what}: {IN_MINI_BATCHES}, and this ratio may stay below 1"
+            return f"training steps on {samples:,} of the {self.objective.samples:,} samples"
+        if step is not None and step.gradient_cosine is not None and not step.on_the_objective and not step.uneven:
+            return f"training's gradient is not that of the objective (cosine {step.gradient_cosine:.3g})"
+        return ""
+
+    def mini_batch_note(self) -> str:
+        """That, and what it means for the ratio; empty where that is not seen."""
+        what = self.mini_batches()
+        return f"{what}: {IN_MINI_BATCHES}, and this ratio may stay below 1" if what else ""
 
     def spent(self) -> Cost:
         """What all objectives have spent up to now."""

@@ -124,7 +124,8 @@ def kinked_operations(objective: Objective) -> list[str]:
 
     Cost: a loss on a few samples.
     """
-    return kinks_of(objective._problem, objective._at(None))
+    with torch.enable_grad():  # what the loss is made of is read from its graph
+        return kinks_of(objective._problem, objective._at(None))
 
 
 def _relative(norm: float) -> float:

@@ -92,10 +92,10 @@ class FlowTask(Tagged):
             else Record.create(folder, config=config, tags=self.tags) as record,
         ):
             if record.status not in ENDED:
-                _FlowComparison(self, record, latest_checkpoint(folder)).run(progress)
+                _SideBySide(self, record, latest_checkpoint(folder)).run(progress)
 
 
-class _FlowComparison:
+class _SideBySide:
     """The optimizer and its flows at the same time; ``time`` counts the steps since the flows began."""
 
     def __init__(self, task: FlowTask, record: Record, checkpoint: Checkpoint | None) -> None:

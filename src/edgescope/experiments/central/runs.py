@@ -91,20 +91,20 @@ FULL = CentralSettings(
     problems={"digits": DIGITS, "fashion": FASHION},
     flows=(
         FlowRun("gd", "digits", 0.4, ((STABLE, 8), (CENTRAL, 4), (CORRECTED, 4)), 1500, 800, 400, seeds=(0, 1)),
-        FlowRun("gd", "fashion", 0.2, ((STABLE, 8), (CENTRAL, 4), (CORRECTED, 4)), 1500, 800, 600),
+        FlowRun("gd", "fashion", 0.14, ((STABLE, 8), (CENTRAL, 4), (CORRECTED, 4)), 1500, 800, 600),
         FlowRun("momentum", "digits", 0.55, ((STABLE, 6), (CENTRAL, 6)), 500, 250, 300, start=100),
         FlowRun("rmsprop", "digits", 3e-4, ((STABLE, 8), (CENTRAL, 2)), 570, 420, 60, 30, 25, seeds=(0, 1)),
-        FlowRun("rmsprop", "fashion", 3e-4, ((STABLE, 8), (CENTRAL, 2)), 570, 420, 80, 30, 25),
+        FlowRun("rmsprop", "fashion", 1.5e-4, ((STABLE, 8), (CENTRAL, 2)), 570, 420, 80, 30, 25),
         FlowRun("linf", "digits", 3e-4, IN_LINF, 60, 20, 8, None, 10, 2, 1000, alone=40, seeds=(0, 1)),
         FlowRun("sign", "digits", 1e-3, IN_NORMS, 60, 20, 8, None, 10, 2, 1000, alone=40, seeds=(0, 1)),
         FlowRun("spectral", "digits", 0.035, IN_NORMS, 60, 20, 20, None, 10, 2, 1000, seeds=(0, 1)),
-        FlowRun("linf", "fashion", 2e-4, IN_LINF, 60, 20, 20, None, 10, 2, 2000, alone=40),
-        FlowRun("sign", "fashion", 1e-3, IN_NORMS, 60, 20, 20, None, 10, 2, 2000, alone=40),
-        FlowRun("spectral", "fashion", 0.035, IN_NORMS, 60, 20, 40, None, 10, 2, 2000),
+        FlowRun("linf", "fashion", 7e-5, IN_LINF, 60, 20, 20, None, 10, 2, 2000, alone=40),
+        FlowRun("sign", "fashion", 5e-4, IN_NORMS, 60, 20, 20, None, 10, 2, 2000, alone=40),
+        FlowRun("spectral", "fashion", 0.016, IN_NORMS, 60, 20, 40, None, 10, 2, 2000),
     ),
     gaps=(
         GapRuns("digits", 0.4, 200, 3000, 700, 20, seeds=(0, 1)),
-        GapRuns("fashion", 0.2, 400, 3000, 1000, 40),
+        GapRuns("fashion", 0.14, 400, 3000, 1000, 40),
     ),
 )
 

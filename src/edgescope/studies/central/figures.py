@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import polars as pl
 
 from edgescope.experiments.central.compared_run import ComparedRun, compared
@@ -19,6 +20,9 @@ NORMS = ("linf", "sign", "spectral")
 
 SMOOTHED = 10
 """Steps of the blocks over which the values of iterates are averaged for a line."""
+
+LEAD = 0.05
+"""The share of the time at the threshold that the picture of the losses shows before it."""
 
 WORDS = {
     OPTIMIZER: "optimizer, mean of 10 steps",
@@ -65,18 +69,30 @@ def _with_means(runs: Sequence[ComparedRun], measure: str, parts: Sequence[str])
 
 
 def _loss(runs: Sequence[ComparedRun]) -> Figure:
+    """From shortly before the sharpness reaches its threshold, since the loss falls by decades before."""
     flow, predicted = (_rows(runs, "flow_loss", [part]) for part in (CENTRAL, f"{CENTRAL}/predicted"))
     both = flow.join(predicted.select("panel", "step", predicted="value"), on=["panel", "step"])
-    band = both.select("panel", "step", low="value", high=2 * pl.col("predicted") - pl.col("value"))
+    band = both.filter(pl.col("predicted") > pl.col("value")).select(
+        "panel", "step", low="value", high=2 * pl.col("predicted") - pl.col("value")
+    )
+    critical = both.filter(pl.col("predicted") > pl.col("value")).group_by("panel").agg(first=pl.col("step").min())
+    ends = flow.group_by("panel").agg(last=pl.col("step").max())
+    begin = ends.join(critical, on="panel", how="left").with_columns(pl.col("first").fill_null(0.0))
+    begin = begin.select("panel", begin=pl.col("first") - LEAD * (pl.col("last") - pl.col("first")))
+
+    def shown(table: pl.DataFrame) -> pl.DataFrame:
+        late = table.join(begin, on="panel", maintain_order="left").filter(pl.col("step") >= pl.col("begin"))
+        return late.drop("begin")
+
     return Figure(
         "loss",
         "The loss of an oscillating optimizer, its predicted mean, and the loss without oscillation",
         "Thin grey: losses of the iterates. Shaded: the band of oscillation around the central flow, from its own loss "
-        "L to L + tr(HΣ), whose middle is the predicted mean. A panel a run.",
+        "L to L + tr(HΣ), whose middle is the predicted mean. From shortly before the threshold on; a panel a run.",
         flow_panels(
-            _with_means(runs, "flow_loss", [f"{CENTRAL}/predicted", STABLE]),
+            shown(_with_means(runs, "flow_loss", [f"{CENTRAL}/predicted", STABLE])),
             band=band,
-            iterates=_rows(runs, "flow_loss", [OPTIMIZER]),
+            iterates=shown(_rows(runs, "flow_loss", [OPTIMIZER])),
             title="loss ½‖f − y‖²",
         ),
     )
@@ -211,15 +227,15 @@ def _gaps(runs: Runs) -> Iterator[Figure]:
         run = item.value
         found = MeanGap.of(run)
         for word, mean in (("measured", found.measured), ("formula", found.formula)):
-            if mean.known:
-                name = f"{run.tags['group']}, {run.tags['batch']}"
-                rows.append((f"{name}: {word}", mean.low, mean.value, mean.high, word))
+            if np.isfinite(mean.value):
+                low, high = (mean.low, mean.high) if mean.known else (mean.value, mean.value)
+                rows.append((f"{run.tags['group']}, {run.tags['batch']}: {word}", low, mean.value, high, word))
     if rows:
         table = pl.DataFrame(rows, schema=["run", "low", "middle", "high", "group"], orient="row")
         yield Figure(
             "gap",
             "How far below 2/η the sharpness stays under mini-batches",
             "2/η − S at means of 25 iterates, on all data, a half and a quarter of it, and by the formula: mean over "
-            "time with its 95% interval.",
+            "time with its 95% interval, where there is one.",
             interval_dots(table, expected=0.0, near=0.0, title="2/η − S"),
         )
