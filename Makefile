@@ -12,7 +12,8 @@ help:  ## what there is to make
 setup: $(STAMP)  ## create .venv and install everything that the lock names
 
 # A file whose hash is not in the lock is refused.
-LOCKED := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
+FROM_LOCK := -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps
+LOCKED := $(BIN)/python $(FROM_LOCK)
 # Whether the build of PyTorch that was installed asks for libraries of NVIDIA GPUs (on Linux that of the index does).
 ASKS_FOR_GPU_LIBRARIES := import importlib.metadata as m, sys; \
   sys.exit(not any(need.startswith(("nvidia-", "cuda-", "triton")) for need in m.requires("torch")))
@@ -74,7 +75,7 @@ DOCS := .venv-docs
 
 $(DOCS)/.installed: docs/requirements.lock
 	@test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
-	@$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r docs/requirements.lock
+	@$(DOCS)/bin/python $(FROM_LOCK) -r docs/requirements.lock
 	@touch $@
 
 docs: $(DOCS)/.installed  ## the documentation site, in site/; its tools are installed in an environment of their own

@@ -16,6 +16,7 @@ LOCKS = [
     "tests/oracle.lock",
     "tests/frameworks.lock",
     "benchmarks/requirements.lock",
+    "docs/requirements.lock",
 ]
 
 
@@ -24,11 +25,11 @@ def locked(name: str) -> dict[str, tuple[str, set[str]]]:
     text = re.sub(r"^#.*\n", "", (HOME / name).read_text(), flags=re.MULTILINE).replace("\\\n", " ")
     found = {}
     for line in text.splitlines():
-        match = re.fullmatch(r"([\w.-]+)==(\S+)(?: ;[^#]*?)?((?:\s+--hash=sha256:[0-9a-f]{64})+)\s*", line)
+        match = re.fullmatch(r"([\w.-]+)==(\S+)( ;[^#]*?)?((?:\s+--hash=sha256:[0-9a-f]{64})+)\s*", line)
         assert match, f"{name}: {line[:80]}"
         package = canonical(match[1])
-        assert package not in found
-        found[package] = match[2], set(match[3].split())
+        assert package not in found or match[3]  # two versions only where each says for which Python
+        found[package] = match[2], set(match[4].split())
     return found
 
 
@@ -41,8 +42,8 @@ def test_every_package_has_one_version_and_hashes(name: str) -> None:
     assert locked(name)
 
 
-LARGE = ("lightning", "transformers", "wandb", "mlflow", "trackio")
-"""Extras for frameworks and trackers, which set-up does not install."""
+LARGE = ("docs", "lightning", "transformers", "wandb", "mlflow", "trackio")
+"""Extras for the site, frameworks and trackers, which set-up does not install."""
 
 
 def test_all_that_the_project_needs_is_locked() -> None:
@@ -63,10 +64,11 @@ def test_the_build_of_torch_for_cpus_is_one_that_the_lock_admits() -> None:
 
 def test_set_up_installs_nothing_without_its_hash() -> None:
     text = (HOME / "Makefile").read_text()
-    assert re.search(r"^LOCKED := .* --require-hashes --no-deps$", text, flags=re.MULTILINE)
+    assert re.search(r"^FROM_LOCK := -m pip install .* --require-hashes --no-deps$", text, flags=re.MULTILINE)
+    assert re.search(r"^LOCKED := \$\(BIN\)/python \$\(FROM_LOCK\)$", text, flags=re.MULTILINE)
     for line in text.splitlines():
         if line.startswith("\t") and " -r " in line:
-            assert "$(LOCKED)" in line
+            assert "$(LOCKED)" in line or "$(FROM_LOCK)" in line
         if line.startswith("\t") and "pip install" in line:
             assert line.endswith("--no-deps --no-build-isolation -e .")  # this project itself
     for name in LOCKS:

@@ -96,8 +96,7 @@ def test_training_with_a_monitor_gives_the_same_weights_bit_for_bit(mode: str) -
     assert watched.monitor.steps == 8
     table = watched.monitor.table()
     # Eight steps are no trajectory, a network with batch normalisation has no path norm, SGD has no second moments, and
-    # with batch statistics a sample has no gradient of its own. Chains of Langevin steps are too short, and steps on
-    # mini-batches have no central flow.
+    # with batch statistics a sample has no gradient of its own. Langevin chains are short; mini-batches have no flow.
     without = ["persistent_homology", "path_norm", "preconditioner_lag", "learning_coefficient", "oscillation_cost"]
     without += ["gradient_noise"] * (mode != "eval")
     missing = table.filter(table["value"].is_null(), table["step"] > 4)  # some compare with readings before
@@ -239,9 +238,8 @@ def test_a_diverging_run_is_recorded_as_diverged_and_measured_no_further(lr: flo
         losses.append(LOSS(model, data()).item())
         if monitor.diverged:
             break
-    step = monitor.steps
-    wanted = f"parameters or loss are not finite at step {step}, and no curvature is measured any more"
-    assert told == [f"{wanted} (see faq#not-finite)"]
+    wanted = "parameters or loss are not finite at step {}, and no curvature is measured any more (see faq#not-finite)"
+    assert told == [wanted.format(step := monitor.steps)]
     assert monitor.diverged
     assert not math.isfinite(losses[-1])
     assert all(math.isfinite(loss) for loss in losses[:-1])

@@ -139,7 +139,8 @@ def test_a_warning_is_given_once_and_at_the_line_of_the_user(name: str) -> None:
 def test_whichever_file_is_the_users(file: str) -> None:
     """Also one whose path looks like that of torch.optim or of this package."""
     scope: dict[str, Any] = {"Notices": Notices}
-    exec(compile("def run(notices):\n    notices.give('weights', 'something to know')", file, "exec"), scope)
+    code = "def run(notices):\n    notices.give('weights', 'something to know', faq='batch-weights')"
+    exec(compile(code, file, "exec"), scope)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         notices = Notices()

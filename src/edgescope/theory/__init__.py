@@ -1,5 +1,7 @@
 """Closed forms: diagonal and deep linear networks, their learning coefficients, flattest ReLU networks."""
 
-from edgescope.theory import deep_linear, diagonal, reduced_rank, relu
+import lazy_loader
 
-__all__ = ["deep_linear", "diagonal", "reduced_rank", "relu"]
+# The names are in `__init__.pyi`. Each is loaded on first use, so that measures need not wait for Numba, which compiles
+# gradient descent on diagonal networks.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
