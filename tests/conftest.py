@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -24,6 +25,23 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # No test is timed: a busy machine is no fault of the code.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+HERE = Path(__file__).parent
+SLOW = {line for line in (HERE / "slow_tests.txt").read_text(encoding="utf-8").splitlines() if not line.startswith("#")}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what `-m` does not select
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the cases of long functions as slow; where a function has several, its first one stays as it is."""
+    functions: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        name = f"{item.path.relative_to(HERE).as_posix()}::{item.nodeid.partition('::')[2].partition('[')[0]}"
+        if name in SLOW:
+            functions.setdefault(name, []).append(item)
+    for cases in functions.values():
+        for case in cases[min(1, len(cases) - 1) :]:
+            case.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)
