@@ -18,6 +18,7 @@ from edgescope.objective import Objective
 from edgescope.objective.several_points import SeveralPoints
 from edgescope.phases.sgld_edge import Localized
 from edgescope.statistics.markov_chains import ChainTrace
+from edgescope.transfers import send
 
 PIECES: Final = 400
 """Pieces of a chain, of which means are kept: enough to see the autocorrelation of what moves slowly."""
@@ -57,7 +58,7 @@ class Chains:
     W: Float[Tensor, "k P"] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.generator = torch.Generator(device=self.start.device).manual_seed(self.seed)
+        self.generator = torch.Generator().manual_seed(self.seed)  # of the CPU, for the same chains on any device
         self._several = SeveralPoints(self.objective, self.k)
         self.restart()
 
@@ -154,8 +155,8 @@ class Chains:
                     for total, new in zip(kept, (losses, losses**2, distance, distance**2), strict=True):
                         total += new
                 lowest = torch.minimum(lowest, losses.min())
-                noise = torch.randn(self.W.shape, generator=self.generator, dtype=torch.float64, device=self.W.device)
-                noise = self.objective._problem.masked(noise)
+                noise = torch.randn(self.W.shape, generator=self.generator, dtype=torch.float64, device="cpu")
+                noise = self.objective._problem.masked(send(noise, self.W))
                 self.W = self.W - half * (self.target.scale * found.double() + self.target.gamma * away) + size * noise
         self.passed += steps / self.target.relaxation(self.step)
         if not bool(torch.isfinite(self.W).all()) or not bool(torch.isfinite(lowest)):
