@@ -14,7 +14,7 @@ from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost
 from edgescope.errors import InputError
 from edgescope.flows.averaged import CRITICAL, AveragedRule, Slow, advanced
-from edgescope.flows.checks import check_start, check_substeps, refuse_objective
+from edgescope.flows.checks import check_objective, check_start, check_substeps, warn_of_kinks
 from edgescope.flows.covariance import CriticalCovariance, critical_covariance, no_covariance
 from edgescope.flows.critical_pairs import CriticalTracker
 from edgescope.notebooks import in_notebooks
@@ -118,7 +118,8 @@ class CentralFlow:
         band: float = 0.04,
         most: int = 8,
     ) -> None:
-        refuse_objective(objective)
+        check_objective(objective, "a central flow")
+        warn_of_kinks(objective)
         self.objective = objective
         self.averaged = AveragedRule(objective, optimizer)
         self.corrected = correction and not self.averaged.momentum

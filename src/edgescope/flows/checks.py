@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 
 from edgescope.errors import InputError
 from edgescope.flows.averaged import CRITICAL
@@ -13,19 +12,26 @@ from edgescope.objective.third import kinked_operations
 from edgescope.options import type_of
 
 
-def refuse_objective(objective: object) -> None:
-    """Raise :class:`InputError` for what is no full-batch, deterministic objective; warn of losses with kinks."""
+def check_objective(objective: object, owner: str) -> None:
+    """Raise :class:`InputError` for what is no objective, or is one of a model that trains with dropout."""
     if not isinstance(objective, Objective):
-        several = "one Objective of all data, not mini-batches of it" if isinstance(objective, Iterator) else None
         raise InputError(
-            f"a flow of {type_of(objective)}", expected="an Objective over all training data", hint=several
+            f"{owner} of {type_of(objective)}",
+            expected="an Objective on all training data",
+            hint="es.Objective(model, loss_fn, data); the flow of mini-batches is not known",
         )
-    if objective.model.training:
-        for name, rate in active_dropout(objective.model):
-            raise InputError(
-                f"dropout in '{name}' (p={rate:g}): training with random masks has no central flow",
-                hint="a model without dropout, or in evaluation mode (model.eval()) if it is trained so",
-            )
+    dropped = active_dropout(objective.model)
+    if dropped and objective.model.training:
+        name, p = dropped[0]
+        raise InputError(
+            f"{owner} of a model that trains with dropout (p={p:g} in '{name}')",
+            expected="a loss that is a function of the weights alone",
+            hint="model.eval(), if it is trained so",
+        )
+
+
+def warn_of_kinks(objective: Objective) -> None:
+    """Warn of a loss whose derivative jumps; cost: a loss on a few samples."""
     kinks = kinked_operations(objective)
     if kinks:
         objective.notices.give(

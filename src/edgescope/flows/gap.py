@@ -18,14 +18,9 @@ from edgescope.linalg import top_eigenpairs
 from edgescope.notebooks import in_notebooks
 from edgescope.objective import Objective
 from edgescope.objective.samples import sample_losses
-from edgescope.objective.third import curvature_gradient
+from edgescope.objective.third import curvature_gradient, difference_step
 from edgescope.options import checked, instance_of, integer, real, type_of
 from edgescope.statistics.means import autocorrelation_time
-
-STEPS = {torch.float64: 3e-3, torch.float32: 3e-2}
-"""The lengths of the differences along the top direction, in weights of norm 5 or more."""
-
-LENGTH = 5.0
 
 
 @in_notebooks
@@ -147,7 +142,7 @@ class _Terms:
 
 def _at(objective: Objective, w: Float[Tensor, " P"], sharpness: float, u: Float[Tensor, " P"]) -> _Terms:
     u = u.to(w) / torch.linalg.vector_norm(u.to(w))
-    step = STEPS.get(objective.dtype, STEPS[torch.float32]) * min(1.0, max(1e-3, float(w.norm()) / LENGTH))
+    step = difference_step(w, "gradients")
     gradient = objective.gradient(w)
     derivative = curvature_gradient(objective, u[:, None], w)
     slope, away = gradient.double(), derivative.vectors[:, 0].double()

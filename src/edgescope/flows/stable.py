@@ -15,8 +15,9 @@ from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost
 from edgescope.errors import EdgescopeError, InputError
 from edgescope.flows.averaged import AveragedRule, Slow, advanced
+from edgescope.flows.checks import check_objective
 from edgescope.flows.drift import AveragedDrift, Drift, MemorylessDrift
-from edgescope.flows.step_map import StepMap, check_objective, checked_weights, is_random
+from edgescope.flows.step_map import StepMap, checked_weights, is_random
 from edgescope.linalg import EigenTracker
 from edgescope.notebooks import in_notebooks
 from edgescope.objective import Objective

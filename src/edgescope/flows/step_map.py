@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.errors import InputError, NotKnownError
+from edgescope.flows.checks import check_objective
 from edgescope.objective import Objective
-from edgescope.objective.modes import active_dropout
 from edgescope.optim import LabelNoiseSGD, Langevin, UpdateRule, rule_for
 from edgescope.options import type_of
 
@@ -59,24 +59,6 @@ def checked_weights(w: Any, objective: Objective, what: str) -> Float[Tensor, " 
     if not bool(torch.isfinite(found).all()):
         raise InputError(f"{what} with a vector that is not finite (NaN or infinity)")
     return found
-
-
-def check_objective(objective: Any, owner: str) -> None:
-    """Raise :class:`InputError` for what is no objective, or is one of a model that trains with dropout."""
-    if not isinstance(objective, Objective):
-        raise InputError(
-            f"{owner} of {type_of(objective)}",
-            expected="an Objective on all training data",
-            hint="es.Objective(model, loss_fn, data); the flow of mini-batches is not known",
-        )
-    dropped = active_dropout(objective.model)
-    if dropped and objective.model.training:
-        name, p = dropped[0]
-        raise InputError(
-            f"{owner} of a model that trains with dropout (p={p:g} in '{name}')",
-            expected="a loss that is a function of the weights alone",
-            hint="model.eval(), if it is trained so",
-        )
 
 
 def check_memoryless(rule: UpdateRule, owner: str) -> None:

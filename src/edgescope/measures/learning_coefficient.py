@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from edgescope.cost import Cost
@@ -10,8 +10,8 @@ from edgescope.errors import NotKnownError
 from edgescope.measures.base import Measure, Moment, Needs
 from edgescope.measures.problem_size import ProblemSize
 from edgescope.measures.reading import Reading
-from edgescope.options import check_fields, integer, optional, real
-from edgescope.phases.chain_options import ChainOptions
+from edgescope.options import check_fields
+from edgescope.phases.chain_options import CHECKS, ChainOptions
 from edgescope.phases.learning_coefficient import local_coefficient
 
 
@@ -52,19 +52,7 @@ class LearningCoefficientMeasure(Measure):
     needs: ClassVar[Needs] = "other points"
 
     def __post_init__(self) -> None:
-        check_fields(
-            self,
-            f"measure '{self.name}'",
-            gamma=real(above=0),
-            beta=optional(real(above=0)),
-            n=optional(integer(2)),
-            chains=integer(2),
-            times=real(above=0),
-            burn_in=real(above=0),
-            share=real(above=0, below=1),
-            batch=optional(integer(1)),
-            max_steps=integer(1),
-        )
+        check_fields(self, f"measure '{self.name}'", **CHECKS)
 
     def check_problem(self, size: ProblemSize) -> None:
         size.fits_samples(f"measure '{self.name}'", "batch", self.batch)
@@ -77,22 +65,8 @@ class LearningCoefficientMeasure(Measure):
         return Cost(gradients=round(self.chains * share * steps), products=200)
 
     def read(self, moment: Moment) -> Reading:
-        found = local_coefficient(
-            moment.objective,
-            ChainOptions(
-                gamma=self.gamma,
-                beta=self.beta,
-                n=self.n,
-                chains=self.chains,
-                times=self.times,
-                burn_in=self.burn_in,
-                share=self.share,
-                half_step=self.half_step,
-                batch=self.batch,
-                max_steps=self.max_steps,
-                seed=self.seed,
-            ),
-        )
+        options = {field.name: getattr(self, field.name) for field in fields(self)}
+        found = local_coefficient(moment.objective, ChainOptions(**options))
         if found.status != "mixed":
             raise NotKnownError(found.reason)
         values = {

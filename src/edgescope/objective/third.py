@@ -84,13 +84,13 @@ def curvature_gradient(
         shape = tuple(V.shape) if isinstance(V, Tensor) else type(V).__name__
         raise InputError(f"directions of shape {shape}", expected=f"a tensor of shape ({objective.size}, k)")
     paid = objective.spent
-    place = objective.parameters() if w is None else w
+    place = (objective.parameters() if w is None else w).to(objective.device, objective.dtype)
     directions = V.to(dtype=objective.dtype, device=objective.device)
     lengths = torch.linalg.vector_norm(directions, dim=0)
     if not bool(torch.isfinite(lengths).all()) or bool((lengths == 0).any()):
         raise InputError("directions that are zero or not finite", expected="finite vectors of any length above 0")
     units = directions / lengths
-    step = STEPS[method, objective.dtype] * _relative(float(torch.linalg.vector_norm(place)))
+    step = difference_step(place, method)
     found, error = (_of_gradients if method == "gradients" else _of_products)(objective, units, place, step)
     k = V.shape[1]
     rows, columns = torch.triu_indices(k, k, device="cpu")
@@ -128,8 +128,10 @@ def kinked_operations(objective: Objective) -> list[str]:
         return kinks_of(objective._problem, objective._at(None))
 
 
-def _relative(norm: float) -> float:
-    return min(1.0, norm / LENGTH) if norm else 1.0
+def difference_step(w: Float[Tensor, " P"], method: Method) -> float:
+    """The length of a difference along a unit vector at ``w``."""
+    norm = float(torch.linalg.vector_norm(w))
+    return STEPS[method, w.dtype] * (min(1.0, norm / LENGTH) if norm else 1.0)
 
 
 def _of_gradients(

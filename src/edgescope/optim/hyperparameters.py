@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from edgescope.options import Check, check_bool, check_each, real, refusal
@@ -42,3 +44,21 @@ def check_group(owner: str, group: dict[str, Any], names: Sequence[str] = SHARED
         if name in group:
             value = group[name]
             RANGES[name](owner, name, float(value) if isinstance(value, Tensor) else value)
+
+
+@contextmanager
+def kept_if_valid(groups: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The newest of an optimizer's parameter groups, to be checked in the block; removed again where that raises."""
+    try:
+        yield groups[-1]
+    except BaseException:
+        groups.pop()
+        raise
+
+
+def loss_of(closure: Callable[[], Any] | None) -> Any:
+    """What ``closure`` returns, called with gradients enabled as ``step`` has to; None where there is none."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from edgescope.errors import InputError
-from edgescope.optim.hyperparameters import SHARED, check_group
+from edgescope.optim.hyperparameters import SHARED, check_group, kept_if_valid
 
 
 class Langevin(torch.optim.SGD):
@@ -48,11 +47,8 @@ class Langevin(torch.optim.SGD):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """One more group of parameters; refused in one line, and left out, where its options cannot be used."""
         super().add_param_group(param_group)
-        try:
-            check_group("optimizer Langevin", self.param_groups[-1], (*SHARED, "temperature"))
-        except InputError:
-            self.param_groups.pop()
-            raise
+        with kept_if_valid(self.param_groups) as group:
+            check_group("optimizer Langevin", group, (*SHARED, "temperature"))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edgescope.errors import InputError
-from edgescope.optim.hyperparameters import SHARED, check_group
+from edgescope.optim.hyperparameters import SHARED, check_group, kept_if_valid, loss_of
 
 
 class Lion(torch.optim.Optimizer):
@@ -34,19 +34,13 @@ class Lion(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """One more group of parameters; refused in one line, and left out, where its options cannot be used."""
         super().add_param_group(param_group)
-        try:
-            check_group("optimizer Lion", self.param_groups[-1], (*SHARED, "betas"))
-        except InputError:
-            self.param_groups.pop()
-            raise
+        with kept_if_valid(self.param_groups) as group:
+            check_group("optimizer Lion", group, (*SHARED, "betas"))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; ``closure``, where given, computes the loss and its gradient first, and its loss is returned."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         for group in self.param_groups:
             lr, (beta1, beta2) = group["lr"], group["betas"]
             for p in group["params"]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from edgescope.errors import InputError, NotKnownError
 from edgescope.linalg.metric import Metric
 from edgescope.optim.held_state import Group
-from edgescope.optim.hyperparameters import SHARED, check_group
+from edgescope.optim.hyperparameters import SHARED, check_group, kept_if_valid, loss_of
 from edgescope.optim.momentum import Momentum
 from edgescope.optim.rule import UpdateRule
 from edgescope.optim.square_root import root
@@ -44,24 +44,18 @@ class ScalarRMSProp(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """One more group of parameters; refused in one line, and left out, where its options cannot be used."""
         super().add_param_group(param_group)
-        try:
-            check_group("optimizer ScalarRMSProp", self.param_groups[-1], (*SHARED, "alpha", "eps"))
+        with kept_if_valid(self.param_groups) as newest:
+            check_group("optimizer ScalarRMSProp", newest, (*SHARED, "alpha", "eps"))
             for name in ("alpha", "eps"):
                 values = {float(group[name]) for group in self.param_groups}
                 if len(values) > 1:
                     shown = " and ".join(f"{value:g}" for value in sorted(values))
                     raise InputError(f"groups of ScalarRMSProp with {name} of {shown}", expected="one value for all")
-        except InputError:
-            self.param_groups.pop()
-            raise
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; ``closure``, where given, computes the loss and its gradient first, and its loss is returned."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         moving: list[tuple[Group, Tensor, Tensor]] = []
         for group in self.param_groups:
             for p in group["params"]:

@@ -15,7 +15,7 @@ from edgescope import linalg
 from edgescope.errors import InputError, NotKnownError
 from edgescope.geometry import Diagonal, Euclidean, Geometry, Part, Product, Scaled, as_geometry
 from edgescope.optim.held_state import Group
-from edgescope.optim.hyperparameters import SHARED, check_group
+from edgescope.optim.hyperparameters import SHARED, check_group, kept_if_valid, loss_of
 from edgescope.optim.momentum import COMPANION, Momentum
 from edgescope.optim.rule import UpdateRule
 from edgescope.optim.sgd import GRADIENT_DESCENT
@@ -66,19 +66,13 @@ class SteepestDescent(torch.optim.Optimizer):
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """One more group of parameters; refused in one line, and left out, where its options cannot be used."""
         super().add_param_group(param_group)
-        try:
-            _check_group(self.param_groups[-1], self.param_groups[0])
-        except BaseException:
-            self.param_groups.pop()
-            raise
+        with kept_if_valid(self.param_groups) as group:
+            _check_group(group, self.param_groups[0])
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; the closure, where there is one, computes loss and gradients, and its loss is returned."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         members = [(p, group) for group in self.param_groups for p in group["params"] if p.requires_grad]
         if all(p.grad is None for p, _ in members):
             return loss

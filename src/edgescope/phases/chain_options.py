@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-from edgescope.options import check_fields, integer, optional, real
+from edgescope.options import Check, check_fields, integer, optional, real
+
+CHECKS: Final[dict[str, Check]] = {
+    "gamma": real(above=0),
+    "beta": optional(real(above=0)),
+    "n": optional(integer(2)),
+    "chains": integer(2),
+    "times": real(above=0),
+    "burn_in": real(above=0),
+    "share": real(above=0, below=1),
+    "batch": optional(integer(1)),
+    "max_steps": integer(1),
+}
+"""What the options may be that the measure ``learning_coefficient`` has too."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +43,7 @@ class ChainOptions:
         check_fields(
             self,
             "learning_coefficient",
-            gamma=real(above=0),
-            beta=optional(real(above=0)),
-            n=optional(integer(2)),
-            chains=integer(2),
-            times=real(above=0),
-            burn_in=real(above=0),
-            share=real(above=0, below=1),
             step=optional(real(above=0)),
             sharpness=optional(real(least=0)),
-            batch=optional(integer(1)),
-            max_steps=integer(1),
+            **CHECKS,
         )

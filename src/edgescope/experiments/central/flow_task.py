@@ -13,6 +13,7 @@ from torch import Tensor
 
 from edgescope.experiments.central.descent import FullBatchDescent
 from edgescope.experiments.central.followed_flow import FollowedFlow, make_flows
+from edgescope.experiments.task_record import open_record
 from edgescope.flows.averages import principal_axes, squared_components
 from edgescope.linalg import top_eigenpairs
 from edgescope.measures import Reading
@@ -28,7 +29,7 @@ from edgescope.store import (
     save_checkpoint,
     unpack_state,
 )
-from edgescope.store.record import ENDED, FILE
+from edgescope.store.record import ENDED
 from edgescope.sweep import PlannedRun, Tagged
 from edgescope.training import RunConfig
 
@@ -79,7 +80,6 @@ class FlowTask(Tagged):
 
     def run(self, folder: Path, progress: Progress) -> None:
         """Run all; where an earlier call was interrupted, on from its last checkpoint."""
-        known = (folder / FILE).exists()
         config = self.config.as_dict() | {
             "flows": dict(self.flows),
             "average_from": self.average_from,
@@ -87,9 +87,7 @@ class FlowTask(Tagged):
         }
         with (
             thread_count(1),
-            Record.resume(folder, config=config)
-            if known
-            else Record.create(folder, config=config, tags=self.tags) as record,
+            open_record(folder, config, self.tags) as record,
         ):
             if record.status not in ENDED:
                 _SideBySide(self, record, latest_checkpoint(folder)).run(progress)

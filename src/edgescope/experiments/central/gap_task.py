@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 
 from edgescope.experiments.central.gap_terms import gap_reading
+from edgescope.experiments.task_record import open_record
 from edgescope.objective.modules import thread_count
 from edgescope.progress import Progress
 from edgescope.store import Checkpoint, Record, latest_checkpoint, pack_state, save_checkpoint, unpack_state
-from edgescope.store.record import ENDED, FILE
+from edgescope.store.record import ENDED
 from edgescope.sweep import PlannedRun, Tagged
 from edgescope.training import Parts, RunConfig
 
@@ -41,13 +42,10 @@ class GapTask(Tagged):
 
     def run(self, folder: Path, progress: Progress) -> None:
         """Train; where an earlier call was interrupted, on from its last checkpoint."""
-        known = (folder / FILE).exists()
         config = self.config.as_dict()
         with (
             thread_count(1),
-            Record.resume(folder, config=config)
-            if known
-            else Record.create(folder, config=config, tags=self.tags) as record,
+            open_record(folder, config, self.tags) as record,
         ):
             if record.status not in ENDED:
                 _GapRun(self, record, latest_checkpoint(folder)).run(progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +17,13 @@ from torch import Tensor
 from edgescope.data import DATA
 from edgescope.errors import EdgescopeError
 from edgescope.experiments.manifest import ManifestEntry
+from edgescope.experiments.task_record import open_record
 from edgescope.losses import Criterion, accuracy_counts
 from edgescope.measures import Reading
 from edgescope.measures.persistent_homology import distances_between
 from edgescope.objective.modules import thread_count
 from edgescope.statistics import persistence
 from edgescope.store import Record, latest_checkpoint, pack_state, save_checkpoint, unpack_state
-from edgescope.store.record import FILE
 from edgescope.sweep import PlannedRun, Tagged
 from edgescope.training import Member, Parts, RunConfig, Stack
 from edgescope.training.measured import measured_at
@@ -106,7 +106,9 @@ class StackTask(Tagged):
         with thread_count(1), ExitStack() as closing:
             samples = len(Parts(next(iter(self.configurations().values()))).samples[0])
             cells = [
-                Cell(config, closing.enter_context(_record(folder / name, config, self.cell_tags(config))))
+                Cell(
+                    config, closing.enter_context(open_record(folder / name, config.as_dict(), self.cell_tags(config)))
+                )
                 for name, config in self.configurations(samples).items()
             ]
             if all(cell.ended for cell in cells):
@@ -116,12 +118,6 @@ class StackTask(Tagged):
                 progress(0.3 + 0.7 * number / len(cells), f"measuring network {number + 1} of {len(cells)}")
                 if not cell.ended:
                     cell.measure(trained, number)
-
-
-def _record(folder: Path, config: RunConfig, tags: Mapping[str, str]) -> Record:
-    if (folder / FILE).exists():
-        return Record.resume(folder)
-    return Record.create(folder, config=config.as_dict(), tags=tags)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from edgescope.data import DATA
 from edgescope.data.synthetic import Synthetic
 from edgescope.errors import EdgescopeError
+from edgescope.experiments.task_record import open_record
 from edgescope.losses import LOSSES, Logistic, Loss
 from edgescope.measures import Reading
 from edgescope.models import MODELS
@@ -24,7 +25,6 @@ from edgescope.objective.modules import thread_count
 from edgescope.optim import SAM
 from edgescope.simulate.relu import ReluDescent, advance_together
 from edgescope.store import Record, pack_state, save_checkpoint, unpack_state
-from edgescope.store.record import FILE
 from edgescope.sweep import Tagged
 from edgescope.theory import relu
 
@@ -91,10 +91,9 @@ class SeedsTask(Tagged):
 
     def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
         began = time.perf_counter()
-        fresh = not (folder / FILE).exists()
         with (
             torch.random.fork_rng(devices=[]),
-            Record.create(folder, config=self.config(), tags=self.tags) if fresh else Record.resume(folder) as record,
+            open_record(folder, self.config(), self.tags) as record,
         ):
             if record.status in ("finished", "diverged"):
                 return

@@ -15,12 +15,11 @@ from jaxtyping import Float
 
 from edgescope.data import DATA
 from edgescope.experiments.study_run import StudyRun
+from edgescope.experiments.task_record import open_record
 from edgescope.measures import Reading
 from edgescope.models import MODELS
 from edgescope.objective.modules import thread_count
 from edgescope.simulate.relu import ReluDescent, advance_together
-from edgescope.store import Record
-from edgescope.store.record import FILE
 from edgescope.sweep import Tagged
 
 Values = Float[np.ndarray, " seeds"]
@@ -53,7 +52,6 @@ class SampleSizesTask(Tagged):
 
     def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
         began = time.perf_counter()
-        fresh = not (folder / FILE).exists()
         config = {
             "data": f"xor:dim={self.dim}",
             "model": self.model,
@@ -69,9 +67,9 @@ class SampleSizesTask(Tagged):
         with (
             torch.random.fork_rng(devices=[]),
             thread_count(1),
-            Record.create(folder, config=config, tags=self.tags) if fresh else Record.resume(folder) as record,
+            open_record(folder, config, self.tags) as record,
         ):
-            done = set() if fresh or record.last_step is None else set(record.series("test_error", "0")[0].tolist())
+            done = set() if record.last_step is None else set(record.series("test_error", "0")[0].tolist())
             for number, size in enumerate(self.sizes):
                 progress(number / len(self.sizes), f"{size} samples in {self.dim} dimensions")
                 if size not in done:

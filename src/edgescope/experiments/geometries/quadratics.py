@@ -13,12 +13,11 @@ from torch import Tensor
 
 from edgescope.experiments.selection import Item
 from edgescope.experiments.study_run import StudyRun
+from edgescope.experiments.task_record import open_record
 from edgescope.geometry import Geometry, as_geometry
 from edgescope.linalg import from_matrix
 from edgescope.measures import Reading
 from edgescope.sharpness import generalized_sharpness
-from edgescope.store import Record
-from edgescope.store.record import FILE
 from edgescope.sweep import Tagged
 
 SHAPES = ((4, 3), (4,), (2, 4), (2,))
@@ -52,9 +51,8 @@ class QuadraticsTask(Tagged):
     cost: float = 1.0
 
     def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
-        resumed = (folder / FILE).exists()
         config = {"data": f"{self.draws} random quadratics of {sum(map(_size, SHAPES))} variables", "seed": self.seed}
-        with Record.resume(folder) if resumed else Record.create(folder, config=config, tags=self.tags) as record:
+        with open_record(folder, config, self.tags) as record:
             tables = {
                 f"{name}/{draw}": _followed(random_form(1000 * self.seed + draw), as_geometry(spec).bind(SHAPES))
                 for name, spec in GEOMETRIES.items()

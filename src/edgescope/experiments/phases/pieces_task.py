@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from edgescope.experiments.task_record import open_record
 from edgescope.measures import Reading
-from edgescope.store import Record
-from edgescope.store.record import FILE
 from edgescope.sweep import Tagged
 
 P = TypeVar("P")
@@ -35,9 +34,8 @@ class PiecesTask(Tagged, ABC, Generic[P]):
         """What the report says of the task: data, model, lr."""
 
     def run(self, folder: Path, progress: Callable[[float, str], None]) -> None:
-        resumed = (folder / FILE).exists()
         config = self.describe() | {"seed": self.seed}
-        with Record.resume(folder) if resumed else Record.create(folder, config=config, tags=self.tags) as record:
+        with open_record(folder, config, self.tags) as record:
             done = -1 if record.last_step is None else record.last_step
             began, before = time.perf_counter(), float(record.info.get("seconds", 0.0))
             for number in range(done + 1, len(self.pieces)):

@@ -31,7 +31,8 @@ class Central(Study):
         "the average over the oscillation and its covariance, and the central flow with the second-order drift of "
         "descent. Steepest descent in Linf, sign and Spectral descent follow with a flow of two points, and SGD on "
         "mini-batches with a formula for the gap that noise leaves below 2/η. Hypotheses that were rejected before the "
-        "study was written are tested too. All seeds and data are others than those by which the regions were chosen."
+        "study was written are tested too. Seeds are others than those by which the regions were chosen; network and "
+        "data are the same, and in the preset full there is a second data set."
     )
     paper: ClassVar[str] = f"{COHEN_2024}; {LIAO}"
     topics: ClassVar[Sequence[Topic]] = (
