@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import random
@@ -62,8 +63,7 @@ class Batches:
             first = self._read(check)
             if not self.rows:
                 raise InputError("the data are empty", expected="at least one batch with one sample")
-            if not self.samples > 0:
-                raise InputError("all batches have a weight of 0", expected="a positive weight", hint="another count=")
+            self._refuse_weightless()
             if check and not isinstance(self._source, _UnchangedBatch):
                 self._compare_second_pass(first)
 
@@ -116,6 +116,15 @@ class Batches:
         rows = (torch.tensor([place], device="cpu") for place in range(size))
         chosen = list(itertools.islice((row for row in rows if self.count(rows_of(self.heaviest, row))), samples))
         return rows_of(self.heaviest, torch.cat(chosen)) if chosen else self.heaviest
+
+    def on(self, batch: Batch) -> Batches:
+        """``batch``, made of samples of these data, cut and weighed as they are; InputError where it weighs nothing."""
+        fresh = copy.copy(self)
+        fresh._held, fresh._weights, fresh.heaviest = [batch], {}, batch
+        fresh.samples, fresh.rows, fresh.number = self._checked_count(batch, 0), leading_size(batch), 1
+        fresh.largest = fresh.rows
+        fresh._refuse_weightless()
+        return fresh
 
     def cut_to(self, samples: int) -> None:
         """Cut batches into pieces of at most this many samples from now on."""
@@ -197,6 +206,10 @@ class Batches:
             raise InputError(f"batch {number} has a weight of {count:g}", expected="a finite one, not negative")
         return count
 
+    def _refuse_weightless(self) -> None:
+        if not self.samples > 0:
+            raise InputError("all batches have a weight of 0", expected="a positive weight", hint="another count=")
+
     def _compare_second_pass(self, first: Fingerprint) -> None:
         second = Fingerprint()
         for raw in self._source:
@@ -271,34 +284,6 @@ def rows_of(batch: Batch, places: Int[Tensor, " b"]) -> Batch:
         return leaf[there[leaf.device]]
 
     return pytree.tree_map(pick, batch)
-
-
-def joined(batches: Iterable[Batch], chosen: Int[Tensor, " b"]) -> Batch:
-    """The chosen samples, numbered through all batches, as one batch; InputError where their shapes do not fit."""
-    met: list[Batch] = []
-    places: list[tuple[int, Int[Tensor, " j"]]] = []
-    start = 0
-    for batch in batches:
-        size = leading_size(batch)
-        inside = chosen[(chosen >= start) & (chosen < start + size)] - start
-        if len(inside):
-            met.append(batch)
-            places.append((size, inside))
-        start += size
-
-    def join(*leaves: Any) -> Any:
-        runs = [
-            isinstance(t, Tensor) and t.ndim > 0 and t.shape[0] == n for t, (n, _) in zip(leaves, places, strict=True)
-        ]
-        rows = (t[inside.to(t.device)] for t, (_, inside) in zip(leaves, places, strict=True))
-        return torch.cat(list(rows)) if all(runs) else leaves[0]
-
-    try:
-        return pytree.tree_map(join, *met)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(
-            "samples of different batches do not fit into one mini-batch", expected="batches of equal sample shapes"
-        ) from error
 
 
 def tensors_of(batch: Batch) -> list[Tensor]:

@@ -10,9 +10,10 @@ import torch
 
 from edgescope.cost import Meter
 from edgescope.errors import InputError, one_of
-from edgescope.objective.batches import Batches, joined
+from edgescope.objective.batches import Batches
 from edgescope.objective.checks import refuse_precision
 from edgescope.objective.curvature import Curvature
+from edgescope.objective.drawn_samples import drawn
 from edgescope.objective.modes import Flags, Mode
 from edgescope.objective.objective import Objective
 from edgescope.objective.problem import TrainingProblem
@@ -32,11 +33,17 @@ def mini_batches(
 
     Raises :class:`InputError` for a size that is not between 1 and the number of samples, or data that are sharded.
     """
+    refuse_mini_batches(objective, size)
+    if dtype is not None:
+        refuse_precision(dtype)
+    return _drawn(objective, size, count, seed, dtype)
+
+
+def refuse_mini_batches(objective: Objective, size: int) -> None:
+    """InputError for a size that is more than the number of samples, or data that cannot be split or are sharded."""
     rows = objective._problem.batches.rows
     if size > rows:
         raise InputError(f"a batch size of {size}", expected=f"a whole number from 1 to {rows}, the number of samples")
-    if dtype is not None:
-        refuse_precision(dtype)
     if objective.group is not None:
         raise InputError("mini-batches of data that are sharded over processes", hint="an objective of one process")
     if objective._problem.batches.uncut:
@@ -44,7 +51,6 @@ def mini_batches(
             "mini-batches of batches that cannot be split (graphs, sequences first)",
             hint="an objective on a smaller batch",
         )
-    return _drawn(objective, size, count, seed, dtype)
 
 
 @short_errors
@@ -64,7 +70,7 @@ def on_batch(objective: Objective, data: Any) -> Objective:
     data that are sharded over processes, each gives its own, and all make the same calls. Copies the data, and
     evaluates nothing. Raises :class:`InputError` for data that are no batch.
     """
-    fresh = _on(objective, data, objective.dtype)
+    fresh = objective_on(objective, data, objective.dtype)
     batches = fresh._problem.batches
     fresh._problem.total = float(objective._summed(torch.tensor(batches.samples, dtype=torch.float64, device="cpu")))
     fresh._samples = int(objective._summed(torch.tensor(batches.rows, device="cpu")))
@@ -86,7 +92,7 @@ def in_mode(objective: Objective, mode: Mode) -> Objective:
 
 
 def _again(objective: Objective, *, dtype: torch.dtype | None = None, mode: Mode | None = None) -> Objective:
-    fresh = _on(objective, objective._problem.batches, dtype or objective.dtype, mode)
+    fresh = objective_on(objective, objective._problem.batches, dtype or objective.dtype, mode)
     fresh._problem.total, fresh._samples = objective._problem.total, objective._samples
     fresh._problem.batches.uncut = objective._problem.batches.uncut
     if not fresh.couples_samples:
@@ -97,12 +103,9 @@ def _again(objective: Objective, *, dtype: torch.dtype | None = None, mode: Mode
 def _drawn(
     objective: Objective, size: int, count: int | None, seed: int, dtype: torch.dtype | None
 ) -> Iterator[Objective]:
-    batches, first = objective._problem.batches, None
-    generator = torch.Generator().manual_seed(seed)
-    made = 0
-    while count is None or made < count:
-        chosen = torch.randperm(batches.rows, generator=generator, device="cpu")[:size].sort().values
-        fresh = _on(objective, joined(batches, chosen), dtype or objective.dtype)
+    first = None
+    for batch in drawn(objective._problem.batches, size, count, seed):
+        fresh = objective_on(objective, batch, dtype or objective.dtype)
         if first is None:
             first = fresh
         else:
@@ -110,10 +113,9 @@ def _drawn(
             fresh._curvature.planner.follow(first._curvature.planner)
             fresh._curvature.verified = first._curvature.verified
         yield fresh
-        made += 1
 
 
-def _on(objective: Objective, data: Any, dtype: torch.dtype, mode: Mode | None = None) -> Objective:
+def objective_on(objective: Objective, data: Any, dtype: torch.dtype, mode: Mode | None = None) -> Objective:
     """The same loss on other data, in another precision or mode, as its own objective; checked as the first one was."""
     fresh = copy.copy(objective)
     fresh.meter, fresh.dtype = Meter(), dtype

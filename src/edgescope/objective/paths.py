@@ -101,6 +101,14 @@ class DoubleBackward(Path):
         if batched:
             self.risky = ("NativeGroupNorm",)  # without weights, where shapes happen to fit one another
 
+    def gradient(self, problem: TrainingProblem, point: Point) -> Float[Tensor, " P"]:
+        """The gradient as the graphs have it from which products are drawn; with ``keep`` they stay at the point."""
+        if point.graph_gradient is None:
+            for graph in self._graphs(problem, point):
+                del graph
+        assert point.graph_gradient is not None
+        return point.graph_gradient
+
     def _products(self, problem: TrainingProblem, point: Point, rows: Float[Tensor, "k P"]) -> Float[Tensor, "k P"]:
         known = point.graphs is not None
         try:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from edgescope.objective.batches import Batch, Batches, joined, leading_size, rows_of
+from edgescope.objective.batches import Batch, Batches, leading_size, rows_of
 from edgescope.objective.denominators import Denominator, Targets
+from edgescope.objective.drawn_samples import joined
 
 SPREAD = 96
 """How many samples are taken from all over the data; no more than the largest batch has, or 2 a piece."""

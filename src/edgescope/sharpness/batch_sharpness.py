@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy
 from jaxtyping import Float
+from torch import Tensor
 
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost, in_passes
 from edgescope.errors import InputError, NotKnownError
 from edgescope.notebooks import in_notebooks
-from edgescope.objective import Objective, mini_batches
+from edgescope.objective import Objective
+from edgescope.objective.batch_curvature import along_gradients
 from edgescope.options import check_bool, checked, integer, real
 from edgescope.statistics import Estimate
 from edgescope.statistics.means import LEVEL
@@ -73,31 +75,28 @@ def batch_sharpness(
     The intervals are those of Student's t, for the ratio of means by the delta method: covering in 95% of draws
     (tests/sharpness/test_batch_sharpness.py), fewer where single mini-batches have much the longest gradients.
 
-    Cost: ``count`` products on ``size`` samples and one gradient for each (two where products keep graphs); with
-    ``interaction`` ``count`` products on all data beside. Raises :class:`InputError` for a size that does not fit, data
-    that are sharded or cannot be split, or derivatives that are not finite, and :class:`NotKnownError` where a gradient
-    is zero. Source: Andreyev and Beneventano 2024, arXiv 2412.20553; the weighted one is this library's.
+    Cost: ``count`` products on ``size`` samples and one gradient for each (two where memory does not allow to keep
+    graphs); with ``interaction`` ``count`` products on all data beside. Raises :class:`InputError` for a size that does
+    not fit, data that are sharded or cannot be split, or derivatives that are not finite, and :class:`NotKnownError`
+    where a gradient is zero. Source: Andreyev and Beneventano 2024, arXiv 2412.20553; the weighted one is this
+    library's.
     """
     if size >= objective.samples:
         count = 1
     before = objective.spent
-    products, full, squares, spent = [], [], [], Cost()
-    mode: str | None = objective.mode
-    for part in mini_batches(objective, size, count, seed=seed):
-        gradient = part.gradient()
-        if decay:
-            gradient = gradient + decay * objective.parameters()
-        product = part.hvp(gradient).double()
-        whole = objective.hvp(gradient).double() if interaction else None
+    products: list[float] = []
+    full: list[float] = []
+    squares: list[float] = []
+
+    def take(gradient: Float[Tensor, " P"], product: Float[Tensor, " P"]) -> None:
         g = gradient.double()
-        extra = decay * float(g @ g)
         squares.append(float(g @ g))
-        products.append(float(g @ product) + extra)
-        if whole is not None:
-            full.append(float(g @ whole) + extra)
-        spent += part.spent
-        mode = part.mode
-        part.release()
+        products.append(float(g @ product.double()) + decay * squares[-1])
+        if interaction:
+            full.append(float(g @ objective.hvp(gradient).double()) + decay * squares[-1])
+
+    add = decay * objective.parameters() if decay else None
+    spent = along_gradients(objective, size, count, take, seed=seed, add=add)
     objective.meter.add(in_passes(spent, size / objective.samples))
     n, d = np.array(products), np.array(squares)
     if not (np.isfinite(n).all() and np.isfinite(d).all()):
@@ -123,7 +122,7 @@ def batch_sharpness(
         np.array(full) if interaction else None,
         d,
         cost,
-        mode,
+        objective.mode,
     )
 
 
