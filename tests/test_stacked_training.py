@@ -78,6 +78,23 @@ def test_a_stack_trains_as_its_members_alone(spec: str, loss: str, batch: int | 
     )
 
 
+def test_a_member_has_learning_rates_by_parameter() -> None:
+    loss_fn = supervised(LOSSES.build("cross-entropy"))
+    spec = "mlp:widths=7"
+    (model,) = networks(spec, 1)
+    (name, _), *_ = model.named_parameters()
+    stack = Stack(networks(spec, 1) * 3, loss_fn, data(), (Member(0.3), Member(0.3, factors={name: 0.2}), Member(0.1)))
+    stack.keep([2, 1])
+    gradients = FromBatches(model, loss_fn, data(), None, 0)
+    groups = [{"params": [p], "lr": 0.06 if n == name else 0.3} for n, p in model.named_parameters()]
+    optimizer = torch.optim.SGD(groups, lr=0.3)
+    for step in range(10):
+        stack.step()
+        gradients.compute(step)
+        optimizer.step()
+    torch.testing.assert_close(stack.flat()[1:], vectors([model]), rtol=1e-10, atol=1e-10)
+
+
 def test_a_member_that_diverges_leaves_the_others_alone() -> None:
     loss_fn = supervised(LOSSES.build("mse"))
     spec = "mlp:widths=7,activation=relu"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -25,13 +25,15 @@ Tensors = dict[str, Tensor]
 class Member:
     """The options of one network of a stack, with the meaning that they have in ``torch.optim.SGD``.
 
-    ``seed`` sets the order of its mini-batches, which is that of a single run with this seed.
+    ``seed`` sets the order of its mini-batches, which is that of a single run with this seed. ``factors`` are those of
+    the learning rate by the name of a parameter, 1 where it has none.
     """
 
     lr: float
     seed: int = 0
     momentum: float = 0.0
     weight_decay: float = 0.0
+    factors: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         size, share = real(least=0), real(least=0, below=1)
@@ -87,6 +89,13 @@ class Stack:
             for name in ("lr", "momentum", "weight_decay")
         )
         self._rates, self._decays = [lr, momentum, decay], bool(decay.any())
+        self._factors = {
+            name: torch.tensor(
+                [member.factors.get(name, 1.0) for member in members], dtype=like.dtype, device=lr.device
+            )
+            for name in self._parameters
+            if any(name in member.factors for member in members)
+        }
         self._velocities = {n: torch.zeros_like(t) for n, t in self._parameters.items()} if momentum.any() else {}
         self._steps: dict[int, Callable[..., tuple[Tensor, Tensors]]] = {}
 
@@ -100,6 +109,8 @@ class Stack:
             losses, gradients = self._steps[samples](self._parameters, self._buffers, inputs, targets)
             for name, w in self._parameters.items():
                 lr, momentum, decay = (rate.view(-1, *[1] * (w.ndim - 1)) for rate in self._rates)
+                if name in self._factors:
+                    lr = lr * self._factors[name].view(lr.shape)
                 gradient = gradients[name]
                 if self._decays:
                     gradient = gradient + decay * w
@@ -138,7 +149,7 @@ class Stack:
         self.members = tuple(self.members[number] for number in numbers)
         self._orders = [self._orders[number] for number in numbers] if self._orders else []
         self._rates = [rate[chosen] for rate in self._rates]
-        for tensors in (self._parameters, self._buffers, self._velocities):
+        for tensors in (self._parameters, self._buffers, self._velocities, self._factors):
             for name in tensors:
                 tensors[name] = tensors[name][chosen]
         self._steps.clear()

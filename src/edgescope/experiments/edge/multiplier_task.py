@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,13 +14,14 @@ import torch
 from edgescope.linalg.blocks import block_eigenvalues
 from edgescope.measures import Reading
 from edgescope.measures.blocks import blocks_of
+from edgescope.objective import Objective
 from edgescope.objective.modules import thread_count
 from edgescope.progress import Progress
 from edgescope.store import Record
 from edgescope.store.record import FILE
 from edgescope.sweep import PlannedRun, Tagged
 from edgescope.training import Parts, RunConfig
-from edgescope.training.gradients import FromBatches
+from edgescope.training.stack import Member, Stack
 
 POWERS: Final = {"1/λ": 1.0, "1/√λ": 0.5}
 """Rules by their names: the multiplier of a block is its sharpness to minus this power, of geometric mean 1."""
@@ -52,32 +54,16 @@ class MultiplierTask(Tagged):
         """Train all, from the beginning where an earlier call was interrupted."""
         create = {"config": self.config.as_dict(), "overwrite": (folder / FILE).exists(), "tags": self.tags}
         with thread_count(1), Record.create(folder, **create) as record:  # type: ignore[arg-type]
-            trained = _Trained(Parts(self.config))
-            losses = self._losses(trained, PLAIN, {}, progress, 0)
-            best = min(losses, key=lambda rate: losses[rate]) if losses else self.rates[0]
+            trained = _Trained(Parts(self.config), self.rates)
+            losses = trained.final_losses({PLAIN: {}}, lambda share: progress(share / 3, PLAIN))
+            best = min(losses[PLAIN], key=lambda rate: losses[PLAIN][rate]) if losses[PLAIN] else self.rates[0]
             sharpness = trained.block_sharpness(best, max(1, round(PROBED_AFTER * self.config.steps)))
-            found = {f"{PLAIN}/{rate:g}": loss for rate, loss in losses.items()}
-            multipliers: dict[str, float] = {}
-            for place, (rule, power) in enumerate(POWERS.items(), 1):
-                own = suggested(sharpness, power)
-                multipliers |= {f"{rule}/{block}": value for block, value in own.items()}
-                losses = self._losses(trained, rule, own, progress, place)
-                found |= {f"{rule}/{rate:g}": loss for rate, loss in losses.items()}
+            rules = {rule: suggested(sharpness, power) for rule, power in POWERS.items()}
+            losses |= trained.final_losses(rules, lambda share: progress((1 + 2 * share) / 3, " and ".join(POWERS)))
+            found = {f"{method}/{rate:g}": loss for method, own in losses.items() for rate, loss in own.items()}
+            multipliers = {f"{rule}/{block}": value for rule, own in rules.items() for block, value in own.items()}
             record.append(self.config.steps, [Reading("final_loss", found), Reading("multiplier", multipliers)])
             record.set_status("finished")
-
-    def _losses(
-        self, trained: _Trained, method: str, multipliers: Mapping[str, float], progress: Progress, place: int
-    ) -> dict[float, float]:
-        """The loss at the end by rate, of the runs that did not diverge."""
-        found = {}
-        for number, rate in enumerate(self.rates):
-            loss = trained.final_loss(rate, multipliers, self.config.steps)
-            if math.isfinite(loss):
-                found[rate] = loss
-            share = (place + (number + 1) / len(self.rates)) / (1 + len(POWERS))
-            progress(share, f"{method}, learning rate {rate:g}")
-        return found
 
 
 def suggested(sharpness: Mapping[str, float], power: float) -> dict[str, float]:
@@ -95,33 +81,47 @@ def suggested(sharpness: Mapping[str, float], power: float) -> dict[str, float]:
 class _Trained:
     """SGD of one network from the same initial parameters again and again, with the same mini-batches."""
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts = parts
-        self.start = {name: value.clone() for name, value in parts.model.state_dict().items()}
+    def __init__(self, parts: Parts, rates: Sequence[float]) -> None:
+        self.parts, self.rates = parts, rates
 
-    def final_loss(self, rate: float, multipliers: Mapping[str, float], steps: int) -> float:
-        """The mean loss of all training data after so many steps; not finite where training diverged."""
-        parts = self.parts
-        parts.model.load_state_dict(self.start)
-        groups = [
-            {"params": [tensor], "lr": rate * multipliers.get(_block(name), 1.0)}
-            for name, tensor in parts.model.named_parameters()
-        ]
-        optimizer = torch.optim.SGD(groups, lr=rate)
-        config = parts.config
-        gradients = FromBatches(parts.model, parts.loss_fn, parts.samples, config.batch, config.seed)
-        for step in range(steps):
-            if not math.isfinite(float(gradients.compute(step))):
-                return math.nan
-            optimizer.step()
-        with torch.no_grad():
-            return float(parts.loss_fn(parts.model.eval(), parts.samples))
+    def final_losses(
+        self, methods: Mapping[str, Mapping[str, float]], progress: Callable[[float], None]
+    ) -> dict[str, dict[float, float]]:
+        """The mean loss of all training data at the end, by method and rate, of the runs that did not diverge.
+
+        ``methods`` are multipliers by block. All runs are trained in one batch, one step of all after the other.
+        """
+        runs = [(method, rate) for method in methods for rate in self.rates]
+        stack = self._stack([(rate, methods[method]) for method, rate in runs])
+        finite = torch.ones(len(runs), dtype=torch.bool)
+        for step in range(self.parts.config.steps):
+            finite &= stack.step().isfinite()
+            progress((step + 1) / self.parts.config.steps)
+        losses = stack.losses(self.parts.samples)
+        finite &= losses.isfinite()
+        found: dict[str, dict[float, float]] = {method: {} for method in methods}
+        for (method, rate), loss, kept in zip(runs, losses.tolist(), finite.tolist(), strict=True):
+            if kept:
+                found[method][rate] = loss
+        return found
 
     def block_sharpness(self, rate: float, steps: int) -> dict[str, float]:
         """The largest eigenvalue of each layer after so many steps with one learning rate."""
-        self.final_loss(rate, {}, steps)
-        objective = self.parts.objective(self.parts.samples, "eval", path="kept", threads=1)
+        stack = self._stack([(rate, {})])
+        for _ in range(steps):
+            stack.step()
+        model = stack.model(0, copy.deepcopy(self.parts.model))
+        objective = Objective(model, self.parts.loss_fn, self.parts.samples, mode="eval", path="kept", threads=1)
         return block_eigenvalues(objective, blocks_of(objective.layout, "layers")).values
+
+    def _stack(self, runs: Sequence[tuple[float, Mapping[str, float]]]) -> Stack:
+        names = [name for name, _ in self.parts.model.named_parameters()]
+        seed, batch = self.parts.config.seed, self.parts.config.batch
+        members = [
+            Member(rate, seed, factors={name: own[_block(name)] for name in names if _block(name) in own})
+            for rate, own in runs
+        ]
+        return Stack([self.parts.model] * len(runs), self.parts.loss_fn, self.parts.samples, members, batch)
 
 
 def _block(name: str) -> str:
