@@ -20,6 +20,7 @@ from edgescope.measures.problem_size import ProblemSize
 from edgescope.measures.reading import Reading
 from edgescope.measures.step_taken import StepTaken
 from edgescope.objective import Objective, on_batch
+from edgescope.objective.processes import on_all
 from edgescope.optim.rule import UpdateRule
 from edgescope.optim.threshold import Threshold
 from edgescope.registry import Registry
@@ -165,12 +166,14 @@ class Moment:
         return "; ".join(words)
 
     def own_batch(self) -> Objective | None:
-        """The objective on the data that the last step was taken on; None where the caller did not give them."""
-        if self.last is None or self.last.batch is None:
-            return None
+        """The objective on the data that the last step was taken on; None where the caller did not give them.
+
+        Of data that are sharded over processes each gives its own share of the batch: NotKnownError where some do not.
+        """
         if "own batch" not in self.shared:
-            self.shared["own batch"] = on_batch(self.objective, self.last.batch)
-        found: Objective = self.shared["own batch"]
+            batch, whole = None if self.last is None else self.last.batch, self.objective
+            self.shared["own batch"] = on_batch(whole, batch) if is_given(batch, whole) else None
+        found: Objective | None = self.shared["own batch"]
         return found
 
     def batch_samples(self) -> int | None:
@@ -198,6 +201,12 @@ class Moment:
     def spent(self) -> Cost:
         """What all objectives have spent up to now."""
         return sum((o.spent for o in self.evaluations.values()), self.objective.spent)
+
+
+def is_given(batch: Any, objective: Objective) -> bool:
+    """Whether the caller gave the batch of a step; NotKnownError where only some of the processes of the group did."""
+    what, hint = "the batch of the step was given", "monitor.step(batch=batch) on all"
+    return on_all(objective.group, batch is not None, objective.device, what, hint)
 
 
 class Measure(ABC):

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from edgescope.errors import InputError, one_of
 from edgescope.measures.arguments import kind_of
+from edgescope.measures.base import is_given
 from edgescope.measures.blocks import Globs, blocks_named, check_globs
 from edgescope.measures.gradient_curvature import gradient_curvature
 from edgescope.measures.step_norms import ENOUGH, StepNorms
@@ -159,7 +160,7 @@ class SpikeWatch:
         self._short = 0
         if self._warned or step < self._next:
             return
-        measured = objective if batch is None else on_batch(objective, batch)
+        measured = on_batch(objective, batch) if is_given(batch, objective) else objective
         curvature = gradient_curvature(measured, rule(), self._norms.step)
         if curvature > self.options.curvature:
             self._warned = True

@@ -17,6 +17,7 @@ from edgescope.objective.drawn_samples import drawn
 from edgescope.objective.modes import Flags, Mode
 from edgescope.objective.objective import Objective
 from edgescope.objective.problem import TrainingProblem
+from edgescope.objective.processes import jointly
 from edgescope.options import checked, integer, optional
 from edgescope.short_errors import short_errors
 
@@ -68,9 +69,10 @@ def on_batch(objective: Objective, data: Any) -> Objective:
 
     It shares the live model, loss function, mode, precision and l2 term, and weighs batches as ``objective`` does. With
     data that are sharded over processes, each gives its own, and all make the same calls. Copies the data, and
-    evaluates nothing. Raises :class:`InputError` for data that are no batch.
+    evaluates nothing. Raises :class:`InputError` for data that are no batch, on all processes where they are on one.
     """
-    fresh = objective_on(objective, data, objective.dtype)
+    with jointly(objective._summed):
+        fresh = objective_on(objective, data, objective.dtype)
     batches = fresh._problem.batches
     fresh._problem.total = float(objective._summed(torch.tensor(batches.samples, dtype=torch.float64, device="cpu")))
     fresh._samples = int(objective._summed(torch.tensor(batches.rows, device="cpu")))

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as distributed
 from torch import Tensor
 
-from edgescope.errors import EdgescopeError, InputError
+from edgescope.errors import EdgescopeError, InputError, NotKnownError
 
 ProcessGroup: TypeAlias = distributed.ProcessGroup
 
@@ -38,6 +38,19 @@ def summed_over(group: ProcessGroup | None, value: Tensor, device: torch.device)
     shared = value.to(device, copy=True).contiguous()
     distributed.all_reduce(shared, group=group)
     return shared
+
+
+def on_all(group: ProcessGroup | None, given: bool, device: torch.device, what: str, hint: str) -> bool:
+    """Whether something is ``given`` on the processes of a group, which all ask; without one, whether it is here.
+
+    Raises :class:`NotKnownError` on all where it is given on some alone, which would then wait for the others.
+    """
+    if group is None:
+        return given
+    number = int(summed_over(group, torch.tensor(float(given), device="cpu"), device))
+    if number not in (0, group.size()):
+        raise NotKnownError(f"{what} on {number} of the {group.size()} processes that share the data", hint=hint)
+    return given
 
 
 def is_first(group: ProcessGroup | None) -> bool:
