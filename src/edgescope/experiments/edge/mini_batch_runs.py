@@ -20,14 +20,14 @@ PROBLEMS: Final = "edgescope.experiments.edge.small_problems"
 class SmallProblem:
     """Data and network: a function of ``small_problems``, or data and model by name; labels as they are, or random.
 
-    ``samples`` are those of the training data, ``cost`` is that of a step beside one of the digits, in any unit.
+    ``samples`` are those of the training data, ``cost`` is that of a step in the unit of the runs on all data.
     """
 
     network: str
     labels: str
     samples: int
     options: dict[str, str] = field(hash=False)
-    cost: float = 1.0
+    cost: float = 0.1
 
 
 DIGITS = SmallProblem("digits", "random", SAMPLES, {"function": f"{PROBLEMS}:random_digits"})
@@ -39,10 +39,10 @@ FASHION = SmallProblem(
     "true",
     1024,
     {"data": "fashion-5k:train=1024,test=1000,pool=2", "model": "mlp:widths=100x100,activation=tanh"},
-    cost=4.0,
+    cost=0.4,
 )
 CIFAR = SmallProblem(
-    "cifar10", "true", 5000, {"data": "cifar10-5k", "model": "mlp:widths=200x200,activation=tanh"}, cost=60.0
+    "cifar10", "true", 5000, {"data": "cifar10-5k", "model": "mlp:widths=200x200,activation=tanh"}, cost=6.0
 )
 
 

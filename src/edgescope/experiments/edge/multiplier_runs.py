@@ -57,7 +57,7 @@ def _task(network: str, model: str, loss: str, steps: int, seed: int) -> Multipl
         path="kept",
     )
     tags = {"role": MULTIPLIERS, "network": network, "seed": str(seed)}
-    cost = (1.0 if network == "MLP" else 3.0) * 3 * steps * len(RATES)
+    cost = (0.04 if network == "MLP" else 0.3) * 3 * steps * len(RATES)
     return MultiplierTask(f"{MULTIPLIERS}-{network}-s{seed}", cost, config, RATES, tags=tags)
 
 

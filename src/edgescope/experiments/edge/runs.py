@@ -105,8 +105,6 @@ UNKNOWN = (
 
 MEASURES = (
     "training_loss@1",
-    "loss",
-    "accuracy",
     "gradient_norm",
     "effective_sharpness",
     "threshold",
@@ -128,7 +126,9 @@ def edge_tasks(preset: Preset, seed: int) -> list[TrainTask]:
 def _task(setting: EdgeSettings, spec: RunSpec, seed: int) -> TrainTask:
     convolutional = spec.network == "CNN"
     raw = "sharpness@50" if spec.method in ADAPTIVE else "sharpness:k=2" if convolutional else "sharpness"
-    measures: tuple[str, ...] = (*MEASURES, raw)
+    # No claim and no figure reads these, which take as long as two or three steps of training.
+    often = setting.every if setting.stop_accuracy is not None else 5 * setting.every
+    measures: tuple[str, ...] = (*MEASURES, raw, f"loss@{often}", f"accuracy@{often}")
     if spec.method == "gd":
         measures += (f"directional_smoothness:method=products@{2 * setting.every}",)
     if spec.spectra:
