@@ -123,3 +123,25 @@ def test_preconditioner_lag_takes_no_gradient_of_its_own() -> None:
     spent = run.monitor.objective.spent
     run.step()
     assert (run.monitor.objective.spent - spent).gradients == 0
+
+
+def test_step_ratio_by_layer_says_which_layer_is_scaled() -> None:
+    """The gradient of one layer is half of the objective's, and the step of the other a quarter of its rule's."""
+    run = Run("step_ratio:by=layers", sgd)
+    run.optimizer.register_step_post_hook(lambda *_: _move_back(run))
+    run.model[0].weight.register_hook(lambda gradient: gradient / 2)
+    run.model[0].bias.register_hook(lambda gradient: gradient / 2)
+    values = run.step()["step_ratio"].values
+    assert values["gradient/0"] == pytest.approx(0.5)
+    assert values["gradient/2"] == pytest.approx(1)
+    assert values["step/0"] == pytest.approx(1)
+    assert values["step/2"] == pytest.approx(0.25)
+    cosines = [values[f"{part}cosine/{layer}"] for part in ("", "gradient_") for layer in BLOCKS]
+    assert cosines == pytest.approx([1.0] * 4)
+    assert {part for part in values if "/" not in part} == {"", "cosine", "gradient", "gradient_cosine"}
+
+
+def _move_back(run: Run) -> None:
+    with torch.no_grad():
+        for p, place in ((run.model[2].weight, slice(30, 48)), (run.model[2].bias, slice(48, 51))):
+            p += 0.75 * (run.path[-1][place].view(p.shape) - p)

@@ -57,7 +57,7 @@ def blocks_named(layout: Layout, globs: Globs, owner: str) -> dict[str, list[sli
             names = [slot.name for slot in slots]
             raise InputError(
                 f"{owner} with the block '{glob}', which no parameter is left for",
-                expected=f"a glob over {', '.join(names[:4])}{', ...' if len(names) > 4 else ''}",
+                expected=f"a glob over {', '.join(names[:4])}{' and others' if len(names) > 4 else ''}",
                 hint=suggestion(glob, names),
             )
     return {name: own for name, own in found.items() if own}

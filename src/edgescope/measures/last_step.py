@@ -19,7 +19,8 @@ class LastStep:
     """Where the last optimizer step began, and what it was taken with; None where no measure asked, or not known.
 
     ``rates`` are the learning rates of the step, each once, ``batch`` is the data that the caller said it was taken on.
-    ``gradient()`` is the gradient of training as a flat vector. ``at_target_rate()`` is the step that the optimizer's
+    ``gradient()`` is the gradient of training as a flat vector, ``of_the_rule()`` the step of the optimizers' rules on
+    it. ``at_target_rate()`` is the step that the optimizer's
     rule takes at the learning rates that a schedule starts from (``initial_lr``), where those of the step were 0, with
     these rates.
     """
@@ -28,4 +29,5 @@ class LastStep:
     rates: tuple[float, ...] = ()
     batch: Any = None
     gradient: Callable[[], Float[Tensor, " P"] | None] = lambda: None
+    of_the_rule: Callable[[], Float[Tensor, " P"] | None] = lambda: None
     at_target_rate: Callable[[], tuple[Float[Tensor, " P"], tuple[float, ...]] | None] = lambda: None

@@ -102,7 +102,7 @@ class Attached:
 
     def on(self, kind: str, callback: Callable[[Any], object]) -> None:
         """As :meth:`Monitor.on`, also before training starts."""
-        one_of(kind, (*REGIME_KINDS, *KINDS), "the kind of event")
+        one_of(kind, (*REGIME_KINDS, *KINDS), "kind of event")
         self._callbacks.append((kind, callback))
         if self.monitor is not None:
             self.monitor.on(kind, callback)

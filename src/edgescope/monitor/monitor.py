@@ -309,7 +309,7 @@ class Monitor:
         Each is an event of the record too. An error in the function is treated as one in a measure, so that it does not
         end training. Raises :class:`InputError` for another kind.
         """
-        one_of(kind, (*REGIME_KINDS, *KINDS), "the kind of event")
+        one_of(kind, (*REGIME_KINDS, *KINDS), "kind of event")
         if kind in REGIME_KINDS:
             self._reader.watch_regimes().on(kind, callback)
         else:

@@ -100,6 +100,12 @@ class PendingStep:
         each = [_filled(part.gradients, objective) for part in self.parts.values() if part.gradients]
         return sum(each[1:], each[0]) if each else None
 
+    def of_the_rule(self, objective: Objective) -> Float[Tensor, " P"] | None:
+        """The steps of the rules on these gradients as one vector, zero where there was none; None where not known."""
+        parts = [part for part in self.parts.values() if part.gradients]
+        pieces = {i: piece for part in parts for i, piece in (part.ruled or {}).items()}
+        return None if not parts or any(part.ruled is None for part in parts) else _filled(pieces, objective)
+
     def at_target_rate(self, objective: Objective) -> tuple[Float[Tensor, " P"], tuple[float, ...]] | None:
         """The step of the rules at the rates that a schedule starts from, and these; None where one is not known."""
         found, rates = torch.zeros(objective.size, dtype=torch.float64, device=objective.device), []
@@ -140,9 +146,9 @@ class PendingStep:
         if len(parts) > 1:
             alone = [compare_gradients(one, gradient * mask) for one, mask in zip(each, masks, strict=True)]
             found = compare_parts(found, [(part.name, one) for part, one in zip(parts, alone, strict=True)])
-        if now is None or any(part.ruled is None for part in parts):
+        ruled = None if now is None else self.of_the_rule(objective)
+        if now is None or ruled is None:
             return found
-        ruled = _filled({i: piece for part in parts for i, piece in (part.ruled or {}).items()}, objective)
         moved = (now - self.previous.parameters) * among
         kinds = {objective.tensors[i].dtype for part in parts for i in part.gradients}
         coarsest = max(kinds, key=lambda dtype: torch.finfo(dtype).eps)

@@ -321,6 +321,7 @@ class Reader:
             tuple(dict.fromkeys(pending.rates)),
             pending.batch,
             functools.partial(pending.training_gradient, self.objective),
+            functools.partial(pending.of_the_rule, self.objective),
             functools.partial(pending.at_target_rate, self.objective),
         )
 

@@ -51,7 +51,7 @@ class RegimeWatch:
 
     def on(self, kind: str, callback: RegimeCallback) -> None:
         """Call ``callback`` with each event of this kind from now on."""
-        one_of(kind, REGIME_KINDS, "the kind of event")
+        one_of(kind, REGIME_KINDS, "kind of event")
         if not callable(callback):
             raise InputError(f"a callback that is {kind_of(callback)}", expected="a function of a RegimeEvent")
         self._callbacks[kind].append(callback)

@@ -134,7 +134,7 @@ class SpikeWatch:
 
     def on(self, kind: str, callback: Callback) -> None:
         """Call ``callback`` with each event of this kind from now on."""
-        one_of(kind, KINDS, "the kind of event")
+        one_of(kind, KINDS, "kind of event")
         if not callable(callback):
             raise InputError(f"a callback that is {kind_of(callback)}", expected="a function of a SpikeEvent")
         self._callbacks[kind].append(callback)
