@@ -124,6 +124,7 @@ class Sweep(Command):
 
     def run(self) -> int:
         from edgescope.allocator import keep_freed_memory
+        from edgescope.cli.sweep_failures import tell_of
         from edgescope.cli.sweep_report import report_sweep
         from edgescope.cli.sweep_trainer import sweep_trainer
         from edgescope.sweep.owner import owned
@@ -326,16 +327,6 @@ class Sweep(Command):
                 words += [f"--{option.name.replace('_', '-')}", *([] if value is True else [str(value)])]
         words += [word for name in self.module for word in ("--module", name)]
         return shell_quoted([*words, "--out", str(out), "--resume"])
-
-
-def tell_of(failed: list[Outcome]) -> None:
-    """A line for each reason, with the first run that has it."""
-    reasons: dict[str | None, list[Outcome]] = {}
-    for outcome in failed:
-        reasons.setdefault(outcome.error, []).append(outcome)
-    for error, runs in reasons.items():
-        others = f", and {len(runs) - 1} more for the same reason" if len(runs) > 1 else ""
-        say(f"edgescope: run '{runs[0].name}' failed ({error}){others}; see {runs[0].folder}", file=sys.stderr)
 
 
 def _named(run: str, seed: int, first: int) -> str:

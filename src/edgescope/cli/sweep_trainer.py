@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from edgescope.atomic import write_file
 from edgescope.cli.failure import FAILED, INTERRUPTED
@@ -15,11 +15,32 @@ from edgescope.cli.sweep_folder import sweep_in
 from edgescope.description import SWEEP, is_taken
 from edgescope.errors import InputError, RecordError
 
-if TYPE_CHECKING:
-    from edgescope.cli.sweep import Sweep
-
 ALLOWED: Final = ("function", "lr", "seed", "seeds", "jobs", "cluster", "out", "resume", "module")
 """Options of ``edgescope sweep`` that a trainer of the user's does not decide."""
+
+
+class TrainerOptions(Protocol):
+    """The options of the command ``edgescope sweep`` that count here."""
+
+    @property
+    def function(self) -> str | None: ...
+    @property
+    def lr(self) -> str | None: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def seeds(self) -> int: ...
+    @property
+    def jobs(self) -> int | None: ...
+    @property
+    def cluster(self) -> str | None: ...
+    @property
+    def resume(self) -> bool: ...
+    @property
+    def module(self) -> tuple[str, ...]: ...
+
+    def again(self, out: Path) -> str:
+        """The command that continues this one."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +85,12 @@ class TrainerSweep:
         return replace(self, lrs=tuple(sorted({*self.lrs, *asked.lrs})), seeds=max(self.seeds, asked.seeds))
 
 
-def sweep_trainer(command: Sweep, out: Path) -> int:
+def sweep_trainer(command: TrainerOptions, out: Path) -> int:
     """Run the sweep that ``command`` asks for in ``out``, and report it; the exit code."""
     from joblib import cpu_count
 
     from edgescope.cli.progress import ProgressLine
-    from edgescope.cli.sweep import tell_of
+    from edgescope.cli.sweep_failures import tell_of
     from edgescope.cli.sweep_report import report_sweep
     from edgescope.sweep import check_cluster, check_jobs, rates, run_tasks, trainer_tasks
     from edgescope.sweep.owner import owned
@@ -122,7 +143,7 @@ def sweep_trainer(command: Sweep, out: Path) -> int:
     return FAILED if failed else 0
 
 
-def _refuse_other_options(command: Sweep) -> None:
+def _refuse_other_options(command: Any) -> None:
     """Raise :class:`InputError` for an option whose value the user's function has instead."""
     for option in fields(command):
         if option.name not in ALLOWED and getattr(command, option.name) != option.default:

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 
 from edgescope.errors import InputError
 from edgescope.extras import require
-from edgescope.sweep.trainer_task import Attachment, refuse_unmeasured
+from edgescope.sweep.attachment import Attachment, refuse_unmeasured
 
 require("lightning", "a sweep of a LightningModule needs", "lightning")
 import lightning
@@ -77,7 +77,7 @@ class LightningTrainer:
         """Fit the module in a trainer that writes to the folder of the run, and validate it."""
         with _quiet(), _interrupts_as_usual():
             trainers: list[Any] = []
-            callback = _Measuring(**attachment.callback_options(lambda: _steps_of(trainers[0]), every))
+            callback = _MeasuringInLightning(**attachment.callback_options(lambda: _steps_of(trainers[0]), every))
             given = self.options.get("callbacks") or []
             others = given if isinstance(given, list | tuple) else [given]
             options = {**QUIET, "default_root_dir": attachment.folder, **self.options}
@@ -111,7 +111,7 @@ class LightningTrainer:
         return loss_among(trainer.validate(self.module, **arguments, verbose=False))
 
 
-class _Measuring(EdgescopeCallback):
+class _MeasuringInLightning(EdgescopeCallback):
     """The callback, which refuses to train unmeasured, and measures everything at the end."""
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from edgescope.progress import Progress
 from edgescope.short_errors import short_errors
 from edgescope.store import Record
 from edgescope.store.rng import rng_state, set_rng_state
+from edgescope.sweep.attachment import Attachment, UserTrainer
 from edgescope.sweep.task import Tagged
 from edgescope.training.own import call_by_name
 from edgescope.user_code import function_named
@@ -38,12 +39,6 @@ MEASURES: Final = (
     "headroom",
 )
 """What the verdict on a run, and the report of a sweep, rest on."""
-
-READINGS: Final = 25
-"""The number of readings during a run whose number of steps the trainer knows."""
-
-USUAL_EVERY: Final = 10
-"""Steps between readings where it does not."""
 
 
 @dataclass(frozen=True)
@@ -69,37 +64,6 @@ class TrainerRun:
         if self.every is not None:
             check_int("a run of a trainer", "every", self.every, least=1)
         check_int("a run of a trainer", "samples", self.samples, least=1)
-
-
-@dataclass(frozen=True)
-class Attachment:
-    """What a trainer is run with: its ``folder``, the options of the callback, and who is told of the progress."""
-
-    folder: Path
-    options: Mapping[str, Any]
-    progress: Progress
-
-    def callback_options(self, total: Callable[[], float | None], every: int | None) -> dict[str, Any]:
-        """Those of the callback of a trainer of ``total()`` steps, known once training has started."""
-
-        def due(step: int) -> bool:
-            steps = total()
-            return step % (every or (USUAL_EVERY if not steps else max(1, int(steps) // READINGS))) == 0
-
-        def tell(step: int, readings: Mapping[str, Reading]) -> None:
-            steps = total()
-            self.progress(min(step / steps, 1.0) if steps else 0.0, f"step {step}")
-
-        return {"every": due, "on_reading": tell, "log": None, **self.options}
-
-
-class UserTrainer(Protocol):
-    """What a function of the user's returned, ready to be run once."""
-
-    framework: str
-
-    def run(self, attachment: Attachment, every: int | None) -> tuple[str, float] | None:
-        """Train, with the callback; the name and the value of the validation loss where there is one."""
 
 
 @dataclass(frozen=True)
@@ -198,9 +162,3 @@ def _parameters(name: str) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(function).parameters
     except ValueError:  # a callable without a signature
         return {}
-
-
-def refuse_unmeasured(callback: Any) -> None:
-    """Raise :class:`InputError` where the callback, after the start of training, has found nothing to measure."""
-    if callback.monitor is None:
-        raise InputError(callback.refusal or "nothing is measured of this training")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgescope.extras import require
-from edgescope.sweep.trainer_task import Attachment, refuse_unmeasured
+from edgescope.sweep.attachment import Attachment, refuse_unmeasured
 
 require("transformers", "a sweep of a Trainer needs", "transformers")
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -31,7 +31,7 @@ class HuggingFaceTrainer:
         for shown in (ProgressCallback, PrinterCallback):
             trainer.remove_callback(shown)
         options = attachment.callback_options(lambda: trainer.state.max_steps or None, every)
-        trainer.add_callback(_Measuring(**options))
+        trainer.add_callback(_MeasuringInTransformers(**options))
         trainer.train()
         if trainer.eval_dataset is None:
             return None
@@ -39,7 +39,7 @@ class HuggingFaceTrainer:
         return None if value is None else ("eval_loss", float(value))
 
 
-class _Measuring(EdgescopeCallback):
+class _MeasuringInTransformers(EdgescopeCallback):
     """The callback, which refuses to train unmeasured, and measures everything at the end."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
