@@ -33,11 +33,11 @@ class Trained:
     spikes: list[SpikeEvent]
 
 
-def trained(scaled: bool, watched: bool = True, told: bool = True) -> Trained:
+def trained(scaled: bool, watched: bool = True, told: bool = True, fused: bool = False) -> Trained:
     """Descent on mini-batches; ``told``: the monitor is given the batch and the loss of each step, skipped ones too."""
     torch.manual_seed(0)
     model = nn.Linear(2, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=fused)
     objective = es.Objective(model, loss_of, (X, Y), path="kept", threads=1)
     monitor = Monitor(objective, optimizer, every=1, measures=["loss", "headroom", "ratio"] if watched else ["loss"])
     found = Trained(monitor, model, [], [])
@@ -60,9 +60,9 @@ def trained(scaled: bool, watched: bool = True, told: bool = True) -> Trained:
     return found
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_headroom_and_events_are_those_of_training_without_a_scaler(told: bool) -> None:
-    plain, scaled = trained(False, told=told), trained(True, told=told)
+@pytest.mark.parametrize(("told", "fused"), [(True, False), (False, False), (True, True)])
+def test_headroom_and_events_are_those_of_training_without_a_scaler(told: bool, fused: bool) -> None:
+    plain, scaled = trained(False, told=told, fused=fused), trained(True, told=told, fused=fused)
     assert scaled.monitor.steps == STEPS
     for left, right in zip(plain.model.parameters(), scaled.model.parameters(), strict=True):
         assert torch.equal(left, right)  # scales are powers of two
@@ -78,7 +78,8 @@ def test_headroom_and_events_are_those_of_training_without_a_scaler(told: bool) 
     assert [one.step for one in scaled.spikes] == [one.step for one in plain.spikes]
 
 
-def test_weights_are_the_same_bit_for_bit_with_and_without_watching() -> None:
-    watched, plain = trained(True), trained(True, watched=False)
+@pytest.mark.parametrize("fused", [False, True])
+def test_weights_are_the_same_bit_for_bit_with_and_without_watching(fused: bool) -> None:
+    watched, plain = trained(True, fused=fused), trained(True, watched=False, fused=fused)
     for left, right in zip(watched.model.parameters(), plain.model.parameters(), strict=True):
         assert torch.equal(left, right)
