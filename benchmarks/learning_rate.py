@@ -7,7 +7,7 @@ fastai are those of their packages, at their defaults and with as many steps as 
 task and seed. The table goes to ``docs/benchmarks.md``; ``--quick`` takes one task and seed, to see that it runs.
 
 Every pair of task and seed is appended to ``learning_rate.jsonl`` when it is measured. A later call measures only the
-pairs that are not there; to begin anew, delete the file.
+pairs that are not there; to begin anew, delete the file. ``--so-far`` writes the table of what is there.
 
 fastai's training loop needs matplotlib and some packages of its own; benchmarks/requirements.lock has them, some 100 MB
 with Lightning's. Where a package is not installed its row says so.
@@ -364,6 +364,9 @@ def measured(number: int, seed: int, keep: bool) -> Pair:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--quick", action="store_true", help="one task and seed, nothing written")
+    arguments.add_argument(
+        "--so-far", action="store_true", help="measure nothing, and write the table of what is known"
+    )
     arguments.add_argument("--seeds", type=int, default=5)
     arguments.add_argument("--jobs", type=int, default=1, help="processes, each with one thread")
     given = arguments.parse_args()
@@ -371,25 +374,32 @@ def main() -> None:
     pairs = [(number, seed) for seed in range(seeds) for number in numbers]
     results = {} if given.quick else Pair.known()
     due = [(number, seed) for number, seed in pairs if (TASKS[number].name, seed) not in results]
+    due = [] if given.so_far else due
     parallel = joblib.Parallel(given.jobs, backend="multiprocessing")
     for pair in parallel(joblib.delayed(measured)(*one, keep=not given.quick) for one in due):
         results[pair.task, pair.seed] = pair
     names = ("Edgescope", "Lightning", "fastai", *(f"{name}, 100 steps" for name in PEERS), HALF, CUSTOMARY)
     columns = {name: Column(name, {TASKS[number].name: [] for number in numbers}) for name in names}
-    asked = [results[TASKS[number].name, seed] for number, seed in pairs]
+    asked = [results[key] for number, seed in pairs if (key := (TASKS[number].name, seed)) in results]
     for pair in asked:
         for name, value in pair.regrets.items():
             columns[name].regrets[pair.task].append(value)
         for name, why in pair.missing.items():
             columns[name].missing = why
     budgets = [pair.budget for pair in asked]
-    report(tuple(TASKS[number] for number in numbers), seeds, list(columns.values()), budgets, given.quick)
+    tasks = tuple(TASKS[number] for number in numbers)
+    report(tasks, seeds, list(columns.values()), budgets, len(pairs), given.quick)
 
 
-def report(tasks: tuple[Task, ...], seeds: int, columns: list[Column], budgets: list[int], quick: bool) -> None:
+def report(
+    tasks: tuple[Task, ...], seeds: int, columns: list[Column], budgets: list[int], pairs: int, quick: bool
+) -> None:
+    share = f"{len(budgets)} of the {pairs} pairs of task and seed"
+    missing = [f"**Not complete:** {share} have been measured.", ""] if len(budgets) < pairs else []
     lines = [
         "## (lr) Regret of a suggested learning rate",
         "",
+        *missing,
         *textwrap.wrap(
             f"{len(tasks)} tasks and {seeds} seeds: the loss of all training data after {STEPS} steps on mini-batches"
             f" of {BATCH}, with {WARM_UP} steps of warm-up, at the suggested rate, over that at the best of"

@@ -165,4 +165,5 @@ def _interrupts_as_usual() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        if before is not None:  # one that Python has set
+            signal.signal(signal.SIGINT, before)
