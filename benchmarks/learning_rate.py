@@ -6,6 +6,9 @@ a rate is its loss over that of the best rate of the sweep of the same task and 
 fastai are those of their packages, at their defaults and with as many steps as Edgescope's took gradients for the same
 task and seed. The table goes to ``docs/benchmarks.md``; ``--quick`` takes one task and seed, to see that it runs.
 
+Every pair of task and seed is appended to ``learning_rate.jsonl`` when it is measured. A later call measures only the
+pairs that are not there; to begin anew, delete the file. ``--so-far`` writes the table of what is there.
+
 fastai's training loop needs matplotlib and some packages of its own; benchmarks/requirements.lock has them, some 100 MB
 with Lightning's. Where a package is not installed its row says so.
 """
@@ -17,6 +20,7 @@ import contextlib
 import functools
 import io
 import itertools
+import json
 import logging
 import math
 import statistics
@@ -25,7 +29,8 @@ import textwrap
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import joblib
@@ -44,6 +49,8 @@ STEPS, WARM_UP, BATCH = 300, 30, 32
 RATES: Final = [float(f"{10 ** (-4 + 5 * k / 24):.3g}") for k in range(25)]
 CENSORED = 1e6
 """Regret of a run that diverged."""
+
+RESULTS: Final = Path(__file__).with_suffix(".jsonl")
 
 Data = tuple[Tensor, Tensor]
 
@@ -310,8 +317,27 @@ def regret(task: Task, rate: float, seed: int, best: float) -> float:
     return min(loss / best, CENSORED)
 
 
-def measured(number: int, seed: int) -> tuple[dict[str, float], dict[str, str], int]:
+@dataclass(frozen=True)
+class Pair:
     """Of one task and seed: the regret of each way to choose, the packages that are missing, and the budget."""
+
+    task: str
+    seed: int
+    regrets: dict[str, float]
+    missing: dict[str, str]
+    budget: int
+    torch: str
+
+    @classmethod
+    def known(cls) -> dict[tuple[str, int], Pair]:
+        """The pairs that earlier calls have measured with this version of torch and all packages."""
+        lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.exists() else []
+        found = [cls(**json.loads(line)) for line in lines]
+        return {(one.task, one.seed): one for one in found if one.torch == torch.__version__ and not one.missing}
+
+
+def measured(number: int, seed: int, keep: bool) -> Pair:
+    """Sweep, ask every finder, and train at what it suggests; ``keep`` appends the pair to the file of results."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     task = TASKS[number]
@@ -328,33 +354,52 @@ def measured(number: int, seed: int) -> tuple[dict[str, float], dict[str, str], 
             missing[name] = f"not installed ({error.name})"
     found = {name: regret(task, value, seed, best) for name, value in chosen.items()}
     print(task.name, seed, f"best {RATES[sweep.index(best)]:g}: {best:.3g};", chosen, found, flush=True)
-    return found, missing, budget
+    pair = Pair(task.name, seed, found, missing, budget, torch.__version__)
+    if keep:
+        with RESULTS.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(pair)) + "\n")
+    return pair
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--quick", action="store_true", help="one task and seed, nothing written")
+    arguments.add_argument(
+        "--so-far", action="store_true", help="measure nothing, and write the table of what is known"
+    )
     arguments.add_argument("--seeds", type=int, default=5)
     arguments.add_argument("--jobs", type=int, default=1, help="processes, each with one thread")
     given = arguments.parse_args()
     numbers, seeds = ([4], 1) if given.quick else (list(range(len(TASKS))), given.seeds)
     pairs = [(number, seed) for seed in range(seeds) for number in numbers]
-    results = joblib.Parallel(given.jobs, backend="multiprocessing")(joblib.delayed(measured)(*pair) for pair in pairs)
+    results = {} if given.quick else Pair.known()
+    due = [(number, seed) for number, seed in pairs if (TASKS[number].name, seed) not in results]
+    due = [] if given.so_far else due
+    parallel = joblib.Parallel(given.jobs, backend="multiprocessing")
+    for pair in parallel(joblib.delayed(measured)(*one, keep=not given.quick) for one in due):
+        results[pair.task, pair.seed] = pair
     names = ("Edgescope", "Lightning", "fastai", *(f"{name}, 100 steps" for name in PEERS), HALF, CUSTOMARY)
     columns = {name: Column(name, {TASKS[number].name: [] for number in numbers}) for name in names}
-    for (number, _), (found, missing, _) in zip(pairs, results, strict=True):
-        for name, value in found.items():
-            columns[name].regrets[TASKS[number].name].append(value)
-        for name, why in missing.items():
+    asked = [results[key] for number, seed in pairs if (key := (TASKS[number].name, seed)) in results]
+    for pair in asked:
+        for name, value in pair.regrets.items():
+            columns[name].regrets[pair.task].append(value)
+        for name, why in pair.missing.items():
             columns[name].missing = why
-    budgets = [result[2] for result in results]
-    report(tuple(TASKS[number] for number in numbers), seeds, list(columns.values()), budgets, given.quick)
+    budgets = [pair.budget for pair in asked]
+    tasks = tuple(TASKS[number] for number in numbers)
+    report(tasks, seeds, list(columns.values()), budgets, len(pairs), given.quick)
 
 
-def report(tasks: tuple[Task, ...], seeds: int, columns: list[Column], budgets: list[int], quick: bool) -> None:
+def report(
+    tasks: tuple[Task, ...], seeds: int, columns: list[Column], budgets: list[int], pairs: int, quick: bool
+) -> None:
+    share = f"{len(budgets)} of the {pairs} pairs of task and seed"
+    missing = [f"**Not complete:** {share} have been measured.", ""] if len(budgets) < pairs else []
     lines = [
         "## (lr) Regret of a suggested learning rate",
         "",
+        *missing,
         *textwrap.wrap(
             f"{len(tasks)} tasks and {seeds} seeds: the loss of all training data after {STEPS} steps on mini-batches"
             f" of {BATCH}, with {WARM_UP} steps of warm-up, at the suggested rate, over that at the best of"

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,15 @@ FORGOTTEN_SECONDS: Final = 86400.0
 """After which a file written aside on another machine is taken for one that a killed process left."""
 
 _ASIDE: Final = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}\.part")
-_NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+
+AS_IT_IS: Final[int] = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+"""Flags with which a file is opened: no symbolic link is followed, and no line ends are translated."""
+
+OPEN_FILES_STAY: Final = os.name == "nt"
+"""Whether the system refuses to remove or to replace a file that a process has open, as Windows does."""
+
+ATTEMPTS, PAUSE_SECONDS = 20, 0.05
+"""How often that is tried there, and the seconds in between: others open the small files of a run for a moment."""
 
 
 def write_file(path: str | os.PathLike[str], content: str | bytes, *, durable: bool = True) -> Path:
@@ -36,7 +44,7 @@ def write_file(path: str | os.PathLike[str], content: str | bytes, *, durable: b
     with storage_faults(path):
         aside = place_aside(path)
         try:
-            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o666)
+            descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | AS_IT_IS, 0o666)
             try:
                 while rest:
                     rest = rest[os.write(descriptor, rest) :]
@@ -82,8 +90,18 @@ def place_aside(path: Path) -> Path:
     return path.with_name(f".{path.name[:150]}.{own}-{secrets.token_hex(4)}.part")
 
 
+def once_closed(action: Callable[[], None]) -> None:
+    """Remove or replace a file by ``action``: again, for up to a second, while others have it open on Windows."""
+    for _ in range(ATTEMPTS - 1 if OPEN_FILES_STAY else 0):
+        try:
+            return action()
+        except PermissionError:
+            time.sleep(PAUSE_SECONDS)
+    return action()
+
+
 def _rename(aside: Path, path: Path, durable: bool) -> None:
-    os.replace(aside, path)
+    once_closed(lambda: os.replace(aside, path))
     if durable:
         flush(path.parent)
 

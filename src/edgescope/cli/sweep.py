@@ -49,7 +49,9 @@ class Sweep(Command):
     FUNCTION is a Python function of yours, as module:function, without arguments. It returns (model, loss_fn, data),
     (model, loss_fn, data, test), or a dict with these keys and optionally stop_loss: the initialized model, a function
     loss_fn(model, batch) that returns the mean loss of a batch, and the data as edgescope.Objective accepts them.
-    Without FUNCTION, data, model and loss are given by name (see 'edgescope list').
+    Without FUNCTION, data, model and loss are given by name (see 'edgescope list'). A FUNCTION with an argument lr, and
+    seed where it wants it, returns what is trained with Lightning, (module, data) or (module, data, test), or a
+    transformers.Trainer; it decides all but the learning rates and seeds.
 
     Examples:
       edgescope sweep mymodule:make_run --lr 1e-3:1:25log
@@ -122,14 +124,19 @@ class Sweep(Command):
 
     def run(self) -> int:
         from edgescope.allocator import keep_freed_memory
+        from edgescope.cli.sweep_failures import tell_of
         from edgescope.cli.sweep_report import report_sweep
+        from edgescope.cli.sweep_trainer import sweep_trainer
         from edgescope.sweep.owner import owned
+        from edgescope.sweep.trainer_task import takes_lr
 
         keep_freed_memory()
         check_int("a sweep", "seeds", self.seeds, least=1)
         out = self.out or Path("runs") / f"sweep-{self._name()}"
         if out.exists() and not out.is_dir():
             raise RecordError(f"{out} is a file", expected="a folder", hint="another --out")
+        if self.function is not None and takes_lr(self.function):
+            return sweep_trainer(self, out)
         earlier = SweepContent.read(out) if self.resume and out.is_dir() else None
         asked = self._asked(earlier)
         with owned(out) as owner:
@@ -139,18 +146,18 @@ class Sweep(Command):
             except KeyboardInterrupt:
                 say(
                     "interrupted; all measurements so far are kept. To continue:",
-                    f"  {self._again(out)}",
+                    f"  {self.again(out)}",
                     file=sys.stderr,
                 )
                 return INTERRUPTED
             failed = [outcome for outcome in outcomes if outcome.status == "failed"]
             if any(outcome.status != "failed" and not _is_flow(outcome.name) for outcome in outcomes):
                 report_sweep(out)
-        _tell_of(failed)
+        tell_of(failed)
         if failed:
             say(
                 f"{len(failed)} of {len(outcomes)} runs failed. To retry them:",
-                f"  {self._again(out)}",
+                f"  {self.again(out)}",
                 file=sys.stderr,
             )
         return FAILED if failed else 0
@@ -311,7 +318,8 @@ class Sweep(Command):
             )
         return list(outcomes.values())
 
-    def _again(self, out: Path) -> str:
+    def again(self, out: Path) -> str:
+        """The command that continues this one."""
         words = ["edgescope", "sweep", *([self.function] if self.function else [])]
         for option in dataclasses.fields(self):
             value = getattr(self, option.name)
@@ -319,16 +327,6 @@ class Sweep(Command):
                 words += [f"--{option.name.replace('_', '-')}", *([] if value is True else [str(value)])]
         words += [word for name in self.module for word in ("--module", name)]
         return shell_quoted([*words, "--out", str(out), "--resume"])
-
-
-def _tell_of(failed: list[Outcome]) -> None:
-    """A line for each reason, with the first run that has it."""
-    reasons: dict[str | None, list[Outcome]] = {}
-    for outcome in failed:
-        reasons.setdefault(outcome.error, []).append(outcome)
-    for error, runs in reasons.items():
-        others = f", and {len(runs) - 1} more for the same reason" if len(runs) > 1 else ""
-        say(f"edgescope: run '{runs[0].name}' failed ({error}){others}; see {runs[0].folder}", file=sys.stderr)
 
 
 def _named(run: str, seed: int, first: int) -> str:

@@ -14,7 +14,16 @@ from rich import box
 from rich.table import Table
 
 from edgescope.cli.say import say
-from edgescope.cli.sweep_words import batched_words, best_words, criterion_of, critical_words, doubts, task_words
+from edgescope.cli.sweep_words import (
+    batched_words,
+    best_words,
+    criterion_of,
+    critical_words,
+    doubts,
+    task_words,
+    trainer_words,
+    unused_rate_words,
+)
 from edgescope.cli.terminal import Terminal
 from edgescope.cli.width_report import means_by_width, several_widths, width_pictures, width_table, width_words
 from edgescope.errors import InputError, RecordError
@@ -88,6 +97,8 @@ class SweepFindings:
 def _found(descents: Mapping[str, Record], ended: Mapping[str, Record]) -> SweepFindings:
     """The trade-off of one network, beside gradient flow where there is one."""
     config = next(iter(descents.values())).config
+    if "trainer" in config:
+        return _found_of_trainer(descents)
     equal_steps = config.get("stop_loss") is None
     flows, why = _flows(ended)
     factor, by_flow = stability_factor(config["optimizer"]), factor_of_run(config)
@@ -111,6 +122,18 @@ def _found(descents: Mapping[str, Record], ended: Mapping[str, Record]) -> Sweep
         rate_table(table, critical),
         words,
         _pictures(table, critical if by_flow else None, by_flow, equal_steps),
+    )
+
+
+def _found_of_trainer(descents: Mapping[str, Record]) -> SweepFindings:
+    """The learning rates of a trainer of the user's."""
+    table = sweep_table(descents, {}, None, True)
+    return SweepFindings(
+        "Learning rates of a trainer",
+        "Cohen, Kaur, Li, Kolter, Talwalkar (2021), arXiv 2103.00065",
+        rate_table(table, None),
+        [trainer_words(descents), best_words(table, True, None), *unused_rate_words(descents)],
+        _pictures(table, None, None, True),
     )
 
 
@@ -174,6 +197,12 @@ def regime_of_run(record: Record) -> str:
     The latter where the learning rate decreases until the end, whose small steps are stable whatever the rate was.
     """
     facts, config = RunFacts.of(record), record.config
+    if "trainer" in config:
+        steps, lrs = record.series("learning_rate")
+        until = max(steps[lrs >= HALF * lrs.max()], default=0) if len(lrs) else None
+        return judge(
+            facts if until is None else replace(facts, table=facts.table.filter(pl.col("step") <= until))
+        ).regime
     schedule = SCHEDULES.build(config.get("schedule", "constant"))
     if schedule.needs_total:
         total = int(config["steps"])

@@ -41,6 +41,33 @@ def task_words(descents: Mapping[str, Record]) -> str:
     return f"{what}, {start} {end}{'; ' if how else ''}{', '.join(how)}."
 
 
+def trainer_words(descents: Mapping[str, Record]) -> str:
+    """What was trained in runs of a trainer of the user's, how, and for how long."""
+    first = next(iter(descents.values()))
+    seeds = sorted({record.config["seed"] for record in descents.values()})
+    steps = sorted({record.last_step or 0 for record in descents.values() if record.status == "finished"})
+    optimizers = ", ".join(str(one.get("name")) for one in first.info.get("optimizers", []))
+    lasted = "" if not steps else f", {steps[0]}" + (f" to {steps[-1]}" if len(steps) > 1 else "") + " steps"
+    drawn = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {_span(seeds)}"
+    notes = first.table("loss").filter(part="test")["note"].to_list()
+    tested = f" The {notes[-1].replace('test:', 'test loss is the')}." if notes and notes[-1] else ""
+    return (
+        f"{first.config['function']} in {first.config['trainer']}, optimizer {optimizers}{lasted}, {drawn}; the regimes"
+        f" are the verdicts on each run, up to the last step with at least half of its learning rate.{tested}"
+    )
+
+
+def unused_rate_words(descents: Mapping[str, Record]) -> list[str]:
+    """That runs of different learning rates had the same one in their optimizers, where that is so."""
+    asked = {record.config["lr"] for record in descents.values()}
+    used = {
+        max((float(value) for value in record.series("learning_rate")[1]), default=None) for record in descents.values()
+    }
+    if len(asked) < 2 or len(used) > 1 or None in used:
+        return []
+    return [f"all runs had the learning rate {used.pop():g}: the function does not give lr to its optimizer."]
+
+
 def _span(seeds: Sequence[int]) -> str:
     run_on = list(seeds) == list(range(seeds[0], seeds[-1] + 1))
     return f"{seeds[0]} to {seeds[-1]}" if run_on else ", ".join(map(str, seeds))

@@ -12,6 +12,7 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, linear_axis, log_axis, log_ticks
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline, run_scales
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 HEIGHT = 150
@@ -19,6 +20,7 @@ BESIDE = 285
 """Width of a panel that has another one beside it."""
 
 
+@shown_as_picture
 def seed_bands(
     table: pl.DataFrame,
     *,

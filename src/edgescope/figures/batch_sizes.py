@@ -12,12 +12,14 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, linear_axis
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline, run_scales
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 WIDEST = 1.5
 """Intervals are drawn up to this multiple of the largest mean: those of two runs may be wider than the picture."""
 
 
+@shown_as_picture
 def batch_size_curves(
     table: pl.DataFrame,
     *,

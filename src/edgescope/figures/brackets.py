@@ -12,12 +12,14 @@ from edgescope.figures import look
 from edgescope.figures.axes import linear_axis, x_axis
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table, thin
 
 HIGHEST = 3.0
 """Ratios beyond this leave the picture: a single wild step would flatten all others."""
 
 
+@shown_as_picture
 def bracket_curves(
     sharpness: pl.DataFrame, smoothness: pl.DataFrame, *, columns: int = 3, title: str = "S and D over threshold"
 ) -> Chart:

@@ -9,12 +9,14 @@ from edgescope.errors import InputError
 from edgescope.figures import look
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline, run_scales
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 ROW = 34
 PANEL = 150
 
 
+@shown_as_picture
 def correlation_dots(table: pl.DataFrame) -> Chart:
     """A row a measure, a panel a statistic, a dot a target with its interval and its figure; dashed: 0.
 

@@ -12,9 +12,11 @@ from edgescope.figures import look
 from edgescope.figures.axes import X, log_axis
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import Lines
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 
+@shown_as_picture
 def loss_curves(
     table: pl.DataFrame,
     *,

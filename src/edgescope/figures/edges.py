@@ -12,10 +12,12 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import Lines, inline
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.ratio import NEAR
 from edgescope.figures.thin import check_table
 
 
+@shown_as_picture
 def edge_panels(table: pl.DataFrame, *, highest: float = 2.0, columns: int = 2) -> Chart:
     """A panel a run with the same vertical axis from 0 to ``highest``, a line at 1 and a band of 10% around it.
 

@@ -12,9 +12,11 @@ from edgescope.figures import look
 from edgescope.figures.axes import X, linear_axis, log_axis, short
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import Lines, inline, run_scales
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table, thin_to_extremes
 
 
+@shown_as_picture
 def eigenvalue_curves(
     table: pl.DataFrame,
     thresholds: pl.DataFrame | None = None,

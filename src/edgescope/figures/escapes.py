@@ -12,9 +12,11 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, log_axis
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline, run_scales
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 
+@shown_as_picture
 def arrhenius_lines(table: pl.DataFrame, expected: pl.DataFrame | None = None, *, x_title: str = "1 / T") -> Chart:
     """A line a run through its mean times on a logarithmic axis, with intervals; dashed: what was expected.
 
@@ -49,6 +51,7 @@ def arrhenius_lines(table: pl.DataFrame, expected: pl.DataFrame | None = None, *
     return alt.layer(*layers)
 
 
+@shown_as_picture
 def survival_curves(table: pl.DataFrame) -> Chart:
     """A step line a run: the share that has not escaped, on a logarithmic axis; dashed: escape without memory.
 

@@ -42,11 +42,11 @@ class Figure:
 
     def svg(self) -> str:
         """The picture as SVG text for a page that has its own heading and background: without either."""
-        return self._drawn(self.chart, background="transparent")
+        return svg_of(self.chart, background="transparent")
 
     def _repr_svg_(self) -> str:
         """The picture with its title, which notebooks show without a network."""
-        return self._drawn(self.chart.properties(title=self.title), background="white")
+        return svg_of(self.chart.properties(title=self.title), background="white")
 
     def save(self, folder: Path | str, name: str = "") -> dict[str, Path]:
         """Write ``<name>.svg``, ``.png`` (two pixels a point) and ``.pdf`` into ``folder``, each whole or not at all.
@@ -58,7 +58,7 @@ class Figure:
             return replace(self, name=name).save(folder)
         import vl_convert
 
-        svg = self._drawn(self.chart.properties(title=self.title), background="white")
+        svg = svg_of(self.chart.properties(title=self.title), background="white")
         images: dict[str, str | bytes] = {
             "svg": svg,
             "png": vl_convert.svg_to_png(svg, scale=PNG_SCALE),
@@ -66,13 +66,18 @@ class Figure:
         }
         return {kind: write_file(Path(folder) / f"{self.name}.{kind}", image) for kind, image in images.items()}
 
-    def _drawn(self, chart: Chart, background: str) -> str:
-        # Imported here: who lists or runs studies need not wait for them.
-        import vl_convert
 
-        from edgescope.figures import look
+def svg_of(chart: Chart, background: str) -> str:
+    """A chart as SVG text in the look of all figures, or in that of its own where it has been configured."""
+    # Imported here: who lists or runs studies need not wait for them.
+    import vl_convert
+    from altair import Undefined
 
-        # Altair has checked every part when it was made; checking the whole again would cost more than drawing it.
-        specification = chart.configure(**look.CONFIG, background=background).to_dict(validate=False)
-        # Names from records may hold characters that no XML can: with them the pictures could not be made.
-        return printable(vl_convert.vegalite_to_svg(specification, vl_version=vega_lite()), keep="\n\t")
+    from edgescope.figures import look
+
+    if chart.config is Undefined:
+        chart = chart.configure(**look.CONFIG, background=background)
+    # Altair has checked every part when it was made; checking the whole again would cost more than drawing it.
+    specification = chart.to_dict(validate=False)
+    # Names from records may hold characters that no XML can: with them the pictures could not be made.
+    return printable(vl_convert.vegalite_to_svg(specification, vl_version=vega_lite()), keep="\n\t")

@@ -10,11 +10,13 @@ from edgescope.figures import look
 from edgescope.figures.axes import linear_axis, log_axis
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline, run_scales
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 WIDTH, HEIGHT = 420, 300
 
 
+@shown_as_picture
 def flatness_against_error(table: pl.DataFrame, *, x_title: str = "trace", expected: float | None = None) -> Chart:
     """A point a network: test error against its sharpness; dashed: ``expected``, the least there can be.
 

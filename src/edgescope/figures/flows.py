@@ -12,6 +12,7 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, linear_axis, log_axis
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import Lines, inline
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table, thin
 
 BESIDE = 285
@@ -21,6 +22,7 @@ ALONE = 300
 """Height of a panel that stands alone."""
 
 
+@shown_as_picture
 def flow_panels(
     table: pl.DataFrame,
     *,
@@ -105,6 +107,7 @@ def _iterates(rows: pl.DataFrame, scale: alt.Scale, axis: alt.Axis) -> list[Char
     return [base.mark_rule(**grey).encode(y=low, y2=alt.Y2("high"))]
 
 
+@shown_as_picture
 def block_means(table: pl.DataFrame, block: int) -> pl.DataFrame:
     """The means of consecutive ``block`` rows of each ``panel`` and ``run``, at their mean step."""
     groups = ["panel", "run"]

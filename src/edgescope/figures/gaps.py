@@ -10,12 +10,14 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 SIDE = 150
 COLUMNS = 3
 
 
+@shown_as_picture
 def scatter_panels(table: pl.DataFrame, *, y_title: str, colour: str = "learning rate", shape: str = "batch") -> Chart:
     """A panel a measure, a point a run: colour by one hyper-parameter (dark is small), shape by another.
 

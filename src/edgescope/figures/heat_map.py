@@ -10,6 +10,7 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, x_axis
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 COLUMNS = 120
@@ -26,6 +27,7 @@ SCALE = ["#f2f3f5", look.PALETTE[5], look.PALETTE[2], look.PALETTE[0]]
 """From light to dark, so that the order survives a grey printer."""
 
 
+@shown_as_picture
 def heat_map(
     table: pl.DataFrame,
     *,

@@ -12,11 +12,13 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline, run_scales
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 ROW = 26
 
 
+@shown_as_picture
 def interval_dots(
     table: pl.DataFrame, *, expected: float | None = None, near: float = 0.0, title: str = "sharpness / threshold"
 ) -> Chart:

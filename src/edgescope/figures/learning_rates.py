@@ -10,12 +10,14 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, linear_axis, log_axis
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 WARM_UP, WITHOUT, DIVERGED = "trial", "trial without warm-up", "diverged"
 KINDS = (WARM_UP, WITHOUT, DIVERGED)
 
 
+@shown_as_picture
 def learning_rate_trials(trials: pl.DataFrame, critical: pl.DataFrame, *, suggested: float, start_loss: float) -> Chart:
     """Points for trials, their mean at each rate as a line, and bars of critical rates above; a line at the suggestion.
 

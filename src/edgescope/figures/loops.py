@@ -13,11 +13,13 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, log_ticks
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline, run_scales
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 WIDTH, HEIGHT = 190, 130
 
 
+@shown_as_picture
 def hysteresis_loops(
     table: pl.DataFrame,
     *,

@@ -11,6 +11,7 @@ import polars as pl
 from edgescope.figures import look
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline
+from edgescope.figures.picture import shown_as_picture
 
 MOST_LETTERS = 12
 """Marks that have letters; more would run into each other and are ticks alone."""
@@ -24,6 +25,7 @@ class Mark(NamedTuple):
     alarm: bool = False
 
 
+@shown_as_picture
 def marked(chart: Chart, marks: Collection[Mark], x: str = "step") -> Chart:
     """The chart with a thin vertical line for each mark and its letter above; several at one step share one."""
     if not marks:

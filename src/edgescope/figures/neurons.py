@@ -8,12 +8,14 @@ import polars as pl
 from edgescope.figures import look
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 CELL = 9.5
 NEGATIVE, NONE, POSITIVE = "#8a2a24", "#ffffff", "#1a63bc"
 
 
+@shown_as_picture
 def neuron_fields(table: pl.DataFrame) -> Chart:
     """A field a network, two side by side; a row a neuron, a column an input: red negative, white zero, blue positive.
 

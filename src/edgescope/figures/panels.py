@@ -11,11 +11,13 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import Lines, inline
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 HEIGHT = 92
 
 
+@shown_as_picture
 def stacked_panels(table: pl.DataFrame, *, marks: Mapping[str, float] | None = None) -> Chart:
     """A panel a quantity, a line a run, in the order of the table.
 

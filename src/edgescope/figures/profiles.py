@@ -12,12 +12,14 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline, run_scales
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 AIR = 0.05
 """Space beyond the lowest and the highest value, as a share of their distance."""
 
 
+@shown_as_picture
 def profile_curves(
     table: pl.DataFrame,
     points: pl.DataFrame | None = None,

@@ -12,12 +12,14 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, log_axis
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline, run_scales
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 HEIGHT = 120
 AIR = 0.06
 
 
+@shown_as_picture
 def rate_panels(table: pl.DataFrame, *, expected: Mapping[str, pl.DataFrame] | None = None) -> Chart:
     """A panel a quantity, one below the other, a line with shapes a run; both in the order of the table.
 

@@ -12,12 +12,14 @@ from edgescope.figures import look
 from edgescope.figures.axes import X, linear_axis, log_axis
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import Lines, inline
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 NEAR = 0.1
 """Half the width of the shaded band around one."""
 
 
+@shown_as_picture
 def ratio_curves(
     table: pl.DataFrame,
     *,

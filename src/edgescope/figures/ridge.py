@@ -11,6 +11,7 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.spectrum import FLOOR, GRID_POINTS, smooth_density
 from edgescope.figures.thin import check_table
 
@@ -21,6 +22,7 @@ OVERLAP = 1.6
 """How many rows high the highest ridge is."""
 
 
+@shown_as_picture
 def spectral_ridge(
     table: pl.DataFrame, *, threshold: float | None = None, width: float | None = None, title: str = "eigenvalue λ"
 ) -> Chart:

@@ -13,6 +13,7 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline, run_scales
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 POINTS = 240
@@ -21,6 +22,7 @@ POINTS = 240
 SIDE = 300
 
 
+@shown_as_picture
 def predicted_against_measured(
     table: pl.DataFrame,
     *,

@@ -13,6 +13,7 @@ from edgescope.figures.axes import PLAIN, linear_axis, log_axis
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import Lines
 from edgescope.figures.marks import Mark, marked
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 DECADES = 1.5
@@ -22,6 +23,7 @@ FLAT = 0.2
 """Where the values span less than this share of the largest, the axis does not begin at zero."""
 
 
+@shown_as_picture
 def series_panels(
     table: pl.DataFrame,
     *,

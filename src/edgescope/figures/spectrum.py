@@ -14,6 +14,7 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, linear_axis, log_axis, short
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline, run_scales
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 GRID_POINTS = 400
@@ -21,6 +22,7 @@ FLOOR = 1e-6
 """The lowest density shown, as a share of the highest: a float32 spectrum knows no more."""
 
 
+@shown_as_picture
 def spectral_density(
     table: pl.DataFrame, *, threshold: float | None = None, width: float | None = None, title: str = "eigenvalue λ"
 ) -> Chart:
@@ -77,6 +79,7 @@ def spectral_density(
     return alt.layer(line, *_threshold(threshold, "x"))
 
 
+@shown_as_picture
 def spectral_stems(table: pl.DataFrame, *, threshold: float | None = None, title: str = "eigenvalue λ") -> Chart:
     """A few eigenvalues as stems against their rank, at one or several moments.
 

@@ -11,6 +11,7 @@ from edgescope.figures import look
 from edgescope.figures.axes import linear_axis, log_axis
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import Lines, inline
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 HEIGHT = 130
@@ -21,6 +22,7 @@ SIGNS = {WARNING: (look.PALETTE[2], "triangle-down", 7), SPIKE: (look.ALARM, "cr
 """Colour, shape, and height above the panel of the sign of each kind of event."""
 
 
+@shown_as_picture
 def spike_panels(
     losses: pl.DataFrame,
     norms: pl.DataFrame | None,

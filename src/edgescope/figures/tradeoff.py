@@ -13,6 +13,7 @@ from edgescope.figures import look
 from edgescope.figures.axes import PLAIN, log_axis, log_ticks, short
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import CROSS, inline, run_scales
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 HEIGHT = 118
@@ -46,6 +47,7 @@ FLOW: dict[str, Any] = {"color": look.MUTED, "strokeDash": [2, 2], "strokeWidth"
 STATES = {"threshold reached": "circle", "threshold not reached": "triangle-up", "diverged": CROSS}
 
 
+@shown_as_picture
 def tradeoff_panels(table: pl.DataFrame, *, critical_lr: float | None = None, factor: float | None = 2.0) -> Chart:
     """A panel a quantity over the learning rate (logarithmic), one below the other.
 

@@ -10,12 +10,14 @@ from edgescope.figures.axes import PLAIN, log_axis, log_ticks
 from edgescope.figures.chart import Chart
 from edgescope.figures.lines import inline, run_scales
 from edgescope.figures.look import HEIGHT, WIDTH
+from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table
 
 PANEL = 0.62
 """The height of a panel, as a share of that of a whole figure."""
 
 
+@shown_as_picture
 def width_panels(table: pl.DataFrame, *, loss: str = "test loss", sharpness: str = "sharpness") -> Chart:
     """The loss over the learning rate with a line for each width, and the sharpness over the width with a line for each
     learning rate.

@@ -92,6 +92,7 @@ class Attached:
         self.stopping = EarlyStopping()
         self._callbacks: list[tuple[str, Callable[[Any], object]]] = []
         self.monitor: WatchingMonitor | None = None
+        self.refusal: str | None = None
         if stop_on is not None:
             self.on(stop_on, self.stopping)
         self._ended = True
@@ -118,7 +119,7 @@ class Attached:
         if again:  # the framework has given up, and starts anew with smaller batches
             self.end("failed")
         self._steps = training.steps
-        self.monitor = None
+        self.monitor = self.refusal = None
         found = self._objective(training)
         if found is None:
             return
@@ -206,7 +207,8 @@ class Attached:
             if self.options.get("on_error") == "raise":
                 raise
             text = str(error) if isinstance(error, EdgescopeError) else describe_exception(error)
-            self.warn(f"nothing is measured of this training: {text}")
+            self.refusal = f"nothing is measured of this training: {text}"
+            self.warn(self.refusal)
             return None
 
     def _own_objective(self, training: Training) -> tuple[Objective, str, int | None]:
@@ -278,6 +280,11 @@ class AttachedCallback:
     def monitor(self) -> Monitor | None:
         """The monitor, once training has started."""
         return self._attached.monitor
+
+    @property
+    def refusal(self) -> str | None:
+        """Why nothing is measured of this training; None where it is, or before training starts."""
+        return self._attached.refusal
 
     def on(self, kind: str, callback: Callable[[Any], object]) -> None:
         """As :meth:`Monitor.on`, also before training starts."""

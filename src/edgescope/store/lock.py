@@ -25,7 +25,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from edgescope.atomic import place_aside
+from edgescope import atomic
+from edgescope.atomic import AS_IT_IS, once_closed, place_aside
 from edgescope.disk_errors import storage_faults
 from edgescope.errors import RecordError
 from edgescope.process_identity import machine, start_of
@@ -43,8 +44,6 @@ CHECK_SECONDS: Final = 1.0
 
 _NO_LINKS: Final = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 """What a file system without hard links says."""
-
-_NOFOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def holder_of(folder: Path, name: str = FILE, now: float | None = None) -> Holde
         found = os.stat(path, follow_symlinks=False)
         if stat.S_ISREG(found.st_mode):
             with contextlib.suppress(PermissionError):
-                descriptor = os.open(path, os.O_RDONLY | _NOFOLLOW)
+                descriptor = os.open(path, os.O_RDONLY | AS_IT_IS)
                 try:
                     return _named_in(descriptor, now)
                 finally:
@@ -153,11 +152,14 @@ class RunLock:
             descriptor, self._descriptor = self._descriptor, -1
         if descriptor < 0:
             return
+        in_place = False
         with contextlib.suppress(OSError):
             ours, there = os.fstat(descriptor), os.stat(self.path, follow_symlinks=False)
-            if self._pid == os.getpid() and (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino):
-                self.path.unlink(missing_ok=True)
-        os.close(descriptor)
+            in_place = self._pid == os.getpid() and (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
+        os.close(descriptor)  # before it is removed, which Windows asks for; nobody takes over from a living process
+        if in_place:
+            with contextlib.suppress(OSError):
+                once_closed(lambda: self.path.unlink(missing_ok=True))
 
     def _take(self) -> tuple[int, bytes]:
         for _ in range(100):
@@ -183,29 +185,37 @@ class RunLock:
     def _remove_dead(self) -> Holder | None:
         """Remove a lock that was found to be stale, unless another process has done so and made its own: its holder."""
         try:
-            descriptor = os.open(self.path, os.O_RDWR | _NOFOLLOW)
+            descriptor = os.open(self.path, os.O_RDWR | AS_IT_IS)
         except FileNotFoundError:
             return None
+        dead: Holder | None = None
         try:
             _lock_file(descriptor)  # whoever removes a lock has the system's lock on that very file
             now = time_of(self.path.parent)
             if os.fstat(descriptor).st_ino == os.stat(self.path, follow_symlinks=False).st_ino:
-                holder = _named_in(descriptor, now)
-                if holder.alive:
-                    return holder
-                self.path.unlink()
-                self.stale = holder
+                dead = _named_in(descriptor, now)
+                if dead.alive:
+                    return dead
+                if not atomic.OPEN_FILES_STAY:
+                    self.path.unlink()
         except FileNotFoundError:
-            pass
+            dead = None
         finally:
             os.close(descriptor)
+        if dead is not None and atomic.OPEN_FILES_STAY:
+            # There the lock of who was faster cannot be removed, since that process has it open.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                once_closed(self.path.unlink)
+        self.stale = dead or self.stale
         return None
 
 
 def _made(path: Path, content: bytes) -> int:
     """A new file with this content, open; it has it from the first moment. FileExistsError where there is a file."""
+    if atomic.OPEN_FILES_STAY:  # it could not be removed from where it lies aside
+        return _written_in_place(path, content)
     aside = place_aside(path)
-    descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o644)
+    descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL | AS_IT_IS, 0o644)
     try:
         os.write(descriptor, content)
         os.link(aside, path, follow_symlinks=False)
@@ -217,8 +227,12 @@ def _made(path: Path, content: bytes) -> int:
         return descriptor
     finally:
         aside.unlink(missing_ok=True)
-    # Without hard links a process that is killed here leaves an empty lock, which is stale after STALE_SECONDS.
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o644)
+    return _written_in_place(path, content)
+
+
+def _written_in_place(path: Path, content: bytes) -> int:
+    """The same without hard links: a process that is killed here leaves an empty lock, stale after STALE_SECONDS."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | AS_IT_IS, 0o644)
     try:
         os.write(descriptor, content)
     except BaseException:

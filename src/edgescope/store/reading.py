@@ -81,6 +81,13 @@ class RecordReader:
         if opened is not None:
             opened.close()
 
+    def __del__(self) -> None:
+        """From Python 3.13 on, a connection that is only forgotten gives a ResourceWarning."""
+        opened, own = vars(self).get("_opened"), vars(self).get("_own")
+        for database in (None if opened is None else opened.database, own):
+            if database is not None:
+                database.close()
+
     @contextlib.contextmanager
     def reading(
         self, *parts: str, measure: str | None = None, steps: tuple[int, int] | None = None

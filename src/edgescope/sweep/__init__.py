@@ -8,6 +8,7 @@ from edgescope.sweep.planned_run import PlannedRun
 from edgescope.sweep.run_tasks import check_cluster, check_jobs, run_tasks
 from edgescope.sweep.runs import TrainTask, grid, rates, run, run_training
 from edgescope.sweep.task import Outcome, Tagged, Task, tasks_on
+from edgescope.sweep.trainer_task import TrainerRun, TrainerTask, trainer_tasks
 
 __all__ = [
     "Outcome",
@@ -15,6 +16,8 @@ __all__ = [
     "Tagged",
     "Task",
     "TrainTask",
+    "TrainerRun",
+    "TrainerTask",
     "check_cluster",
     "check_jobs",
     "grid",
@@ -23,4 +26,5 @@ __all__ = [
     "run_tasks",
     "run_training",
     "tasks_on",
+    "trainer_tasks",
 ]

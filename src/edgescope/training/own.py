@@ -55,14 +55,14 @@ def arguments_of(name: str) -> dict[str, int | float | str]:
     return found
 
 
-def made_by(name: str, seed: int) -> Own:
-    """Call ``module:function`` after ``torch.manual_seed(seed)``, so that every call gives the same initial parameters.
+def call_by_name(name: str, seed: int, returns: str, /, **further: Any) -> Any:
+    """Call ``module:function`` with the arguments in its name and ``further`` ones, after seeding torch.
 
-    Arguments by name may follow, as in ``module:function:width=64``. Raises :class:`InputError` if there is no such
-    function, if it does not take these arguments, if it raises, or if it returns something else.
+    ``returns`` says in error messages what such a function returns. Random generators are left as they were. Raises
+    :class:`InputError` if there is no such function, if it does not take these arguments, or if it raises.
     """
-    given = arguments_of(name)
-    function = function_named(":".join(name.split(":", 2)[:2]), "function", RETURNS)
+    given = arguments_of(name) | further
+    function = function_named(":".join(name.split(":", 2)[:2]), "function", returns)
     try:
         inspect.signature(function).bind(**given)
     except TypeError as error:
@@ -75,9 +75,18 @@ def made_by(name: str, seed: int) -> Own:
     torch.manual_seed(seed)
     try:
         with wrap_user_errors(f"function '{name}'"):
-            made = function(**given)
+            return function(**given)
     finally:
         set_rng_state(before)
+
+
+def made_by(name: str, seed: int) -> Own:
+    """Call ``module:function`` after ``torch.manual_seed(seed)``, so that every call gives the same initial parameters.
+
+    Arguments by name may follow, as in ``module:function:width=64``. Raises :class:`InputError` if there is no such
+    function, if it does not take these arguments, if it raises, or if it returns something else.
+    """
+    made = call_by_name(name, seed, RETURNS)
     fields = [field.name for field in dataclasses.fields(Own)]
     if isinstance(made, tuple | list) and len(made) in (3, 4):
         made = dict(zip(fields, made, strict=False))
