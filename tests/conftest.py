@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import signal
 import sys
@@ -48,6 +50,30 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def first_calls_are_checked() -> None:
     """Every test checks its own first calls of a function, whatever ran before it."""
     CALLS.clear()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is there from now on out of the collections of garbage, which else go through a million objects."""
+    gc.collect()
+    gc.freeze()
+
+
+@functools.cache
+def commit_of_the_tests() -> str | None:
+    from edgescope.store.commit import working_commit
+
+    return working_commit(HERE)
+
+
+@pytest.fixture(autouse=True)
+def commit_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every record names the commit of the working directory, for which three processes of git are started.
+
+    Where that is the directory of these tests they are started once for all of them.
+    """
+    info = sys.modules.get("edgescope.store.info")
+    if info is not None and Path.cwd() == HERE.parent:
+        monkeypatch.setattr(info, "working_commit", commit_of_the_tests)
 
 
 @pytest.fixture(autouse=True)
