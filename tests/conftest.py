@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gc
 import os
 import signal
@@ -58,22 +57,29 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@functools.cache
-def commit_of_the_tests() -> str | None:
-    from edgescope.store.commit import working_commit
-
-    return working_commit(HERE)
+COMMITS: dict[Path, str | None] = {}
 
 
 @pytest.fixture(autouse=True)
 def commit_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every record names the commit of the working directory, for which three processes of git are started.
 
-    Where that is the directory of these tests they are started once for all of them.
+    Where that is the directory of the project they are started once for all tests.
     """
     info = sys.modules.get("edgescope.store.info")
-    if info is not None and Path.cwd() == HERE.parent:
-        monkeypatch.setattr(info, "working_commit", commit_of_the_tests)
+    if info is None:
+        return
+    find = info.working_commit
+
+    def found() -> str | None:
+        here = Path.cwd()
+        if here != HERE.parent:
+            return find()
+        if here not in COMMITS:
+            COMMITS[here] = find()
+        return COMMITS[here]
+
+    monkeypatch.setattr(info, "working_commit", found)
 
 
 @pytest.fixture(autouse=True)
