@@ -64,6 +64,8 @@ def test_boxes_know_sets_of_known_dimension(cloud: str, dimension: float, slack:
     found = box_dimension(points)
     assert found.dimension == pytest.approx(dimension, abs=slack)
     assert abs(found.dimension - dimension) < 3 * found.error + 0.01
+    slopes = np.diff(np.log(found.counts[found.fitted])) / np.diff(-np.log(found.sides[found.fitted]))
+    assert found.error == pytest.approx(np.ptp(slopes) / 2)
     assert found.counts[0] <= 2 ** points.shape[1]
     assert bool((np.diff(found.counts) >= 0).all())
 
