@@ -10,6 +10,8 @@ from torch import Tensor
 
 from edgescope.sharpness.flips import polish
 
+SIZE = 9
+
 
 def value(matrix: Tensor, point: Tensor) -> float:
     return float(point @ matrix @ point)
@@ -27,13 +29,13 @@ def neighbours(point: Tensor) -> list[Tensor]:
     return found
 
 
-@pytest.mark.parametrize("shift", [-2.0, 0.0, 1.0])
+@pytest.mark.parametrize("shift", [-6.0, -2.0, 0.0, 1.0])
 @pytest.mark.parametrize("seed", range(8))
 def test_no_single_coordinate_and_no_pair_of_signs_raises_the_value(seed: int, shift: float) -> None:
     generator = torch.Generator().manual_seed(seed)
-    matrix = torch.randn(6, 6, generator=generator, dtype=torch.float64)
-    matrix = matrix + matrix.T + shift * torch.eye(6, dtype=torch.float64)
-    starts = torch.randn(6, 5, generator=generator, dtype=torch.float64)
+    matrix = torch.randn(SIZE, SIZE, generator=generator, dtype=torch.float64)
+    matrix = matrix + matrix.T + shift * torch.eye(SIZE, dtype=torch.float64)
+    starts = torch.randn(SIZE, 5, generator=generator, dtype=torch.float64)
     starts = starts / starts.abs().amax(0)
     ends = polish(matrix, starts, 200)
     for start, end in zip(starts.T, ends.T, strict=True):
