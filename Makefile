@@ -1,5 +1,6 @@
 # `make demo` sets up and runs the main job to a finished report; `make test` runs all tests. Both may be run again.
 PYTHON ?= python3
+unexport PYTHONDONTWRITEBYTECODE  # what one process of the tests has compiled, the others read
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed

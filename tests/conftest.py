@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -48,6 +49,37 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def first_calls_are_checked() -> None:
     """Every test checks its own first calls of a function, whatever ran before it."""
     CALLS.clear()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is there from now on out of the collections of garbage, which else go through a million objects."""
+    gc.collect()
+    gc.freeze()
+
+
+COMMITS: dict[Path, str | None] = {}
+
+
+@pytest.fixture(autouse=True)
+def commit_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every record names the commit of the working directory, for which three processes of git are started.
+
+    Where that is the directory of the project they are started once for all tests.
+    """
+    info = sys.modules.get("edgescope.store.info")
+    if info is None:
+        return
+    find = info.working_commit
+
+    def found() -> str | None:
+        here = Path.cwd()
+        if here != HERE.parent:
+            return find()
+        if here not in COMMITS:
+            COMMITS[here] = find()
+        return COMMITS[here]
+
+    monkeypatch.setattr(info, "working_commit", found)
 
 
 @pytest.fixture(autouse=True)

@@ -210,10 +210,11 @@ def test_quantiles_are_of_equal_mass_and_smoothing_keeps_mean_and_adds_variance(
     points, directions = exponents_of(nodes, shares, 8, lambda x: x, "ps", 0.0, 4)
     assert points.tolist() == [0, 1, 1, 1]
     assert directions.tolist() == [2, 2, 2, 2]
-    wide, masses = smoothed(nodes, shares, 0.5)
-    assert float(masses.sum()) == pytest.approx(1)
-    assert float(wide @ masses) == pytest.approx(0.75)
-    assert float((wide - 0.75) ** 2 @ masses) == pytest.approx(0.1875 + 0.25)
+    for width in (0.0, 0.5, 1.0, 2.0):
+        wide, masses = smoothed(nodes, shares, width)
+        assert float(masses.sum()) == pytest.approx(1)
+        assert float(wide @ masses) == pytest.approx(0.75)
+        assert float((wide - 0.75) ** 2 @ masses) == pytest.approx(0.1875 + width**2)
     normal = torch.as_tensor(np.random.default_rng(0).normal(3, 2, 20_000))
     width = default_bandwidth(normal, torch.full((20_000,), 1 / 20_000).double(), lambda x: x, "kde")
     assert width == pytest.approx(0.9 * 2 * 20_000**-0.2, rel=0.03)

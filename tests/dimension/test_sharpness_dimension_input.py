@@ -48,6 +48,11 @@ def twice(found: es.Spectrum) -> es.Spectrum:
             "a step of SGD is singular .51 singular values",
         ),
         (lambda m, o: es.sharpness_dimension(torch.diag(torch.tensor([1.0, 2.0])), 0.5), "lr=0.5 is singular"),
+        (
+            # 1 up to the rounding of the other eigenvalue, which is negative
+            lambda m, o: es.sharpness_dimension(torch.diag(torch.tensor([-1e6, 1 - 1e-10], dtype=torch.float64)), 1.0),
+            "lr=1 is singular",
+        ),
         (lambda m, o: es.sharpness_dimension(o, 0.1, batch_size=41), "batch size of 41.*1 to 40"),
         (lambda m, o: es.sharpness_dimension(o, 0.1, batch_size=0), "batch_size=0"),
         (lambda m, o: es.sharpness_dimension(o, 0.1, batch_size=4, batches=0), "batches=0"),

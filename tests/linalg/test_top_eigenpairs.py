@@ -134,6 +134,8 @@ def test_good_seeds_save_products_and_wrong_seeds_do_no_harm(dtype: torch.dtype)
     wrong = top_eigenpairs(exact.to(dtype), 4, start=frame[:, 10:14])
     np.testing.assert_allclose(wrong.values.numpy(), cold.values.numpy(), rtol=1e-4)
     assert bool(wrong.converged.all())
+    short = top_eigenpairs(exact.to(dtype), 4, start=1e-30 * cold.vectors)
+    assert short.products == warm.products
     one = top_eigenpairs(exact.to(dtype), 1, start=frame[:, 0])
     assert float(one.values[0]) == pytest.approx(float(cold.values[0]), rel=1e-5)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import pytest
@@ -139,32 +140,34 @@ def check_against_dense(tiny: Tiny, monitor: Monitor) -> None:
     assert value("hessian_frobenius") == pytest.approx(float(hessian.norm()), abs=slack)
 
 
+@functools.cache
+def values_of_two_steps(size: int, spec: str, factor: float, dtype: torch.dtype) -> dict[tuple[int, str], float]:
+    """What a measure reads along a run whose loss is multiplied by ``factor``, in the unit of the plain loss."""
+    tiny = Tiny(size, "regression", factor, dtype)
+    optimizer = torch.optim.SGD(tiny.model.parameters(), lr=0.1 / factor)
+    monitor = Monitor(tiny.objective, optimizer, every=1, measures=[spec])
+    tiny.train(optimizer, monitor, 2)
+    scaled = not spec.startswith(("rds", "sharpness_dimension"))
+    rows = monitor.table().filter(monitor.table()["value"].is_not_null())
+    plain = ("ratio", "size", "exponent", "contraction")
+    return {
+        (row["step"], row["part"]): row["value"] / (factor if scaled and row["part"] not in plain else 1.0)
+        for row in rows.iter_rows(named=True)
+    }
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", [unit for unit in UNITS if unit != 1])
 @pytest.mark.parametrize("spec", [*BESIDE, "worst_case_sharpness", "average_sharpness", "directional_smoothness"])
 @pytest.mark.parametrize("size", [2, 8])
 def test_a_figure_has_the_unit_of_the_loss(size: int, spec: str, unit: float, dtype: torch.dtype) -> None:
     """The same run with its loss in another unit, and the learning rate in the inverse one, gives the same numbers."""
-    readings = []
-    for factor in (1.0, unit):
-        tiny = Tiny(size, "regression", factor, dtype)
-        optimizer = torch.optim.SGD(tiny.model.parameters(), lr=0.1 / factor)
-        monitor = Monitor(tiny.objective, optimizer, every=1, measures=[spec])
-        tiny.train(optimizer, monitor, 2)
-        scaled = not spec.startswith(("rds", "sharpness_dimension"))
-        rows = monitor.table().filter(monitor.table()["value"].is_not_null())
-        plain = ("ratio", "size", "exponent", "contraction")
-        readings.append(
-            {
-                (row["step"], row["part"]): row["value"] / (factor if scaled and row["part"] not in plain else 1.0)
-                for row in rows.iter_rows(named=True)
-            }
-        )
-    assert readings[0].keys() == readings[1].keys()
-    assert readings[0]
-    size_of = max(abs(number) for number in readings[0].values())
-    for key, number in readings[0].items():
-        assert readings[1][key] == pytest.approx(number, rel=1e-2, abs=1e-5 * size_of), key
+    wanted, found = (values_of_two_steps(size, spec, factor, dtype) for factor in (1.0, unit))
+    assert wanted.keys() == found.keys()
+    assert wanted
+    size_of = max(abs(number) for number in wanted.values())
+    for key, number in wanted.items():
+        assert found[key] == pytest.approx(number, rel=1e-2, abs=1e-5 * size_of), key
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from torch import Tensor
 
 from edgescope.linalg import Operator, from_matrix
-from edgescope.sharpness import generalized_sharpness
+from edgescope.sharpness import GeneralizedSharpness, generalized_sharpness
 
 
 def symmetric(size: int) -> Tensor:
@@ -18,6 +20,15 @@ def symmetric(size: int) -> Tensor:
     return (matrix + matrix.T) / 2
 
 
+@functools.cache
+def measured(size: int, factor: float, dtype: torch.dtype, geometry: str, dense: bool) -> GeneralizedSharpness:
+    """Of ``factor`` times the matrix; ``dense``: with the matrix at hand."""
+    matrix, shapes = factor * symmetric(size).to(dtype), [(size // 2, 2)]
+    if dense:
+        return generalized_sharpness(from_matrix(matrix, shapes), geometry)
+    return generalized_sharpness(Operator(size, lambda b: matrix @ b, dtype=dtype, shapes=shapes), geometry)
+
+
 @pytest.mark.parametrize("geometry", ["euclidean", "linf", "spectral", "blocks"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("scale", [1e20, 1e-20])
@@ -26,11 +37,9 @@ def test_generalized_sharpness_has_the_unit_of_the_loss(
     size: int, scale: float, dtype: torch.dtype, geometry: str
 ) -> None:
     """Also without a matrix at hand, where everything is computed in the operator's precision."""
-    matrix = symmetric(size).to(dtype)
     factor = 2.0 ** round(torch.log2(torch.tensor(scale, dtype=torch.float64)).item())
-    shapes = [(size // 2, 2)]
-    for made in (from_matrix, lambda m, shapes: Operator(size, lambda b: m @ b, dtype=dtype, shapes=shapes)):
-        plain, other = (generalized_sharpness(made(f * matrix, shapes), geometry) for f in (1.0, factor))
+    for dense in (True, False):
+        plain, other = (measured(size, f, dtype, geometry, dense) for f in (1.0, factor))
         assert other.lower == pytest.approx(factor * plain.lower, rel=1e-5)
         assert other.upper == pytest.approx(factor * plain.upper, rel=1e-5)
         assert other.lower <= other.upper

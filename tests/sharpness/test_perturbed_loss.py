@@ -75,6 +75,10 @@ def test_the_same_seed_gives_the_same_and_nothing_is_changed() -> None:
     objective = bowl()
     before, state = objective.parameters(), torch.get_rng_state()
     first, second = (perturbed_losses(objective, noise=[0.02], draws=4, seed=3) for _ in range(2))
+    spent = objective.spent
+    third = perturbed_losses(objective, bits=[3, 4], noise=[0.02, 0.1], draws=4, seed=3)
+    assert sum(one.cost.losses for one in third) == (objective.spent - spent).losses
+    assert [one.cost.losses for one in third[1:]] == [1, 8, 8]  # noise is added and subtracted
     assert [one.loss for one in first] == [one.loss for one in second]
     assert torch.equal(objective.parameters(), before)
     assert torch.equal(torch.get_rng_state(), state)

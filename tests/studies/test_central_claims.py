@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from one_claim import finding_of
 
 from edgescope.claims import Finding
 from edgescope.experiments.central.compared_run import magnitude, quotient
@@ -91,8 +92,7 @@ def gap_runs(folder: Path, **gaps: float) -> dict[str, StudyRun]:
 
 
 def finding(runs: Mapping[str, StudyRun], id: str) -> Finding:
-    (found,) = [f for f in Central().findings(runs) if f.id == f"central.{id}"]
-    return found
+    return finding_of(Central, runs, id)
 
 
 CASES: dict[str, tuple[str, dict[str, float]]] = {

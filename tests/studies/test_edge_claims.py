@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from one_claim import finding_of
 
 from edgescope.claims import Finding, Region
 from edgescope.errors import EdgescopeError
@@ -75,18 +76,28 @@ METHODS = {"one": "gd", "two": "flow", "three": "polyak", "four": "adam"}
 """Names that say nothing, since runs are selected by their tags."""
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    ratios = {"flow": lambda step: 0.4 + step / 300}
+@pytest.fixture(scope="module")
+def true_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder, ratios = tmp_path_factory.mktemp("true"), {"flow": lambda step: 0.4 + step / 300}
     return {
-        name: run_of(name, record_of(tmp_path / name, ratios.get(method, rises_and_hovers)), method)
+        name: run_of(name, record_of(folder / name, ratios.get(method, rises_and_hovers)), method)
         for name, method in METHODS.items()
     }
 
 
+@pytest.fixture
+def runs(true_runs: Runs) -> Runs:
+    """A copy, in which a test may replace a run."""
+    return dict(true_runs)
+
+
+@pytest.fixture(scope="module")
+def figure_names(true_runs: Runs) -> list[str]:
+    return [figure.name for figure in edge_figures(true_runs)]
+
+
 def finding(runs: Runs, id: str) -> Finding:
-    (found,) = [f for f in Edge().findings(runs) if f.id == f"edge.{id}"]
-    return found
+    return finding_of(Edge, runs, id)
 
 
 HOLDING = [
@@ -104,10 +115,10 @@ HOLDING = [
 
 
 @pytest.mark.parametrize("id", HOLDING)
-def test_every_claim_holds_where_it_is_true(runs: Runs, id: str) -> None:
+def test_every_claim_holds_where_it_is_true(runs: Runs, figure_names: list[str], id: str) -> None:
     found = finding(runs, id)
     assert (found.verdict, found.count.holds) == ("holds", 1)
-    assert found.figure in [figure.name for figure in edge_figures(runs)]
+    assert found.figure in figure_names
 
 
 @pytest.mark.parametrize(
@@ -158,9 +169,8 @@ def test_without_runs_every_claim_is_open() -> None:
     assert {found.verdict for found in Edge().findings({})} == {"open"}
 
 
-def test_pictures_are_drawn_from_the_same_records(runs: Runs) -> None:
-    names = [figure.name for figure in edge_figures(runs)]
-    assert names == ["sharpness", "loss", "optimizers", "settled", "changes"]
+def test_pictures_are_drawn_from_the_same_records(figure_names: list[str]) -> None:
+    assert figure_names == ["sharpness", "loss", "optimizers", "settled", "changes"]
 
 
 @pytest.mark.parametrize("method", ["gd", "polyak", "nesterov", "rmsprop", "adam"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from one_claim import finding_of
 
 from edgescope.claims import Finding
 from edgescope.experiments.flatness.constructions import ConstructionsTask
@@ -184,8 +185,7 @@ def rescaled(folder: Path, drift: float = 0.0, factor: float = 4.0) -> StudyRun:
 
 
 def finding(runs: Runs, id: str) -> Finding:
-    (tested,) = [t for topic in Flatness.topics for t in topic.claims if t.claim.id == f"flatness.{id}"]
-    return tested.finding(runs)
+    return finding_of(Flatness, runs, id)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from one_claim import finding_of
 
 from edgescope.claims import Finding
 from edgescope.experiments.geometries.quadratics import QuadraticsTask
@@ -107,18 +108,24 @@ def run_of(name: str, record: Record) -> StudyRun:
     return StudyRun(name, record, tags | {"precision": "float64", "beta2": rest})
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
-    made = {f"MLP-{method}": record_of(tmp_path / method, method) for method in METHODS if method != "blocks"}
-    made["MLP-blocks"] = record_of(tmp_path / "blocks", "blocks", plain=1.4)
-    made["Chen-CNN"] = record_of(tmp_path / "chen", "Chen", crosses=20)
-    made |= {f"RMSProp-{beta}": rmsprop_of(tmp_path / f"r{beta}", r) for beta, r in (("0.99", 1.05), ("0", 40.0))}
+@pytest.fixture(scope="module")
+def true_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("true")
+    made = {f"MLP-{method}": record_of(folder / method, method) for method in METHODS if method != "blocks"}
+    made["MLP-blocks"] = record_of(folder / "blocks", "blocks", plain=1.4)
+    made["Chen-CNN"] = record_of(folder / "chen", "Chen", crosses=20)
+    made |= {f"RMSProp-{beta}": rmsprop_of(folder / f"r{beta}", r) for beta, r in (("0.99", 1.05), ("0", 40.0))}
     return {name: run_of(name, record) for name, record in made.items()}
 
 
+@pytest.fixture
+def runs(true_runs: Runs) -> Runs:
+    """A copy, in which a test may replace a run."""
+    return dict(true_runs)
+
+
 def finding(runs: Runs, id: str) -> Finding:
-    (found,) = [f for f in Geometries().findings(runs) if f.id == f"geometries.{id}"]
-    return found
+    return finding_of(Geometries, runs, id)
 
 
 METHODS_HOVERING = ("gd", "preconditioned", "linf", "blocks", "spectral")

@@ -86,14 +86,24 @@ def verdict(found: list[Finding], id: str) -> str:
     return one.verdict
 
 
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory: pytest.TempPathFactory) -> list[Finding]:
+    return findings(tmp_path_factory.mktemp("paper"), paper=True)
+
+
+@pytest.fixture(scope="module")
+def contrary(tmp_path_factory: pytest.TempPathFactory) -> list[Finding]:
+    return findings(tmp_path_factory.mktemp("contrary"), paper=False)
+
+
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_every_claim_holds_where_it_is_true(tmp_path: Path, claim: str) -> None:
-    assert verdict(findings(tmp_path, paper=True), claim) == "holds"
+def test_every_claim_holds_where_it_is_true(paper: list[Finding], claim: str) -> None:
+    assert verdict(paper, claim) == "holds"
 
 
 @pytest.mark.parametrize("claim", FAILING)
-def test_every_claim_fails_on_a_counter_example(tmp_path: Path, claim: str) -> None:
-    assert verdict(findings(tmp_path, paper=False), claim) == "fails"
+def test_every_claim_fails_on_a_counter_example(contrary: list[Finding], claim: str) -> None:
+    assert verdict(contrary, claim) == "fails"
 
 
 def test_a_dimension_that_falls_after_the_jump_fails(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from one_claim import finding_of
 
 from edgescope.claims import Finding, Open
 from edgescope.experiments.edge.batch_runs import StepsOfRun
@@ -66,27 +67,37 @@ def steady(value: float) -> Series:
     return lambda step: value
 
 
-@pytest.fixture
-def runs(tmp_path: Path) -> Runs:
+@pytest.fixture(scope="module")
+def true_runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     made = {
         "small": ("settling", "8", settling(steady(2.0), 1.0)),
         "large": ("settling", "16", settling(steady(2.0), 1.6)),
         "all": ("settling", "full", settling(steady(2.0), 2.02)),
     }
-    return {name: run_of(tmp_path / name, *each) for name, each in made.items()}
+    folder = tmp_path_factory.mktemp("true")
+    return {name: run_of(folder / name, *each) for name, each in made.items()}
+
+
+@pytest.fixture
+def runs(true_runs: Runs) -> Runs:
+    """A copy, in which a test may replace a run."""
+    return dict(true_runs)
+
+
+@pytest.fixture(scope="module")
+def figure_names(true_runs: Runs) -> list[str]:
+    return [figure.name for figure in mini_batch_figures(true_runs)]
 
 
 def finding(runs: Runs, id: str) -> Finding:
-    (found,) = [f for f in Edge().findings(runs) if f.id == f"edge.{id}"]
-    return found
+    return finding_of(Edge, runs, id)
 
 
 @pytest.mark.parametrize("id", ["batch-sharpness-settles", "sharpness-falls-with-batch", "own-batch-headroom-tells"])
-def test_what_is_true_of_both_batch_sizes_holds(runs: Runs, id: str) -> None:
+def test_what_is_true_of_both_batch_sizes_holds(runs: Runs, figure_names: list[str], id: str) -> None:
     found = finding(runs, id)
     assert (found.verdict, found.count.holds) == ("holds", 2)
-    figures = [figure.name for figure in mini_batch_figures(runs)]
-    assert found.figure in figures or found.figure == "batch-headroom"
+    assert found.figure in figure_names or found.figure == "batch-headroom"
 
 
 def test_a_batch_sharpness_that_settles_elsewhere_fails_and_one_that_still_rises_is_open(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from one_claim import finding_of
 
 from edgescope.claims import Finding, Open, Region
 from edgescope.experiments.edge.optimizer_runs import OPTIMIZER_SETTINGS, optimizer_tasks
@@ -82,8 +83,7 @@ def run_of(
 
 
 def finding(run: StudyRun, id: str) -> Finding:
-    (found,) = [f for f in Edge().findings({run.name: run}) if f.id == f"edge.{id}"]
-    return found
+    return finding_of(Edge, {run.name: run}, id)
 
 
 SPECS = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from one_claim import finding_of
 
 from edgescope.claims import Finding, Open
 from edgescope.experiments.study_run import Runs, StudyRun
@@ -111,16 +112,17 @@ def study(folder: Path, worlds: dict[str, World], seeds: tuple[int, ...] = (0,))
 
 
 def finding(runs: Runs, id: str) -> Finding:
-    for topic in Tradeoff.topics:
-        for tested in topic.claims:
-            if tested.claim.id == f"tradeoff.{id}":
-                return tested.finding(runs)
-    raise KeyError(id)
+    return finding_of(Tradeoff, runs, id)
 
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return study(tmp_path_factory.mktemp("paper"), {"MLP-MSE": NO_U, "MLP-CE": PAPER, "digits-MSE": PAPER}, SEEDS)
+
+
+@pytest.fixture(scope="module")
+def figure_names(paper: Runs) -> list[str]:
+    return [figure.name for figure in tradeoff_figures(paper)]
 
 
 OF_CURVES = [
@@ -142,10 +144,10 @@ OF_NETWORKS = ["digits-mse-has-u", "images-ce-has-u", "images-mse-has-no-u", "lo
 
 
 @pytest.mark.parametrize("id", [*OF_CURVES, *OF_NETWORKS])
-def test_every_claim_holds_where_it_is_true(paper: Runs, id: str) -> None:
+def test_every_claim_holds_where_it_is_true(paper: Runs, figure_names: list[str], id: str) -> None:
     found = finding(paper, id)
     assert found.verdict == "holds"
-    assert found.figure in ["", *(figure.name for figure in tradeoff_figures(paper))]
+    assert found.figure in ["", *figure_names]
     if id in OF_CURVES:
         assert found.count.holds == 9
 

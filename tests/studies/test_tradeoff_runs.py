@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from one_claim import finding_of
 
 from edgescope.claims import Finding
 from edgescope.experiments.preset import Preset
@@ -59,9 +60,7 @@ def curve_of(folder: Path, of: CurveTask) -> Curve:
 
 
 def finding(runs: Runs, id: str) -> Finding:
-    claims = [tested for topic in Tradeoff.topics for tested in topic.claims]
-    (tested,) = [tested for tested in claims if tested.claim.id == f"tradeoff.{id}"]
-    return tested.finding(runs)
+    return finding_of(Tradeoff, runs, id)
 
 
 @pytest.mark.parametrize("stacked", [True, False])

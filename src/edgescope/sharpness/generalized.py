@@ -126,7 +126,7 @@ def generalized_sharpness(
         found,
         lower=found.lower - slack * reach,
         upper=found.upper + slack * (farthest if math.isfinite(farthest) else reach),
-        lower_products=operator.size if formed else found.lower_products + checked,
+        lower_products=checked + (operator.size if formed else found.lower_products),
         upper_products=0 if formed else found.upper_products,
         seconds=time.perf_counter() - began,
         mode=mode,

@@ -29,11 +29,11 @@ def working_commit(folder: str | os.PathLike[str] = ".") -> str | None:
     the files under an empty one, made for the purpose. What filters change therefore counts as changed once its time
     stamp differs, unless the user's own configuration defines them; submodules are not looked into.
     """
-    places = _git(folder, "rev-parse", "--show-toplevel", "--git-path", "objects", "--git-path", "index")
-    commit = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD")
-    if places is None or commit is None or len(lines := places.splitlines()) != 3:
+    found = _git(folder, "rev-parse", "--show-toplevel", "--git-path", "objects", "--git-path", "index", "HEAD")
+    if found is None or len(lines := found.splitlines()) != 4:
         return None
-    top, objects, index = (str(Path(folder, line).absolute()) for line in lines)
+    *places, commit = lines
+    top, objects, index = (str(Path(folder, place).absolute()) for place in places)
     with tempfile.TemporaryDirectory(prefix="edgescope-") as empty:
         _lay_out(Path(empty), commit, _git(folder, "config", "-z", "--get-regexp", r"^(core|extensions)\.") or "")
         ours = {"GIT_DIR": empty, "GIT_WORK_TREE": top, "GIT_OBJECT_DIRECTORY": objects, "GIT_INDEX_FILE": index}
