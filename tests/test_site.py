@@ -20,6 +20,7 @@ DOCS = ROOT / "docs"
 sys.path.insert(0, str(ROOT / "tools"))
 import check_site  # noqa: E402
 import evidence  # noqa: E402
+import study_pages  # noqa: E402
 
 CONFIG = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
 NAV = re.findall(r"(\S+\.md)$", CONFIG.partition("\nnav:\n")[2], re.MULTILINE)
@@ -60,6 +61,30 @@ def test_the_page_of_the_evidence_is_what_its_data_and_the_claims_make() -> None
     assert evidence.PAGE.read_text(encoding="utf-8") == made, "tools/evidence.py writes the page anew"
 
 
+@pytest.mark.parametrize("name", STUDIES.names())
+def test_the_page_of_a_study_shows_what_its_most_complete_run_found(name: str) -> None:
+    results = json.loads(evidence.DATA.read_text(encoding="utf-8"))
+    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
+    assert f"<!-- end of the evidence of {name} -->" in text
+    assert evidence.study_page(text, results, STUDIES.build(name)) == text, "tools/evidence.py writes the pages anew"
+    pictures = re.findall(rf"images/studies/({name}-\S+\.svg)\)", text)
+    assert pictures, "a page without a picture of what was found"
+    assert all((study_pages.PICTURES / picture).read_text(encoding="utf-8").startswith("<svg") for picture in pictures)
+
+
+def test_the_tables_of_the_report_are_what_its_data_and_the_claims_make() -> None:
+    results = json.loads(evidence.DATA.read_text(encoding="utf-8"))
+    text = (DOCS / "report.md").read_text(encoding="utf-8")
+    studies = [STUDIES.build(name) for name in STUDIES.names()]
+    assert all(f"<!-- end of the main claims of {study.name} -->" in text for study in studies)
+    assert evidence.report_page(text, results, studies) == text, "tools/evidence.py writes the tables anew"
+
+
+def test_every_picture_of_a_study_is_on_its_page() -> None:
+    shown = {f"{name}-{picture}.svg" for name, pictures in study_pages.SHOWN.items() for picture in pictures}
+    assert {path.name for path in study_pages.PICTURES.glob("*")} == shown
+
+
 def test_a_later_result_replaces_the_one_of_the_same_run_and_a_fuller_preset_is_shown() -> None:
     study = STUDIES.build("grokking")
     name = study.topics[0].claims[0].claim.id
@@ -97,3 +122,18 @@ def test_what_a_page_loads_from_elsewhere_is_found(tmp_path: Path) -> None:
     assert check_site.loads(page) == [
         "https://a.b/x.js", "//a.b/y.css", "https://a.b/z.css", "https://a.b/i.png",
     ]  # fmt: skip
+
+
+def test_a_picture_is_made_smaller_without_what_is_seen() -> None:
+    svg = '<svg role="img" aria-label="a, b"><path d="M0.12345,7.5L10,0.001" opacity="0.125" pointer-events="none"/>'
+    text = '<text transform="translate(1.2345,0)">rate 0.0003</text></svg>'
+    short = (
+        '<svg><path d="M0.12,7.5L10,0.00" opacity="0.125"/><text transform="translate(1.23,0)">rate 0.0003</text></svg>'
+    )
+    assert study_pages.small(svg + text) == short
+
+
+def test_a_page_without_marks_is_left_as_it_is() -> None:
+    assert study_pages.marked("text", "a", "b", "new") == "text"
+    made = study_pages.marked("<!-- a -->old<!-- b -->rest", "a", "b", "new")
+    assert made == "<!-- a -->\n\nnew\n\n<!-- b -->rest" == study_pages.marked(made, "a", "b", "new")

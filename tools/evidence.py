@@ -1,10 +1,11 @@
-"""Write the page "The state of the evidence", docs/evidence.md, from the results in docs/evidence.json.
+"""Write the page "The state of the evidence", docs/evidence.md, and what pages of studies and the report show.
 
-    python tools/evidence.py add FOLDER...     take the findings of studies that were run, then write the page
-    python tools/evidence.py                   write the page again, after claims were added or changed
+    python tools/evidence.py add FOLDER...     take findings and pictures of studies that were run, write the pages
+    python tools/evidence.py                   write the pages again, after claims were added or changed
 
-Run it from the root of the checkout. FOLDER is that of a study, with study.json and findings.json. A result replaces an
-earlier one of the same study, preset and seed; the page shows for each claim the result of the most complete preset.
+Both are made from the results in docs/evidence.json. Run it from the root of the checkout. FOLDER is that of a study,
+with study.json and findings.json. A result replaces an earlier one of the same study, preset and seed; the pages show
+for each claim the result of the most complete preset, and the pictures of that run.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from report_tables import with_tables
+from study_pages import draw, with_evidence
+
 from edgescope.claims import Claim, Finding, read_findings
 from edgescope.experiments.study_file import describe
 from edgescope.store import Record
@@ -25,7 +29,7 @@ from edgescope.store.record import FILE
 from edgescope.studies import STUDIES, Study
 
 DOCS = Path(__file__).parents[1] / "docs"
-DATA, PAGE = DOCS / "evidence.json", DOCS / "evidence.md"
+DATA, PAGE, REPORT = DOCS / "evidence.json", DOCS / "evidence.md", DOCS / "report.md"
 PRESETS = ("quick", "full", "paper")
 VERDICTS = ("holds", "mixed", "fails", "open")
 
@@ -43,7 +47,8 @@ All claims of all studies, with what the most complete run of each found. The pa
   range in brackets that all their intervals together cover; of a claim about an average the mean over cases.
 - A preset `quick` takes minutes: it decides what can be decided in that time on small networks, and leaves the rest
   open. It is no replication of a paper. `full` has the settings for publication.
-- *not run*: not with the present claims. Pages of studies also quote single runs of earlier versions.
+- *not run*: not with the present claims. Pages of studies show pictures of the same runs, and also quote single runs of
+  earlier versions.
 """
 
 
@@ -101,8 +106,8 @@ def page(results: Iterable[Result], studies: Iterable[Study]) -> str:
     results = list(results)
     parts, overview = [], []
     for study in studies:
-        own = [one for one in results if one["study"].partition(":")[0] == study.name]
-        claims = [tested.claim for topic in study.topics for tested in topic.claims]
+        own = _own(study, results)
+        claims = _claims(study)
         shown = {claim.id: _best(claim, own) for claim in claims}
         overview.append(_overview(study, shown))
         parts += ["", f"## {study.name}", "", f"[{study.title}]({study.name}.md): {study.paper}.", ""]
@@ -117,6 +122,35 @@ def page(results: Iterable[Result], studies: Iterable[Study]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     return "\n".join([HEAD, *table, *overview, *parts]) + "\n"
+
+
+def study_page(text: str, results: Iterable[Result], study: Study) -> str:
+    """The text of a page of the documentation with what was found by the study, if it has the marks for it."""
+    own = _own(study, results)
+    rows: dict[str, list[str]] = {}
+    for claim in _claims(study):
+        found = _best(claim, own)
+        rows.setdefault(found[1]["verdict"] if found else "not run", []).append(_row(claim, found))
+    return with_evidence(text, study, own, rows)
+
+
+def report_page(text: str, results: Iterable[Result], studies: Iterable[Study]) -> str:
+    """The text of the technical report with the tables of what was found."""
+    results = list(results)
+
+    def row(claim: Claim) -> tuple[str, str]:
+        found = _best(claim, [one for one in results if one["study"].partition(":")[0] == claim.id.partition(".")[0]])
+        return found[1]["verdict"] if found else "not run", _row(claim, found)
+
+    return with_tables(text, list(studies), row, results)
+
+
+def _own(study: Study, results: Iterable[Result]) -> list[Result]:
+    return [one for one in results if one["study"].partition(":")[0] == study.name]
+
+
+def _claims(study: Study) -> list[Claim]:
+    return [tested.claim for topic in study.topics for tested in topic.claims]
 
 
 def _best(claim: Claim, results: list[Result]) -> tuple[Result, dict[str, Any]] | None:
@@ -137,7 +171,7 @@ def _overview(study: Study, shown: dict[str, tuple[Result, dict[str, Any]] | Non
 
 
 def _row(claim: Claim, found: tuple[Result, dict[str, Any]] | None) -> str:
-    sentence = claim.sentence.replace("|", "∣")
+    sentence = claim.sentence.replace("|", "∣").replace("*", r"\*")
     name = f"`{claim.id.partition('.')[2]}`: {sentence}"
     unit = f" {claim.unit}" if claim.unit else ""
     region = f"{claim.region.text()}{unit}".replace("|", "∣")
@@ -171,12 +205,21 @@ def _short(number: float) -> str | float | None:
 def main(arguments: list[str]) -> None:
     results: list[Result] = json.loads(DATA.read_text(encoding="utf-8")) if DATA.exists() else []
     if arguments[:1] == ["add"]:
-        for folder in arguments[1:]:
-            results = add(results, result_of(Path(folder)))
+        for folder in map(Path, arguments[1:]):
+            new = result_of(folder)
+            results = add(results, new)
+            study = STUDIES.build(new["study"])
+            if new is _own(study, results)[-1]:
+                new["figures"] = draw(study, folder)
         DATA.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     elif arguments:
         raise SystemExit(__doc__)
-    PAGE.write_text(page(results, [STUDIES.build(name) for name in STUDIES.names()]), encoding="utf-8")
+    studies = [STUDIES.build(name) for name in STUDIES.names()]
+    PAGE.write_text(page(results, studies), encoding="utf-8")
+    for study in studies:
+        own = DOCS / f"{study.name}.md"
+        own.write_text(study_page(own.read_text(encoding="utf-8"), results, study), encoding="utf-8")
+    REPORT.write_text(report_page(REPORT.read_text(encoding="utf-8"), results, studies), encoding="utf-8")
 
 
 if __name__ == "__main__":

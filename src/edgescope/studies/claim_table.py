@@ -22,8 +22,13 @@ def claim_table(study: Study) -> str:
                 f"{claim.quantity}: {claim.region.text()}{unit}, {scope}",
                 claim.origin,
             )
-            lines.append(f"| {' | '.join(cell.replace('|', '∣') for cell in cells)} |")
+            lines.append(f"| {' | '.join(map(_as_cell, cells))} |")
     return "\n".join(lines).strip() + "\n"
+
+
+def _as_cell(text: str) -> str:
+    """Without what Markdown takes for the end of a cell, or for italics."""
+    return text.replace("|", "∣").replace("*", r"\*")
 
 
 def with_table(page: str, study: Study) -> str:

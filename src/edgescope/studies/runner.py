@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -120,6 +120,22 @@ def _run_owned(
     return StudyResult(findings, report, outcomes)
 
 
+@contextmanager
+def opened_runs(study: Study, folder: Path) -> Iterator[dict[str, StudyRun]]:
+    """The runs of the study in ``folder`` that left a record, by name, open until the context ends."""
+    entries = read_manifest(folder)
+    if entries is None:  # a folder of an earlier version
+        described = describe(folder) or {}
+        entries = study.entries(study.tasks(described.get("preset", "quick"), int(described.get("seed", 0))))
+    with ExitStack() as stack:
+        places = [(entry, folder / "runs" / entry.folder) for entry in entries]
+        yield {
+            entry.name: StudyRun(entry.name, stack.enter_context(Record.open(place)), entry.tags)
+            for entry, place in places
+            if (place / FILE).exists()
+        }
+
+
 def report_study(
     study: Study, folder: Path, outcomes: Sequence[Outcome] = (), out: Path | None = None
 ) -> tuple[list[Finding], Path]:
@@ -131,16 +147,7 @@ def report_study(
 
     described = describe(folder) or {}
     preset, seed = described.get("preset", "quick"), int(described.get("seed", 0))
-    entries = read_manifest(folder)
-    if entries is None:  # a folder of an earlier version
-        entries = study.entries(study.tasks(preset, seed))
-    with ExitStack() as stack:
-        places = [(entry, folder / "runs" / entry.folder) for entry in entries]
-        runs = {
-            entry.name: StudyRun(entry.name, stack.enter_context(Record.open(place)), entry.tags)
-            for entry, place in places
-            if (place / FILE).exists()
-        }
+    with opened_runs(study, folder) as runs:
         if not runs:
             failed = next((o.error for o in outcomes if o.error), "no run left a record")
             raise RecordError(f"study '{study.name}' has nothing to report in {folder} ({failed})")

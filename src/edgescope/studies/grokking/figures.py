@@ -39,9 +39,9 @@ def grokking_figures(runs: Runs) -> list[Figure]:
             Figure(
                 f"training-{_file(name)}",
                 f"Accuracies and measures over training: {name}",
-                "Dashed: where the test accuracy rises most."
+                "All of one run, at evenly spaced steps. Dashed: where the test accuracy rises most."
                 if jump
-                else "The test accuracy of this run does not jump.",
+                else "All of one run, at evenly spaced steps. The test accuracy does not jump.",
                 stacked_panels(pl.concat(rows), marks=jump),
             )
         )
