@@ -23,18 +23,19 @@ from edgescope.linalg.search import Search, SearchResult, Which, select
 from edgescope.options import checked, integer, optional, real, type_of
 from edgescope.short_errors import short_errors
 
-# Chosen on small networks at the edge of stability and below it (tanh, relu, gelu; half-MSE, cross-entropy), read every
-# step and every fifth, and on matrices with exact crossings, for k=1 and 3: errors of values were below 5e-5. With the
-# vectors of three updates, expanded by residuals alone, they were 3e-4 for half more products, with assumed gaps within
-# 0.005 and 0.015, and 5e-4 with those of up to 0.03. Without vectors multiplied anew, exact crossings are missed.
-_BESIDE = 7  # vectors kept beyond the k tracked ones: with 5 to 19 the number of products was the same within a tenth
+# Chosen on small networks at the edge of stability and below it, read every step and every fifth, and on matrices with
+# exact crossings, for k=1 and 3; errors of values were below 5e-5. Vectors of three updates, expanded by residuals
+# alone, gave 3e-4 for half more products, and for as many where five values were within a twentieth. With those,
+# errors were 1.3e-3 with a fixed one of 0.01, and 5e-4 with observed ones of up to 0.03. Without vectors that are
+# multiplied anew, exact crossings are missed.
+_BESIDE = 11  # vectors kept beyond the k tracked ones: with 5 to 19 the number of products was the same within a tenth
 _DROP = 0.02  # a direction with a smaller component of its own is not worth its product
-_MIN_GAP = 0.01  # the assumed gap to the nearest other value, as a fraction of the value: at least this,
-_MAX_GAP = 0.03  # and at most this, however large the observed gaps are
+_MIN_GAP = 0.005  # the assumed gap to the nearest other value, as a fraction of the value: at least this,
+_MAX_GAP = 0.015  # and at most this, however large the observed gaps are
 _GAP_SHARE = 0.25  # the assumed gap, as a fraction of the smallest one observed in the last updates
 _GAPS = 10  # number of updates whose observed gaps are kept; fewer are not used
-_CROSSING = 0.05  # vectors whose value was closer to the last tracked one than this fraction of it are multiplied
 _CLOSE = 0.1  # the next value is a guard where it is closer to the last tracked one than this fraction of it
+_CROSSING = 0.05  # of the others that are closer to it than this fraction of it, one is multiplied, another each time
 _FRESH_EVERY = 5  # updates after which the values next to the tracked ones are found anew, as estimates get old,
 _FRESH = 3  # and how many of them
 _AUDIT_EVERY = 25  # updates between two audits for missed values, 4 products each
@@ -47,19 +48,19 @@ class EigenTracker:
 
     Every ``update`` is a Rayleigh-Ritz step on the vectors of the last one, expanded while the estimated relative error
     of a **value**, residual^2 / (gap value^2), exceeds ``tol`` (the ``tol`` of :func:`top_eigenpairs` is that of the
-    residual). The results' ``converged`` and ``error`` refer to this estimate. The relative gap is assumed to be 0.01;
+    residual). The results' ``converged`` and ``error`` refer to this estimate. The relative gap is assumed to be 0.005;
     after ten updates it is a quarter of the smallest gap observed in the last ten (from how much values gained on their
-    residuals), within 0.01 and 0.03. It is an estimate, not a bound.
+    residuals), within 0.005 and 0.015. It is an estimate, not a bound.
 
-    An expansion is the correction of a pair, (value - H)^(-1) residual, where H is estimated from the next seven
+    An expansion is the correction of a pair, (value - H)^(-1) residual, where H is estimated from the next eleven
     eigenpairs of the last update, which are not multiplied again: a Davidson method. A poor estimate takes more
     products, and gives no other results.
 
     The next value, where it is within a tenth of the last tracked one, is tracked roughly, so that crossings are
-    detected. All that were within a twentieth are multiplied, and the next three at every fifth update. The first
-    update starts from random vectors, and is audited for missed values as in :func:`top_eigenpairs`; so is every 25th.
-    An operator with up to 16 rows is decomposed at every update, for as many products, where ``max_products`` allows
-    it.
+    detected. One more that was within a twentieth is multiplied, another one each time, and the next three at every
+    fifth update. The first update starts from random vectors, and is audited for missed values as in
+    :func:`top_eigenpairs`; so is every 25th. An operator with up to 16 rows is decomposed at every update, for as many
+    products, where ``max_products`` allows it.
 
     Args:
         operator: an Objective, an :class:`Operator` or a dense symmetric matrix. It is evaluated at each update: an
@@ -75,8 +76,8 @@ class EigenTracker:
             by then are returned as such.
         seed: seed of the random vectors.
 
-    Cost: at the edge of stability of small networks, 3 to 8 products an update for k=1. Memory: k + 7 vectors between
-    updates, and in one a basis of k + 20 and more, fewer where they do not fit (see ``note`` of the result).
+    Cost: at the edge of stability of small networks, 3 to 8 products an update for k=1. Memory: k + 11 vectors between
+    updates, and in one a basis of k + 24 and more, fewer where they do not fit (see ``note`` of the result).
     Source of the corrections: Davidson, J. Comput. Phys. 17 (1975) 87.
     """
 
@@ -223,9 +224,11 @@ class EigenTracker:
             beside = slice(count + turn, None, len(ends))
             last = known.values[:count][min(inner, count - 1)]
             distances = sign * (last - known.values[beside]) / last.abs().clamp(min=1e-300)
-            again[beside] = distances <= _CROSSING
-            again[beside][:1] = distances[:1] <= _CLOSE
-            again[beside][:_FRESH] |= fresh
+            chosen = again[beside]
+            chosen[:1] = distances[:1] <= _CLOSE
+            near = 1 + (distances[1:] <= _CROSSING).nonzero()[:, 0]
+            chosen[near[self._updates % near.numel() :][:1] if near.numel() else near] = True
+            chosen[:_FRESH] |= fresh
         return _Known(rows, known.values, again & (again.cumsum(0) <= budget))
 
     def _next_is_close(self, basis: Basis) -> bool:
