@@ -19,7 +19,7 @@ from edgescope.objective import plan, second_order
 from edgescope.objective.backward import carried_back
 from edgescope.objective.few_samples import few_rows, reduced
 from edgescope.objective.modules import measuring
-from edgescope.objective.plan import price
+from edgescope.objective.timing_price import SAVED, ProductTimes, price
 
 
 def sequences(count: int, length: int, width: int) -> es.Objective:
@@ -135,14 +135,28 @@ def small() -> es.Objective:
 
 def test_rivals_are_timed_once_and_only_when_products_have_paid_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     timed = []
+    monkeypatch.setitem(sys.modules, "sympy", sys)  # as where torch has made batched products before
     monkeypatch.setattr(plan.Planner, "_fastest", lambda *a: (timed.append(a[2]), (plan.DoubleBackward(), 1.0))[1])
     objective, w = small(), small().parameters()
     for place in range(40):
         objective.hvp(torch.ones(objective.size, 4), w + place)
         objective.hvp(torch.ones(objective.size), w + place)
-        if 4 * (place + 1) * plan.SAVED <= price(4):
+        if 4 * (place + 1) * SAVED <= price(4):
             assert timed == []
     assert timed == [4]
+
+
+def test_rivals_that_can_save_no_more_than_overhead_are_timed_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    roots = [torch.ones(1, requires_grad=True).exp().sin()]  # the nodes of two operations, and of the leaf
+    monkeypatch.setitem(sys.modules, "sympy", sys)
+    slow, quick = ProductTimes(), ProductTimes()
+    slow.note(3e-3, roots)  # 3 x 10 us: a hundredth of it
+    quick.note(2e-5, roots)  # all of it
+    assert (slow.operations, quick.operations) == (3, 3)
+    assert [slow.timing_pays(n, 4) for n in (57, 2790, 2810)] == [False, False, True]
+    assert [quick.timing_pays(n, 4) for n in (56, 57)] == [False, True]
+    monkeypatch.delitem(sys.modules, "sympy")
+    assert [quick.timing_pays(n, 4) for n in (57, 100_000, 100_100)] == [False, False, True], "what torch loads first"
 
 
 def test_all_products_at_a_place_take_the_same_path(monkeypatch: pytest.MonkeyPatch) -> None:

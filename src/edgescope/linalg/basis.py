@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.errors import InputError
+from edgescope.linalg.inner_products import inner, principal_axes, spanning_rows
 from edgescope.linalg.operator import Operator
+from edgescope.linalg.outside_estimate import OutsideEstimate
 from edgescope.linalg.scaling import scales_of
 from edgescope.memory import require
 from edgescope.transfers import read, send
 
 _CHUNK = 16384  # columns rotated at a time, so that no second (m, P) array is needed
-_SEGMENT = 2048  # terms summed in the operator's precision; the sums of the segments are added in float64
 _ROUNDING = 10  # what counts as zero, in units of eps times the norm of the operator
 _SHORTENED = 0.5  # a sweep that leaves less of a row's squared norm has also magnified its rounding: one more
 _SWEEPS = 4
@@ -61,6 +62,8 @@ class Basis:
         self.size = 0
         self.outward = 0
         """The number of rows outside."""
+        self.estimate: OutsideEstimate | None = None
+        """What is known of the operator between the rows outside from earlier ones."""
 
     @property
     def rows(self) -> Float[Tensor, "m P"]:
@@ -96,7 +99,7 @@ class Basis:
         mine = (self._store.shape[1], self._store.dtype, self._store.device)
         if self._store.shape[0] < rows or mine != (operator.size, operator.dtype, operator.device):
             return False
-        self.operator, self.total, self.size, self.outward = operator, rows, 0, 0
+        self.operator, self.total, self.size, self.outward, self.estimate = operator, rows, 0, 0, None
         return True
 
     def reserve(self, rows: int) -> None:
@@ -121,18 +124,17 @@ class Basis:
         the precision; and, where there is no memory for all, those with the smallest singular values. Raises
         :class:`InputError` for entries that are not finite.
         """
-        top = self.size + self.outward
-        slot = self._store[top : min(top + block.shape[0], self.total)]
-        # A block may have more rows than the space has dimensions, such as a long history of a small operator.
-        slot = slot if slot.shape[0] == block.shape[0] else torch.empty_like(block)
-        torch.div(block, scales_of(block, dim=1), out=slot)
-        _, gram, _ = self._project_out(slot, top, sweeps=self._unread(2))
-        if not bool(gram.isfinite().all()):
-            raise InputError("start vectors with entries that are NaN or infinite", expected="finite entries")
-        coupling, _ = self._normalise(slot, gram, top, drop=drop)
-        self._coupling[: self.size, self.outward : self.outward + coupling.shape[1]] = 0
-        self.outward += coupling.shape[1]
-        return coupling.shape[1]
+        return self._enter(block, drop).shape[1]
+
+    def append_known(
+        self, block: Float[Tensor, "b P"], values: Float[Tensor, " b"], elsewhere: float, drop: float
+    ) -> Float[Tensor, "b f"]:
+        """``append`` to an empty basis, of nearly orthonormal rows with estimated values of the operator; elsewhere it
+        is taken to be ``elsewhere``. Returns the coordinates of the rows among those outside."""
+        coupling = self._enter(block, drop)
+        coordinates = coupling / torch.linalg.vector_norm(coupling, dim=1, keepdim=True).clamp(min=1e-300)
+        self.estimate = OutsideEstimate.from_pairs(values, coordinates, elsewhere)
+        return coordinates
 
     def expand(self, directions: Float[Tensor, "b f"] | None = None) -> None:
         """Multiply directions outside by the operator, as one block, and take them into the basis.
@@ -174,6 +176,8 @@ class Basis:
         self._coupling[:old, added] = 0
         self._coupling[old:new, added] = scales * coupling
         self.outward = added.stop
+        if self.estimate is not None:
+            self.estimate = self.estimate.after(count, coupling.shape[1])
 
     def ritz(self) -> Ritz:
         """Eigenpairs of the operator projected on the basis."""
@@ -186,8 +190,8 @@ class Basis:
         return _ROUNDING * numbers.eps * max(magnitude, numbers.tiny)
 
     def combine(self, coordinates: Float[Tensor, "m j"]) -> Float[Tensor, "j P"]:
-        """The vectors with these coordinates, as rows."""
-        return send(coordinates.T, self._store) @ self.rows
+        """The vectors with these coordinates, as rows; those along rows outside may follow."""
+        return send(coordinates.T, self._store) @ self._store[: coordinates.shape[0]]
 
     def residuals(
         self, values: Float[Tensor, " j"], coordinates: Float[Tensor, "m j"]
@@ -225,7 +229,26 @@ class Basis:
         self._within[:kept, :kept] = within
         self._coupling[:kept, :outward] = coupling if turn is None else coupling @ turn
         self._projection[:kept, :kept] = torch.diag(values)
+        if self.estimate is not None and turn is not None:
+            self.estimate = self.estimate.turned(turn)
         return directions if directions is None or turn is None else directions @ turn
+
+    def _enter(self, block: Float[Tensor, "b P"], drop: float) -> Float[Tensor, "b j"]:
+        """Put the new directions of these rows outside; the coordinates along them of the rows, scaled each."""
+        top = self.size + self.outward
+        slot = self._store[top : min(top + block.shape[0], self.total)]
+        # A block may have more rows than the space has dimensions, such as a long history of a small operator.
+        slot = slot if slot.shape[0] == block.shape[0] else torch.empty_like(block)
+        torch.div(block, scales_of(block, dim=1), out=slot)
+        _, gram, _ = self._project_out(slot, top, sweeps=self._unread(2))
+        if not bool(gram.isfinite().all()):
+            raise InputError("start vectors with entries that are NaN or infinite", expected="finite entries")
+        coupling, _ = self._normalise(slot, gram, top, drop=drop)
+        self._coupling[: self.size, self.outward : self.outward + coupling.shape[1]] = 0
+        self.outward += coupling.shape[1]
+        if self.estimate is not None:
+            self.estimate = self.estimate.after(0, coupling.shape[1])
+        return coupling
 
     def _take_in(self, old: int, new: int, left: int, coefficients: Float[Tensor, "b top"]) -> None:
         """Rows old to new, and what their products have within the basis and along the ``left`` rows outside."""
@@ -306,12 +329,12 @@ class Basis:
             products, lengths = gram, gram.diagonal().clamp(min=0).sqrt()
             long = lengths > (0.5 if again else floor)
             inverse = torch.where(long, 1 / lengths, 0.0)
-            squares, turn = _principal(inverse[:, None] * gram * inverse)
+            squares, turn = principal_axes(inverse[:, None] * gram * inverse)
             kept = squares > (0.25 if again else max(drop**2, 16 * epsilon))
             dependent = not again and not drop and int(kept.sum()) < int(long.sum())
             if dependent:  # the rounding of a short row must not get into the direction that stands for a long one
-                inverse = inverse * _longest(products * long, int(kept.sum()), 16 * epsilon)
-                squares, turn = _principal(inverse[:, None] * gram * inverse)
+                inverse = inverse * spanning_rows(products * long, int(kept.sum()), 16 * epsilon)
+                squares, turn = principal_axes(inverse[:, None] * gram * inverse)
                 kept = squares > 16 * epsilon
             kept[: max(block.shape[0] - limit, 0)] = False  # ascending: the weakest come first
             roots, turn = squares[kept].sqrt(), turn[:, kept]
@@ -341,6 +364,8 @@ class Basis:
             part = outside[:, start : start + _CHUNK]
             part.copy_(rotation @ part)
         self._coupling[: self.size, : self.outward] = self.coupling @ turn
+        if self.estimate is not None:
+            self.estimate = self.estimate.turned(turn)
         found = inner(outside[:count], self.rows)
         outside[:count].addmm_(found.to(outside), self.rows, alpha=-1)
         return found
@@ -364,37 +389,5 @@ def check_memory(vectors: int, operator: Operator) -> None:
     )
 
 
-def _principal(gram: Float[Tensor, "b b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, "b b"]]:
-    return torch.linalg.eigh((gram + gram.T) / 2)
-
-
-def _longest(gram: Float[Tensor, "b b"], count: int, resolved: float) -> Bool[Tensor, " b"]:
-    """``count`` rows that span all, by inner products: in turn that with the longest part outside of those before, of
-    which the square is more than the fraction ``resolved`` of its own."""
-    left, chosen = gram.clone(), torch.zeros(gram.shape[0], dtype=torch.bool, device="cpu")
-    for _ in range(count):
-        lengths = torch.where(left.diagonal() > resolved * gram.diagonal(), left.diagonal(), 0.0)
-        place = int(torch.where(chosen, -1.0, lengths).argmax())
-        chosen[place] = True
-        left = left - torch.outer(left[:, place], left[place]) / left[place, place].clamp(min=1e-300)
-    return chosen
-
-
 def _matrix(size: int) -> Float[Tensor, "m m"]:
     return torch.zeros((size, size), dtype=torch.float64, device="cpu")
-
-
-def inner(few: Float[Tensor, "j P"], many: Float[Tensor, "m P"]) -> Float[Tensor, "j m"]:
-    """Inner products of rows, in float64.
-
-    Sums over segments are added in float64: an ordinary float32 product over 10^6 terms had an error of 5e-4. The
-    squares of the entries must neither overflow nor underflow in the rows' precision: see
-    :mod:`~edgescope.linalg.scaling`.
-    """
-    length = few.shape[1]
-    segment = min(_SEGMENT, length)
-    whole = length - length % segment
-    left = few[:, :whole].unflatten(1, (-1, segment)).transpose(0, 1)
-    right = many[:, :whole].unflatten(1, (-1, segment)).permute(1, 2, 0)
-    total = torch.bmm(left, right).sum(0, dtype=torch.float64)
-    return total + few[:, whole:] @ many[:, whole:].T

@@ -9,7 +9,7 @@ from typing import Literal
 
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost
-from edgescope.linalg.basis import inner
+from edgescope.linalg.inner_products import inner
 from edgescope.linalg.operator import OperatorLike, as_operator
 from edgescope.linalg.sketch import MIN_MATVECS, Sketch, sketch
 from edgescope.notebooks import in_notebooks

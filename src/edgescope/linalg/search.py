@@ -47,13 +47,14 @@ class SearchResult:
 class _Iterate:
     """The wanted Ritz pairs of the present basis, the guards included.
 
-    ``residuals`` (k, f) are their parts outside the basis, in coordinates of the rows there, and ``outside`` (k,) the
-    norms of these; ``excess`` (k,) is the error measure over its limit. ``complete`` says whether the basis has as many
-    pairs as are wanted.
+    ``largest`` says which are at the upper end. ``residuals`` (k, f) are their parts outside the basis, in coordinates
+    of the rows there, and ``outside`` (k,) the norms of these; ``excess`` (k,) is the error measure over its limit.
+    ``complete`` says whether the basis has as many pairs as are wanted.
     """
 
     ritz: Ritz
     values: Float[Tensor, " k"]
+    largest: Bool[Tensor, " k"]
     outside: Float[Tensor, " k"]
     excess: Float[Tensor, " k"]
     complete: bool
@@ -92,8 +93,9 @@ class Search:
     """A search for the ``count`` wanted eigenpairs (at each end, for "both") of the operator of ``basis``.
 
     Without seeds it is a (block) Lanczos iteration with full reorthogonalisation. With more seeds than the block has
-    vectors the basis is expanded by the residuals of the worst pairs, one block at a time. A full basis is restarted
-    from its best Ritz vectors (Wu and Simon 2000).
+    vectors the basis is expanded by the residuals of the worst pairs, one block at a time, or by the corrections of
+    these pairs where something is known of the operator outside. A full basis is restarted from its best Ritz vectors
+    (Wu and Simon 2000).
 
     Convergence is tested in one of two ways, of which exactly one tolerance is given:
 
@@ -148,14 +150,31 @@ class Search:
 
     def initialise(self, seeds: Float[Tensor, "j P"] | None, drop: float) -> None:
         """Start from the seeds by a Rayleigh-Ritz step, or from a random block; take the whole of a small operator."""
-        operator = self.basis.operator
-        if operator.size <= min(_SMALL, self.budget, self.basis.total):
-            self.basis.append(torch.eye(operator.size, dtype=operator.dtype, device=operator.device))
-        elif seeds is not None:
+        if not self._take_whole() and seeds is not None:
             self.basis.append(seeds, drop=drop)
         if not self.basis.outward:
-            self._append_random(min(self.block, operator.size))
+            self._append_random(min(self.block, self.basis.operator.size))
         self.basis.expand()
+
+    def resume(
+        self, known: Float[Tensor, "j P"], values: Float[Tensor, " j"], again: Bool[Tensor, " j"], drop: float
+    ) -> None:
+        """Start from vectors of an earlier search and their values then.
+
+        Of the rows ``again`` the span is multiplied; the others are an estimate of the operator outside.
+        """
+        if self._take_whole():
+            self.basis.expand()
+            return
+        # Nothing lies farther from an end than where nothing is known: zero, or beyond all that is.
+        bounds = {"largest": min(0.0, float(values.min())), "smallest": max(0.0, float(values.max())), "both": 0.0}
+        coordinates = self.basis.append_known(known, values, bounds[self.which], drop)
+        if not self.basis.outward:
+            self._append_random(1)
+            self.basis.expand()
+            return
+        directions = _orthonormal(coordinates[again], drop)
+        self.basis.expand(directions if directions.shape[0] else None)
 
     def run(self, *, audit: bool) -> SearchResult:
         """Expand until all wanted pairs have converged, the basis is the whole space, or the budget is spent.
@@ -182,6 +201,14 @@ class Search:
             if not self._expand(iterate):
                 return self._result(iterate.ritz)
 
+    def _take_whole(self) -> bool:
+        """Put the whole space outside where the operator is small; whether it is."""
+        basis, operator = self.basis, self.basis.operator
+        small = operator.size <= min(_SMALL, self.budget, basis.total)
+        if small:
+            basis.append(torch.eye(operator.size, dtype=operator.dtype, device=operator.device))
+        return small
+
     def _evaluate(self) -> _Iterate:
         """The Ritz pairs of the basis and how far they are from convergence."""
         ritz = self.basis.ritz()
@@ -191,8 +218,10 @@ class Search:
         outside = torch.linalg.vector_norm(residuals, dim=1)
         limits = (_MARGIN * self._limits(values, ritz)).clamp(min=1e-300)
         excess = self._error_measure(values, outside, ritz) / limits
-        complete = places.shape[0] == min(self.basis.operator.size, self._ends * (self.count + self.guards))
-        return _Iterate(ritz, values, outside, excess, complete, residuals)
+        reach = self.count + self.guards
+        complete = places.shape[0] == min(self.basis.operator.size, self._ends * reach)
+        largest = (places < reach) & torch.tensor(self.which != "smallest", device="cpu")
+        return _Iterate(ritz, values, largest, outside, excess, complete, residuals)
 
     def _converged(self, iterate: _Iterate) -> bool:
         """Whether the search may end: all pairs are within their limits, or the basis is the whole space."""
@@ -206,7 +235,7 @@ class Search:
         if self.basis.outward > self.block:
             unconverged = int((~(iterate.excess <= 1)).sum())
             worst = iterate.excess.argsort(descending=True)[: min(self.block, unconverged)]
-            directions = _orthonormal(iterate.residuals[worst], self._rounding(iterate.ritz))
+            directions = _orthonormal(self._corrections(iterate, worst), self._rounding(iterate.ritz))
         if not self.basis.outward or (directions is not None and not directions.shape[0]):
             if self.basis.free < 2:
                 self._restart(iterate.ritz, 2)
@@ -218,6 +247,14 @@ class Search:
             directions = self._restart(iterate.ritz, count, directions)
         self.basis.expand(directions)
         return True
+
+    def _corrections(self, iterate: _Iterate, pairs: Int[Tensor, " b"]) -> Float[Tensor, "b f"]:
+        """The directions outside along which these pairs are to be corrected."""
+        residuals, estimate = iterate.residuals[pairs], self.basis.estimate
+        if estimate is None:
+            return residuals
+        floor = max(self._epsilon ** (2 / 3) * iterate.ritz.magnitude, 1e-300)
+        return estimate.corrections(residuals, iterate.values[pairs], iterate.largest[pairs], floor)
 
     def _audit(self, ritz: Ritz) -> bool:
         """Look for missed values from a random direction. Returns whether any wanted value moved."""

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgescope.linalg.basis import check_memory, inner
+from edgescope.linalg.basis import check_memory
+from edgescope.linalg.inner_products import inner
 from edgescope.linalg.operator import Operator
 
 _SKEW = 4  # rounding errors of traces in float32 were two to five times the skew part of the products

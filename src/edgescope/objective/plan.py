@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,8 +20,9 @@ from edgescope.objective.faults import fault_at
 from edgescope.objective.graph_memory import GraphMemory, estimate_graph_memory, unused
 from edgescope.objective.modules import thread_count
 from edgescope.objective.path_checks import agree, disagreement, is_risky
-from edgescope.objective.paths import DoubleBackward, ForwardOverReverse, Path
+from edgescope.objective.paths import DoubleBackward, ForwardOverReverse, GradientGraph, Path
 from edgescope.objective.problem import Point, TrainingProblem
+from edgescope.objective.timing_price import ProductTimes
 from edgescope.objective.timings import shortest
 
 PathName = Literal["kept", "kept-batched", "rebuilt", "rebuilt-batched", "forward", "compiled", "difference"]
@@ -37,9 +38,6 @@ _BASIS = 24
 
 BUILD_SECONDS = 45.0
 """The longest compile time of a product that was observed (9 to 47 s), which a run must save again."""
-
-SAVED = 0.5
-"""The largest share of its time that another path was seen to save of a product, where arithmetic does not dominate."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ class Planner:
 
     The first products of every width go through double backward, whose graphs are kept where memory allows, which needs
     no timing and was never far from the fastest. Rivals are timed once for each width, at a place whose graphs have not
-    been built, as soon as what they could have saved so far pays for it (:func:`price`): timing never takes more than
-    twice what was known beforehand to be worth it, however long the run. :meth:`time` does not wait for that.
+    been built, as soon as what they could have saved so far pays for it (:class:`ProductTimes`): timing never takes
+    more than twice what was known beforehand to be worth it, however long the run. :meth:`time` does not wait for that.
     """
 
     def __init__(
@@ -96,6 +94,7 @@ class Planner:
         self._chosen: dict[int, tuple[Path, Plan]] = {}
         self._timed: set[int] = set()
         self._made: Counter[int] = Counter()
+        self._times = ProductTimes()
         self._remembered: dict[int, str] = {}
         self._beside: bool | None = None  # whether graphs are kept beside the vectors that were made room for
 
@@ -129,7 +128,7 @@ class Planner:
         """Do from now on as ``other`` does, whose problem has the same sizes and other samples."""
         self.threads, self._threads_open = other.threads, other._threads_open
         self._memory, self._chosen, self._gradient_seconds = other._memory, other._chosen, other._gradient_seconds
-        self._timed, self._made, self._beside = other._timed, other._made, other._beside
+        self._timed, self._made, self._beside, self._times = other._timed, other._made, other._beside, other._times
 
     def known(self, width: int, graphs: bool) -> tuple[Path, Plan] | None:
         """The path for blocks of ``width`` vectors if it has been chosen before, and is not to be timed now.
@@ -144,6 +143,11 @@ class Planner:
     def made(self, width: int) -> None:
         """Take note of a block of products."""
         self._made[_step(width)] += width
+
+    def took(self, seconds: float, width: int, graphs: Sequence[GradientGraph]) -> None:
+        """Take note of how long it took, where kept graphs were all that it needed."""
+        if self.problem.device.type == "cpu":  # elsewhere products may still be under way
+            self._times.note(seconds / width, [root for graph in graphs for _, root in graph.roots])
 
     def choose(self, point: Point, width: int) -> tuple[Path, Plan]:
         """The path for blocks of ``width`` vectors, timed at ``point`` only where that pays."""
@@ -195,8 +199,7 @@ class Planner:
         known = self._chosen.get(width)
         if width == 1 and not self._expected_products and known is not None and known[0].keep:
             return False  # no rival
-        products = max(self._made[width], self._expected_products or 0)
-        return products * SAVED > price(width)
+        return self._times.timing_pays(max(self._made[width], self._expected_products or 0), width)
 
     def _settled(self, point: Point, width: int) -> tuple[Path, Plan]:
         """The fastest path, which is timed now, once."""
@@ -381,11 +384,6 @@ class Planner:
             return shortest(lambda: rival.products(self.problem, point, rows), beat=beat * len(rows)) / len(rows)
         except (RuntimeError, NotImplementedError, EdgescopeError, TypeError, ValueError, MemoryError):
             return math.inf  # no such derivative for some operation of this model
-
-
-def price(width: int) -> int:
-    """About how many products it takes to time rivals at blocks of so many vectors: comparisons, two blocks of each."""
-    return 8 + 5 * width
 
 
 def _path(name: str) -> Path:
