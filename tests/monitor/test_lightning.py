@@ -305,7 +305,7 @@ def test_options_are_checked_before_training() -> None:
     for options, words in (
         ({"evry": 3}, "unknown option evry= of EdgescopeCallback"),
         ({"samples": 0}, "samples"),
-        ({"stop_on": "diverged"}, "the kind of event"),
+        ({"stop_on": "diverged"}, "unknown kind of event"),
         ({"watch": lambda module: None, "data": [X]}, "both watch= and data="),
     ):
         with pytest.raises((InputError, ValueError), match=words):
