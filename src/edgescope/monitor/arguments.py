@@ -9,6 +9,7 @@ from typing import Any
 from edgescope.errors import InputError, RecordError, one_of
 from edgescope.measures import MEASURES, Reading
 from edgescope.measures.arguments import kind_of
+from edgescope.objective import Objective
 from edgescope.store import Record
 
 
@@ -46,3 +47,13 @@ def value_of(latest: Mapping[str, Reading], measures: Sequence[str], measure: st
     if part is None:
         part = "" if "" in values else next(iter(values), "")
     return values.get(part)
+
+
+def with_batch_sharpness(measures: Sequence[str], objective: Objective, batch_size: int | None) -> tuple[str, ...]:
+    """These measures, and with mini-batches what says how near the edge they are, beside the ratio of all data.
+
+    Only where samples can be drawn from more than a mini-batch has, each by itself, and in one process.
+    """
+    alone = objective.group is None and not objective.couples_samples
+    drawn = alone and batch_size is not None and batch_size < objective.samples
+    return (*measures, "batch_sharpness") if drawn else tuple(measures)

@@ -21,6 +21,7 @@ from edgescope.monitor.arguments import (
     checked_on_reading,
     checked_record,
     value_of,
+    with_batch_sharpness,
 )
 from edgescope.monitor.forecast import Forecast, forecast_reading
 from edgescope.monitor.notebook import monitor_html, readable, report_folder, run_report
@@ -69,9 +70,11 @@ class Monitor:
         budget: instead of ``every``: the share of training time that measurements may take, such as 0.1. The first one
             counts, too. It waits until training has earned what :meth:`forecast` expects, so that there is no reading
             at step 0. Decided by measured times, so it is not reproducible bit for bit.
-        measures: names, texts such as ``"sharpness:k=3"``, or :class:`Measure` objects; no two of the same name. A text
-            may end in a schedule of its own: ``"training_loss@1"`` at every step, ``"spectrum@1000"`` at every
-            thousandth, ``"sharpness@end"`` where :meth:`finish` is called and nowhere else.
+        measures: names, texts such as ``"sharpness:k=3"``, or :class:`Measure` objects; no two of the same name. By
+            default loss, gradient norm, sharpness, threshold and their ratio, and where ``batch_size`` is less than
+            what is measured, "batch_sharpness", as the ratio of all data does not tell of mini-batches. A text may end
+            in a schedule of its own: ``"training_loss@1"`` at every step, ``"spectrum@1000"`` at every thousandth,
+            ``"sharpness@end"`` where :meth:`finish` is called and nowhere else.
         evaluations: further objectives by name, such as ``{"test": objective}``.
         out: folder for the record; without it the record is kept in memory. Of several processes (``torchrun``) the
             first one writes it, that of the objective's group where it has one, and the others keep theirs in memory.
@@ -135,6 +138,9 @@ class Monitor:
         watched = checked_spikes(spikes)
         resume = checked_resume(resume, out is not None or record is not None)
         self.schedule = schedule_from(every, budget)
+        batch_size = None if batch_size is None else check_int("a monitor", "batch_size", batch_size, least=1)
+        if measures is DEFAULT_MEASURES:
+            measures = with_batch_sharpness(DEFAULT_MEASURES, objective, batch_size)
         self.measures, self._own = in_order(measures)
         self._closed, self._owned = False, record is None
         self._last_facts: RunFacts | None = None  # of a closed record
@@ -154,7 +160,7 @@ class Monitor:
                 on_error=on_error,
                 on_reading=checked_on_reading(on_reading),
                 tracker=tracker if is_first(objective.group) else None,
-                batch_size=None if batch_size is None else check_int("a monitor", "batch_size", batch_size, least=1),
+                batch_size=batch_size,
             )
             self._continuation = Continuation(resume, self._record, self._reader)
             if watched is not None:

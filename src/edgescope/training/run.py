@@ -21,6 +21,7 @@ import torch
 from edgescope.errors import RecordError
 from edgescope.extras import require
 from edgescope.monitor import Forecast, Monitor
+from edgescope.monitor.arguments import with_batch_sharpness
 from edgescope.notebooks import in_notebooks
 from edgescope.optim import GradientFlow
 from edgescope.options import check_bool, check_folder, check_function, checked, optional
@@ -171,13 +172,11 @@ class _TrainingRun:
             self._load(checkpoint)
 
     def _measures(self) -> Sequence[str]:
-        """Those of the configuration; with mini-batches, beside the usual ones, what says how near the edge is there.
-
-        Only where samples can be drawn from more than a batch has, each by itself.
-        """
-        measures, batch = tuple(self.config.measures), self.config.batch
-        drawn = batch is not None and batch < self.objective.samples and not self.objective.couples_samples
-        return (*measures, "batch_sharpness") if drawn and measures == MEASURED else measures
+        """Those of the configuration; beside the usual ones, what says how near the edge is on mini-batches."""
+        measures = tuple(self.config.measures)
+        if measures != MEASURED:
+            return measures
+        return with_batch_sharpness(measures, self.objective, self.config.batch)
 
     def run(self, progress: Progress, on_forecast: Callable[[Forecast], object] | None) -> RunResult:
         monitor, config = self.monitor, self.config
