@@ -57,10 +57,10 @@ class Forecast:
 def forecast_reading(objective: Objective, measures: Sequence[Measure], prepared: bool = False) -> Forecast:
     """Time one gradient, and multiply it with what the ``measures`` are expected to need.
 
-    ``prepared`` says that the objective has given a product before. Cost: one gradient.
+    ``prepared`` says that the objective has given a product before. Cost: one gradient and one loss.
     """
+    objective.loss()  # the first evaluation of a process takes longer
     began = time.perf_counter()
-    objective.loss()
     objective.gradient()
     seconds = time.perf_counter() - began
     size = ProblemSize(objective.size, objective.samples)
