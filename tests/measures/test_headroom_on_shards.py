@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from two_workers import run_two_workers
 
 import edgescope as es
 
@@ -57,13 +56,7 @@ def test_processes_that_share_a_batch_find_its_headroom_or_say_together_why_not(
     x, y = torch.randn(12, 4).double(), torch.randint(3, (12,))
     batches = [torch.tensor(one) for one in ([0, 4, 8, 11], [3, 6, 9], [1, 2, 7, 10], [0, 5, 8, 9])]
     torch.save((x, y, batches), tmp_path / "data.pt")
-    (tmp_path / "worker.py").write_text(WORKER)
-    command = [sys.executable, str(tmp_path / "worker.py")]
-    workers = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True) for rank in (0, 1)
-    ]
-    said = [worker.communicate(timeout=120)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
+    run_two_workers(WORKER, tmp_path)
     found = [json.loads((tmp_path / f"found{rank}.json").read_text()) for rank in (0, 1)]
 
     torch.manual_seed(0)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from objective_problems import relative
 from torch import nn
+from two_workers import run_two_workers
 
 from edgescope.losses import half_mse, supervised
 from edgescope.objective import Objective
@@ -65,13 +64,7 @@ def test_two_processes_with_half_of_the_data_each(tmp_path: Path) -> None:
     x, y = torch.randn(12, 4).double(), torch.randint(3, (12,))
     V = torch.randn(43, 3).double()
     torch.save({"x": x, "y": y, "V": V}, tmp_path / "data.pt")
-    (tmp_path / "worker.py").write_text(WORKER)
-    command = [sys.executable, str(tmp_path / "worker.py")]
-    workers = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True) for rank in (0, 1)
-    ]
-    said = [worker.communicate(timeout=120)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
+    run_two_workers(WORKER, tmp_path)
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
@@ -150,13 +143,7 @@ distributed.destroy_process_group()
 
 
 def test_processes_agree_on_what_their_batches_weigh(tmp_path: Path) -> None:
-    (tmp_path / "worker.py").write_text(WEIGHTS)
-    command = [sys.executable, str(tmp_path / "worker.py")]
-    workers = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True) for rank in (0, 1)
-    ]
-    said = [worker.communicate(timeout=120)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
+    run_two_workers(WEIGHTS, tmp_path)
     for rank in (0, 1):
         found = torch.load(tmp_path / f"found{rank}.pt")
         for name in ("mean", "ignored", "class-weights", "weights"):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from objective_problems import relative
 from torch import nn
+from two_workers import run_two_workers
 
 from edgescope import Monitor, Record
 from edgescope.errors import InputError
@@ -124,13 +123,7 @@ def run(tmp_path: Path, script: str) -> tuple[dict, dict]:
     torch.manual_seed(1)
     x, y = torch.randn(12, 4), torch.randint(3, (12,))
     torch.save({"x": x, "y": y, "V": torch.randn(73, 3)}, tmp_path / "data.pt")
-    (tmp_path / "worker.py").write_text(BEGINNING + script + ENDING)
-    command = [sys.executable, str(tmp_path / "worker.py")]
-    workers = [
-        subprocess.Popen([*command, str(rank), str(tmp_path)], stderr=subprocess.PIPE, text=True) for rank in (0, 1)
-    ]
-    said = [worker.communicate(timeout=120)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0], said
+    run_two_workers(BEGINNING + script + ENDING, tmp_path)
     first, second = (torch.load(tmp_path / f"found{rank}.pt", weights_only=False) for rank in (0, 1))
     return first, second
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from edgescope.cli.command import Command, Modules, NoDefault
-from edgescope.cli.failure import FAILED, INTERRUPTED
 from edgescope.cli.say import say
 from edgescope.cli.sweep_folder import SweepContent, reopen_shorter
 from edgescope.description import is_taken, lost_description
@@ -124,7 +123,7 @@ class Sweep(Command):
 
     def run(self) -> int:
         from edgescope.allocator import keep_freed_memory
-        from edgescope.cli.sweep_failures import tell_of
+        from edgescope.cli.sweep_failures import ended, interrupted
         from edgescope.cli.sweep_report import report_sweep
         from edgescope.cli.sweep_trainer import sweep_trainer
         from edgescope.sweep.owner import owned
@@ -144,23 +143,10 @@ class Sweep(Command):
             try:
                 outcomes = self._runs(content, out, owner)
             except KeyboardInterrupt:
-                say(
-                    "interrupted; all measurements so far are kept. To continue:",
-                    f"  {self.again(out)}",
-                    file=sys.stderr,
-                )
-                return INTERRUPTED
-            failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+                return interrupted("all measurements so far are kept", self.again(out))
             if any(outcome.status != "failed" and not _is_flow(outcome.name) for outcome in outcomes):
                 report_sweep(out)
-        tell_of(failed)
-        if failed:
-            say(
-                f"{len(failed)} of {len(outcomes)} runs failed. To retry them:",
-                f"  {self.again(out)}",
-                file=sys.stderr,
-            )
-        return FAILED if failed else 0
+        return ended(outcomes, self.again(out))
 
     def _asked(self, earlier: SweepContent | None) -> SweepContent:
         """What this call asks for; InputError for what cannot be used."""

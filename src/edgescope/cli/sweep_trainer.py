@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from edgescope.atomic import write_file
-from edgescope.cli.failure import FAILED, INTERRUPTED
-from edgescope.cli.say import say
 from edgescope.cli.sweep_folder import sweep_in
 from edgescope.description import SWEEP, is_taken
 from edgescope.errors import InputError, RecordError
@@ -90,7 +87,7 @@ def sweep_trainer(command: TrainerOptions, out: Path) -> int:
     from joblib import cpu_count
 
     from edgescope.cli.progress import ProgressLine
-    from edgescope.cli.sweep_failures import tell_of
+    from edgescope.cli.sweep_failures import ended, interrupted
     from edgescope.cli.sweep_report import report_sweep
     from edgescope.sweep import check_cluster, check_jobs, rates, run_tasks, trainer_tasks
     from edgescope.sweep.owner import owned
@@ -128,19 +125,10 @@ def sweep_trainer(command: TrainerOptions, out: Path) -> int:
                     owner=owner,
                 )
         except KeyboardInterrupt:
-            say(
-                "interrupted; the runs that have ended are kept. To continue:",
-                f"  {command.again(out)}",
-                file=sys.stderr,
-            )
-            return INTERRUPTED
-        failed = [outcome for outcome in outcomes if outcome.status == "failed"]
-        if len(failed) < len(outcomes):
+            return interrupted("the runs that have ended are kept", command.again(out))
+        if any(outcome.status != "failed" for outcome in outcomes):
             report_sweep(out)
-    tell_of(failed)
-    if failed:
-        say(f"{len(failed)} of {len(outcomes)} runs failed. To retry them:", f"  {command.again(out)}", file=sys.stderr)
-    return FAILED if failed else 0
+    return ended(outcomes, command.again(out))
 
 
 def _refuse_other_options(command: Any) -> None:

@@ -23,11 +23,11 @@ from edgescope.linalg.search import Search, SearchResult, Which, select
 from edgescope.options import checked, integer, optional, real, type_of
 from edgescope.short_errors import short_errors
 
-# Chosen on small networks at the edge of stability and below it, read every step and every fifth, and on matrices with
-# exact crossings, for k=1 and 3; errors of values were below 5e-5. Vectors of three updates, expanded by residuals
-# alone, gave 3e-4 for half more products, and for as many where five values were within a twentieth. With those,
-# errors were 1.3e-3 with a fixed one of 0.01, and 5e-4 with observed ones of up to 0.03. Without vectors that are
-# multiplied anew, exact crossings are missed.
+# Chosen on small networks at the edge of stability, read every fifth step, and on matrices with exact crossings, for
+# k=1 and 3: errors of values were below 5e-5. An earlier tracker started from the vectors of three updates and was
+# expanded by residuals alone. Its errors were 3e-4 with the same assumed gaps, for half more products on one network,
+# and an eighth fewer on another with five values within a twentieth; they were 1.3e-3 with a gap of 0.01 at every
+# update, and 5e-4 with gaps of up to 0.03. Without vectors that are multiplied anew, exact crossings are missed.
 _BESIDE = 11  # vectors kept beyond the k tracked ones: with 5 to 19 the number of products was the same within a tenth
 _DROP = 0.02  # a direction with a smaller component of its own is not worth its product
 _MIN_GAP = 0.005  # the assumed gap to the nearest other value, as a fraction of the value: at least this,
@@ -76,7 +76,7 @@ class EigenTracker:
             by then are returned as such.
         seed: seed of the random vectors.
 
-    Cost: at the edge of stability of small networks, 3 to 8 products an update for k=1. Memory: k + 11 vectors between
+    Cost: at the edge of stability of small networks, 4 to 12 products an update for k=1. Memory: k + 11 vectors between
     updates, and in one a basis of k + 24 and more, fewer where they do not fit (see ``note`` of the result).
     Source of the corrections: Davidson, J. Comput. Phys. 17 (1975) 87.
     """
@@ -227,7 +227,8 @@ class EigenTracker:
             chosen = again[beside]
             chosen[:1] = distances[:1] <= _CLOSE
             near = 1 + (distances[1:] <= _CROSSING).nonzero()[:, 0]
-            chosen[near[self._updates % near.numel() :][:1] if near.numel() else near] = True
+            if near.numel():
+                chosen[near[self._updates % near.numel()]] = True
             chosen[:_FRESH] |= fresh
         return _Known(rows, known.values, again & (again.cumsum(0) <= budget))
 
@@ -262,7 +263,7 @@ class EigenTracker:
         return _Known(rows, torch.cat([result.values, values[chosen]]), again)
 
     def state(self) -> dict[str, Tensor]:
-        """The state from which a resumed run continues bit for bit: the history and the number of pairs."""
+        """The state from which a resumed run continues bit for bit: what is known, and the number of pairs."""
         counts = {"k": torch.tensor(self.k, device="cpu"), "updates": torch.tensor(self._updates, device="cpu")}
         counts["gaps"] = torch.tensor(self._gaps, dtype=torch.float64, device="cpu")
         if self._known is None:

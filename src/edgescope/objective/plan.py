@@ -147,7 +147,7 @@ class Planner:
     def took(self, seconds: float, width: int, graphs: Sequence[GradientGraph]) -> None:
         """Take note of how long it took, where kept graphs were all that it needed."""
         if self.problem.device.type == "cpu":  # elsewhere products may still be under way
-            self._times.note(seconds / width, [root for graph in graphs for _, root in graph.roots])
+            self._times.note(seconds / width, (root for graph in graphs for _, root in graph.roots))
 
     def choose(self, point: Point, width: int) -> tuple[Path, Plan]:
         """The path for blocks of ``width`` vectors, timed at ``point`` only where that pays."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -33,11 +33,11 @@ class ProductTimes:
     seconds: float = math.inf
     operations: int = 0
 
-    def note(self, seconds: float, roots: Sequence[Tensor]) -> None:
+    def note(self, seconds: float, roots: Iterable[Tensor]) -> None:
         """Take note of the seconds of one product, which went through the graphs of these tensors."""
         self.seconds = min(self.seconds, seconds)
         if not self.operations:
-            self.operations = sum(1 for _ in nodes_of(roots))
+            self.operations = sum(1 for _ in nodes_of(list(roots)))
 
     def timing_pays(self, products: int, width: int) -> bool:
         """Whether so many products could have saved, on another path, what it takes to time those for this width."""
