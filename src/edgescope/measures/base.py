@@ -172,7 +172,7 @@ class Moment:
         """
         if "own batch" not in self.shared:
             batch, whole = None if self.last is None else self.last.batch, self.objective
-            self.shared["own batch"] = on_batch(whole, batch) if is_given(batch, whole) else None
+            self.shared["own batch"] = on_batch(whole, batch) if is_given("batch", batch, whole) else None
         found: Objective | None = self.shared["own batch"]
         return found
 
@@ -203,10 +203,11 @@ class Moment:
         return sum((o.spent for o in self.evaluations.values()), self.objective.spent)
 
 
-def is_given(batch: Any, objective: Objective) -> bool:
-    """Whether the caller gave the batch of a step; NotKnownError where only some of the processes of the group did."""
-    what, hint = "the batch of the step was given", "monitor.step(batch=batch) on all"
-    return on_all(objective.group, batch is not None, objective.device, what, hint)
+def is_given(name: str, value: Any, objective: Objective) -> bool:
+    """Whether the caller gave this argument of ``monitor.step``, such as "batch"; NotKnownError where only some of the
+    processes of the group did."""
+    what, hint = f"the {name} of the step was given", f"monitor.step({name}={name}) on all"
+    return on_all(objective.group, value is not None, objective.device, what, hint)
 
 
 class Measure(ABC):

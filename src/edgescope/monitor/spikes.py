@@ -146,7 +146,7 @@ class SpikeWatch:
         self._norms.follow(objective)
         if loss is not None:
             self._look_at(step, float(loss.detach()) if isinstance(loss, Tensor) else float(loss))
-        elif step <= self._until:
+        if step <= self._until and not is_given("loss", loss, objective):
             self._compare(step, float(objective.loss()))
         block, value = self._longest()
         long = value > self.options.norm
@@ -160,11 +160,11 @@ class SpikeWatch:
         self._short = 0
         if self._warned or step < self._next:
             return
-        measured = on_batch(objective, batch) if is_given(batch, objective) else objective
+        measured = on_batch(objective, batch) if is_given("batch", batch, objective) else objective
         curvature = gradient_curvature(measured, rule(), self._norms.step)
         if curvature > self.options.curvature:
             self._warned = True
-            if loss is None:
+            if not is_given("loss", loss, objective):
                 self._until, self._before = step + self.options.window, float(objective.loss())
             self._tell(SpikeEvent("warning", step, value, self.options.norm, block, curvature))
         self._wait = min(max(1, 2 * self._wait), LONGEST_WAIT)
