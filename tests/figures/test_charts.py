@@ -179,6 +179,22 @@ def test_a_single_run_has_its_threshold_written_beside_the_line() -> None:
     assert [p["mark"]["text"] for p in marks(chart, "text")] == ["threshold 1"]
 
 
+@pytest.mark.parametrize(
+    ("values", "align", "above"),
+    [
+        ([0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0, 1.0], "left", True),  # rises to the threshold
+        ([3.0, 1.1, 1.2, 1.1, 1.2, 1.1, 1.2, 1.1], "left", False),  # stays just above it
+        ([0.9, 1.1, 0.9, 1.1, 2.0, 2.0, 2.1, 2.1], "right", False),  # around it, and then far above
+        ([1.1, 0.9, 1.1, 0.9, 0.3, 0.3, 0.3, 0.3], "right", True),  # around it, and then far below
+    ],
+)
+def test_the_label_of_a_threshold_is_where_no_curve_is(values: list[float], align: str, above: bool) -> None:
+    run = pl.DataFrame({"run": ["a"] * len(values), "step": range(len(values)), "value": values})
+    chart = figures.eigenvalue_curves(run, pl.DataFrame({"run": ["a"], "threshold": [1.0]}), layout="together")
+    (label,) = marks(chart, "text")
+    assert (label["mark"]["align"], label["mark"]["dy"] < 0) == (align, above)
+
+
 def test_spectral_density_is_the_sum_of_normal_densities() -> None:
     nodes, weights = np.array([-1.0, 0.0, 10.0]), np.array([0.2, 0.7, 0.1])
     spectrum = pl.DataFrame({"moment": "step 0", "node": nodes, "weight": 3 * weights})

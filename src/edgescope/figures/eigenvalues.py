@@ -15,6 +15,9 @@ from edgescope.figures.lines import Lines, inline, run_scales
 from edgescope.figures.picture import shown_as_picture
 from edgescope.figures.thin import check_table, thin_to_extremes
 
+LABEL_SHARE = 0.3
+"""Of the width of a panel, what the label of a threshold takes at most."""
+
 
 @shown_as_picture
 def eigenvalue_curves(
@@ -139,15 +142,35 @@ def _thresholds(edges: pl.DataFrame, lines: Lines, scale: alt.Scale, worded: boo
     dashed = line.encode(x=x, y=y, color=alt.value(look.ALARM), strokeDash=alt.value(look.DASH))
     if not worded:
         return [dashed]
-    # Written at the left, where sharpness is usually still below the threshold.
-    first = edges.sort(lines.x).head(1)
+    left, above = _freest_place(lines, edges)
+    end = edges.sort(lines.x).head(1) if left else edges.sort(lines.x).tail(1)
     moves = edges["threshold"].n_unique() > 1
-    word = alt.Chart(inline(first)).mark_text(
-        text="threshold" if moves else f"threshold {short(first['threshold'][0])}",
-        align="left",
-        dx=4,
-        dy=-7,
+    word = alt.Chart(inline(end)).mark_text(
+        text="threshold" if moves else f"threshold {short(end['threshold'][0])}",
+        align="left" if left else "right",
+        dx=4 if left else -4,
+        dy=-7 if above else 9,
         color=look.ALARM,
         **look.NOTE,
     )
     return [dashed, word.encode(x=x, y=y)]
+
+
+def _freest_place(lines: Lines, edges: pl.DataFrame) -> tuple[bool, bool]:
+    """Where a label is farthest from the curves: whether at the left end of the threshold, and whether above it.
+
+    At the left and above if no other place is better, since sharpness usually starts below the threshold.
+    """
+    points, ordered = lines.points, edges.sort(lines.x)
+    first, last = ordered[lines.x][0], ordered[lines.x][-1]
+    room: dict[tuple[bool, bool], float] = {}
+    for left in (True, False):
+        limit = first + LABEL_SHARE * (last - first) if left else last - LABEL_SHARE * (last - first)
+        near = points.filter(pl.col(lines.x) <= limit if left else pl.col(lines.x) >= limit)
+        height = ordered["threshold"][0 if left else -1]
+        for above in (True, False):
+            side = near.filter(pl.col("high") >= height if above else pl.col("low") <= height)
+            gaps = side["low"] - height if above else height - side["high"]
+            distance = gaps.clip(0).min()
+            room[left, above] = float("inf") if distance is None else float(distance)  # type: ignore[arg-type]
+    return max(room, key=room.__getitem__)  # of equal ones the first
