@@ -18,8 +18,6 @@ LONGEST = 400
 """Lines of a file at most."""
 ROOT_NAMES = {"__version__"}
 """What a file may import from the package itself, which stands above all layers."""
-USES_ROOT = {"edgescope.short_errors"}
-"""It asks where the package is installed."""
 SAME_NAMES = {"EdgescopeCallback": {"edgescope.monitor.lightning", "edgescope.monitor.transformers"}}
 """Classes of one name, by their modules. A user meets one of these two, which do the same for one framework each; and
 Lightning keeps the state of a callback in its checkpoints under the name of the class, so that another name would lose
@@ -84,10 +82,7 @@ def shared_names(texts: dict[str, str]) -> dict[str, set[str]]:
 LAYERS = read_layers((ROOT / "docs" / "design.md").read_text(encoding="utf-8"))
 MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 TEXTS = {module: path.read_text(encoding="utf-8") for module, path in MODULES.items()}
-IMPORTS = {
-    module: set(imports_of(text, module, set(MODULES))) - ({"edgescope"} if module in USES_ROOT else set())
-    for module, text in TEXTS.items()
-}
+IMPORTS = {module: set(imports_of(text, module, set(MODULES))) for module, text in TEXTS.items()}
 
 
 def test_the_layout_in_the_design_lists_every_layer_once() -> None:

@@ -22,6 +22,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.mark.parametrize(
     "name",
     [
+        "edgescope/cli/listing.json",
         "edgescope/data/files/fashion_5k.npz",
         "edgescope/data/files/LICENSE.fashion-mnist",
         "edgescope/report/report.html.j2",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,6 +47,8 @@ def table_html(title: str, headers: Sequence[str], rows: Iterable[Sequence[str]]
 
 def escaped(text: str) -> str:
     """A text for HTML: at most ``LONGEST`` letters, with control characters written out."""
+    import html  # its table of entities is not needed before a result is shown
+
     shown = printable(text, keep="\n")
     return html.escape(shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…")
 

@@ -8,13 +8,12 @@ import inspect
 import math
 import numbers
 import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, runtime_checkable
-
-import numpy as np
 
 from edgescope.errors import InputError, UnknownNameError
 from edgescope.near_names import suggestion
@@ -108,7 +107,8 @@ def check_seed(owner: str, value: Any, name: str = "seed", *, hint: str | None =
 
 def check_bool(owner: str, name: str, value: Any, *, hint: str | None = None) -> bool:
     """``value`` as True or False; numbers are refused."""
-    if isinstance(value, bool | np.bool_):
+    numpy = sys.modules.get("numpy")  # where it was never imported there are no numbers of it
+    if isinstance(value, bool) or (numpy is not None and isinstance(value, numpy.bool_)):
         return bool(value)
     raise refusal(owner, name, value, "True or False", hint)
 

@@ -6,15 +6,12 @@ import contextlib
 import functools
 import inspect
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-import jaxtyping
-import torch
-
-import edgescope
 from edgescope.errors import EdgescopeError
 
 T = TypeVar("T", bound=Callable[..., Any])
@@ -22,12 +19,8 @@ T = TypeVar("T", bound=Callable[..., Any])
 FULL: Final = "EDGESCOPE_TRACEBACK"
 """Set to "full" in the environment, this variable leaves all frames in."""
 
-_INSIDE: Final = (
-    *(str(Path(module.__file__).parent) for module in (edgescope, torch, jaxtyping) if module.__file__),
-    contextlib.__file__,
-)
-"""Where frames that say nothing to the caller are: here, in torch, in what checks annotations where it is switched on,
-and in context managers on the way out."""
+_PACKAGES: Final = ("edgescope", "torch", "jaxtyping")
+"""Packages whose frames say nothing to the caller: this one, torch, and the checks of annotations, if switched on."""
 
 
 def short_errors(thing: T) -> T:
@@ -85,9 +78,12 @@ def _shorten(error: EdgescopeError) -> None:
 
 def _of_the_caller(trace: TracebackType | None) -> TracebackType | None:
     """The frames that are neither of this package nor of torch; None where there are none below the first of ours."""
+    # A package that was never imported has no frames. Those of context managers are there on the way out.
+    files = [getattr(sys.modules.get(name), "__file__", None) for name in _PACKAGES]
+    inside = (*(str(Path(file).parent) for file in files if file), contextlib.__file__)
     kept: list[TracebackType] = []
     while trace is not None:
-        if not trace.tb_frame.f_code.co_filename.startswith(_INSIDE):
+        if not trace.tb_frame.f_code.co_filename.startswith(inside):
             kept.append(trace)
         trace = trace.tb_next
     found: TracebackType | None = None

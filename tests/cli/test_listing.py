@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from said import Run
 
+from edgescope.cli.listing import FILE, Choice, choices_of
 from edgescope.data import DATA
 from edgescope.losses import LOSSES
 from edgescope.measures import MEASURES
 from edgescope.models import MODELS
 from edgescope.optim import OPTIMIZERS
+from edgescope.registry import Registry
 from edgescope.studies import STUDIES
+
+ROOT = Path(__file__).parents[2]
+
+COMMANDS_THAT_COMPUTE_NOTHING = """
+import json, sys
+from edgescope.cli import COMMANDS, main
+
+assert main(["list"]) == 0
+for name in COMMANDS:
+    assert name == "train" or main([name, "--help"]) == 0
+print(json.dumps([name for name in ("torch", "numpy", "scipy", "polars", "numba", "altair") if name in sys.modules]))
+"""
 
 
 def test_everything_that_has_a_name_is_listed(run: Run) -> None:
@@ -54,3 +72,50 @@ def test_things_of_the_user_are_listed_too(run: Run, users_study: str, here: Pat
     assert "users-linear" not in run("list", "models").out
     text = run("list", "models", "--module", users_study).out
     assert "users-linear A linear model of the user's." in " ".join(text.split())
+
+
+def in_a_new_process(*arguments: str, folder: Path = ROOT) -> str:
+    """What a script of this checkout prints in a process that has loaded nothing before."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "100", "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run(
+        [sys.executable, *arguments], capture_output=True, encoding="utf-8", env=environment, cwd=folder, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_file_of_names_is_what_the_registries_contain() -> None:
+    written = in_a_new_process("tools/write_listing.py", "--print")
+    assert FILE.read_text(encoding="utf-8") == written, "tools/write_listing.py writes the file anew"
+
+
+def test_names_are_listed_and_help_is_shown_without_loading_torch() -> None:
+    *text, loaded = in_a_new_process("-c", COMMANDS_THAT_COMPUTE_NOTHING).splitlines()
+    assert json.loads(loaded) == []
+    words = " ".join(text).split()
+    for registry in (DATA, LOSSES, MEASURES, MODELS, OPTIMIZERS, STUDIES):
+        assert {name for name in registry if registry[name].__module__.startswith("edgescope.")} <= set(words)
+
+
+def test_a_registry_that_is_loaded_is_listed_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: Registry[object] = Registry("model")
+    known.add("of-the-user", type("OfTheUser", (), {"__doc__": "A model of the user's.\n\nMore."}))
+    monkeypatch.setattr("edgescope.models.MODELS", known)
+    assert choices_of("models") == [Choice("of-the-user", "A model of the user's.", "")]
+    monkeypatch.delitem(sys.modules, "edgescope.models")
+    assert "mlp" in [choice.name for choice in choices_of("models")]
+
+
+def test_names_of_the_user_are_found_where_nothing_was_loaded_before(tmp_path: Path) -> None:
+    module = """
+from edgescope.losses import LOSSES
+
+class Own:
+    '''A loss of the user's.'''
+
+LOSSES.add("users-own", Own)
+"""
+    (tmp_path / "users_loss.py").write_text(module, encoding="utf-8")
+    listed = in_a_new_process("-m", "edgescope", "list", "--module", "users_loss", folder=tmp_path)
+    assert "users-own A loss of the user's." in " ".join(listed.split())
+    assert "Fully connected layers" in listed  # of a model

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from edgescope.cli.command import Command, Modules, NoDefault
 from edgescope.cli.say import say
 from edgescope.cli.terminal import Terminal
+from edgescope.collector import collector_paused
 from edgescope.errors import RecordError
 
 
@@ -32,11 +33,12 @@ class Report(Command):
     module: Modules = ()
 
     def run(self) -> int:
-        from edgescope.cli.sweep_folder import sweep_in
-        from edgescope.cli.sweep_report import report_sweep
-        from edgescope.report import verdict_table
-        from edgescope.report.run_report import report_runs
-        from edgescope.studies import STUDIES, describe, report_study
+        with collector_paused():
+            from edgescope.cli.sweep_folder import sweep_in
+            from edgescope.cli.sweep_report import report_sweep
+            from edgescope.report import verdict_table
+            from edgescope.report.run_report import report_runs
+            from edgescope.studies import STUDIES, describe, report_study
 
         if not self.dir.is_dir():
             raise RecordError(f"there is no folder {self.dir}", expected="the folder of a study, or of a run")

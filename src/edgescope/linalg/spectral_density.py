@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import scipy
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -251,7 +250,9 @@ def student_factor(count: int) -> float:
 
     The half-width of Student's t interval. Twice and three times the result cover 95.4 and 99.7% only for many values.
     """
-    # Not from scipy.stats, since importing that takes longer than all of linalg.
+    # Imported here, and not from scipy.stats, since importing that takes longer than all of linalg.
+    import scipy.special
+
     return float(scipy.special.stdtrit(count - 1, scipy.special.ndtr(1.0)))
 
 

@@ -6,6 +6,7 @@ import copy
 import itertools
 import math
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -367,7 +368,8 @@ def random_numbers_kept(source: Any = None) -> Iterator[None]:
     """Leave every global random generator, and those of a DataLoader, as they were before."""
     generators = generators_of(source)
     states = [g.get_state() for g in generators]
-    python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    legacy = sys.modules.get("numpy.random")  # NumPy loads it on first use; before, it has no state that can be known
+    python, numpy = random.getstate(), legacy and legacy.get_state()
     accelerators = accelerator_states(in_use=True)
     try:
         with torch.random.fork_rng(devices=[]):
@@ -375,6 +377,7 @@ def random_numbers_kept(source: Any = None) -> Iterator[None]:
     finally:
         set_accelerator_states(accelerators)
         random.setstate(python)
-        np.random.set_state(legacy)  # noqa: NPY002
+        if legacy is not None:
+            legacy.set_state(numpy)
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
