@@ -50,7 +50,7 @@ MEASURED: Final = ("edgescope.data.tar", "edgescope.data.cifar")
 AROUND: Final = (str(Path(jaxtyping.__file__).parent), "<string>", "<@beartype", __file__)
 """Files of the functions that are put around those of the package."""
 
-FIRST: Final = 20
+FIRST: Final = 5
 """How many calls of a function are checked in every test."""
 
 EVERY: Final = 16
