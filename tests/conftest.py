@@ -6,11 +6,13 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from type_checks import CALLS, check_annotations
+from warm_process import WarmProcess, programs
 
 # Before anybody imports torch: several test processes share the cores, and a process with a pool of threads cannot be
 # forked safely.
@@ -88,3 +90,10 @@ def nothing_remembered() -> None:
     remembered = sys.modules.get("edgescope.objective.remembered")
     if remembered is not None:
         remembered.forget_choices()
+
+
+@pytest.fixture(scope="session")
+def users_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmProcess]:
+    """Runs programs as a user would: see :func:`warm_process.programs`."""
+    with programs(tmp_path_factory.mktemp("programs")) as made:
+        yield made

@@ -15,10 +15,11 @@ import torch
 from random_networks import RandomNetwork, moment, networks
 from scipy.stats import binom
 from torch import Tensor, nn
+from torch.func import grad, vmap
 
 import edgescope as es
 from edgescope.dimension import kaplan_yorke
-from edgescope.linalg import EigenTracker, Spectrum, frobenius, spectrum, to_matrix, top_eigenpairs, trace
+from edgescope.linalg import EigenTracker, Spectrum, frobenius, spectrum, top_eigenpairs, trace
 from edgescope.phases.chain_options import ChainOptions
 from edgescope.phases.learning_coefficient import local_coefficient
 from edgescope.phases.sgld_edge import Localized
@@ -185,7 +186,7 @@ def of_tracked_eigenvalue(updates: int) -> Figure:
         for _ in range(updates):
             objective.assign(objective.parameters() - rate * objective.gradient())
             found = tracker.update()
-        truth = torch.linalg.eigvalsh(to_matrix(network.exact))
+        truth = torch.linalg.eigvalsh(network.present_hessian())
         objective.assign(begin)
         place = network.number % 2
         return Trial(float(found.values[place]), float(found.error[place]), float(truth[-1 - place]))
@@ -253,11 +254,16 @@ def true_smoothness(network: RandomNetwork, w: Tensor, to: Tensor) -> float:
     slope = float(network.exact.gradient(w) @ step)
     by_losses = (losses[1] - losses[0] - slope) / half
 
+    inputs, targets = network.data[0].double(), network.data[1]
+
+    def form_at(t: Tensor) -> Tensor:
+        return grad(grad(lambda t: network.loss_at(w + t * step, inputs, targets)))(t)
+
     def integral(count: int) -> float:
-        nodes, weights = np.polynomial.legendre.leggauss(count)
-        places = [(float(x) + 1) / 2 for x in nodes]
-        forms = [float(step @ network.exact.hvp(step, w + t * step)) / (2 * half) for t in places]
-        return sum(float(c) * (1 - t) * form for c, t, form in zip(weights, places, forms, strict=True))
+        nodes, weights = (torch.from_numpy(x) / 2 for x in np.polynomial.legendre.leggauss(count))
+        places = nodes + 0.5
+        forms = vmap(form_at)(places)
+        return float((2 * weights * (1 - places)) @ forms) / (2 * half)
 
     coarse, by_forms = integral(11), integral(16)
     rounding = 1e-14 * (abs(losses[0]) + abs(losses[1]) + abs(slope)) / half

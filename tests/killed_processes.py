@@ -1,18 +1,16 @@
-"""A process that carries out commands in forks of itself, one for each line it is given, so that the imports are paid
-once; and what is looked at after a kill. For tests."""
+"""What a warm process carries out until it is killed, and what is looked at after a kill. For tests."""
 
 from __future__ import annotations
 
-import importlib
-import json
 import multiprocessing
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
+
+from warm_process import serve
 
 from edgescope.claims import Finding
 from edgescope.studies import STUDIES, Study
@@ -86,7 +84,7 @@ def forked_workers() -> None:
     context.set_start_method("forkserver", force=True)
 
 
-def invoke(kind: Literal["cli", "tasks"], arguments: list[str]) -> int:
+def invoke(kind: str, arguments: list[str]) -> int:
     if kind == "cli":
         from edgescope.cli import main
 
@@ -98,33 +96,7 @@ def invoke(kind: Literal["cli", "tasks"], arguments: list[str]) -> int:
     return sum(outcome.status == "failed" for outcome in outcomes)
 
 
-def serve() -> None:
-    # Imported only: what is used has threads of its own, which a fork does not get.
-    for name in IMPORTED:
-        importlib.import_module(name)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        kind, arguments, output = json.loads(line)
-        child = os.fork()
-        if not child:
-            file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            for descriptor in (1, 2):
-                os.dup2(file, descriptor)
-            os.setsid()
-            code = 1
-            try:
-                code = invoke(kind, arguments)
-            finally:
-                sys.stdout.flush()
-                os._exit(code)
-        sys.stdout.write(f"{child}\n")
-        sys.stdout.flush()
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
-        sys.stdout.flush()
-
-
 if __name__ == "__main__":
     import killed_processes  # what is pickled for workers is looked up there
 
-    killed_processes.serve()
+    serve(killed_processes.invoke, IMPORTED)

@@ -8,9 +8,9 @@ import itertools
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vjp, vmap
 
 import edgescope as es
-from edgescope.linalg import to_matrix
 from edgescope.losses import cross_entropy, half_mse
 
 LOSSES = {"cross-entropy": cross_entropy, "half-MSE": half_mse}
@@ -66,9 +66,22 @@ class RandomNetwork:
             self.criterion(self.model(self.data[0]), self.data[1]).backward()
             optimizer.step()
 
+    def loss_at(self, w: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss at a flat vector of parameters by plain torch, in its precision."""
+        names, sizes = zip(*((name, p.numel()) for name, p in self.model.named_parameters()), strict=True)
+        pieces = dict(zip(names, torch.split(w, sizes), strict=True))
+        shaped = {name: pieces[name].view(p.shape) for name, p in self.model.named_parameters()}
+        return self.criterion(functional_call(self.model, shaped, (inputs,)), targets)
+
     @functools.cached_property
     def hessian(self) -> Tensor:
-        return to_matrix(self.exact)
+        return self.present_hessian()
+
+    def present_hessian(self) -> Tensor:
+        """Of the parameters that the model has now, by plain torch in float64."""
+        w, inputs, targets = self.exact.parameters(), self.data[0].double(), self.data[1]
+        _, product = vjp(grad(lambda w: self.loss_at(w, inputs, targets)), w)
+        return vmap(product)(torch.eye(self.size, dtype=torch.float64))[0]
 
     @functools.cached_property
     def eigenvalues(self) -> Tensor:

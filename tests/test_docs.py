@@ -6,16 +6,14 @@ is the text of that program, which is run by itself.
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from _pytest.mark.structures import ParameterSet
+from warm_process import WarmProcess
 
 ROOT = Path(__file__).parent.parent
 PAGES = [*sorted(ROOT.glob("[!C]*.md")), ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,14 +42,6 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
-def run(*command: str, folder: Path) -> None:
-    """Run Python with a command line, with every warning an error."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-    arguments = [sys.executable, "-W", "error", *command]
-    ended = subprocess.run(arguments, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-
-
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
 @pytest.mark.parametrize("page", with_marks(page for page in PAGES if blocks(page)))
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,24 +56,14 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("program", with_marks(PROGRAMS))
-def test_a_program_that_extends_the_package_runs(program: Path, tmp_path: Path) -> None:
+def test_a_program_that_extends_the_package_runs(program: Path, tmp_path: Path, users_python: WarmProcess) -> None:
     copy = tmp_path / program.name
     copy.write_bytes(program.read_bytes())
-    run(copy.name, folder=tmp_path)
+    users_python.run("file", str(tmp_path), str(copy))
     if program.stem == "momentum_study":  # its study is known to the command line, which here reports it once more
-        command = [
-            "-m",
-            "edgescope",
-            "run",
-            "momentum",
-            "--module",
-            program.stem,
-            "--out",
-            "momentum-quick",
-            "--resume",
-        ]
         (tmp_path / "momentum-quick" / "report.html").unlink()
-        run(*command, folder=tmp_path)
+        more = ("--module", program.stem, "--out", "momentum-quick", "--resume")
+        users_python.run("module", str(tmp_path), "edgescope", "run", "momentum", *more)
         assert (tmp_path / "momentum-quick" / "report.html").exists()
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,17 +23,16 @@ def marked(name: str) -> object:
 
 @pytest.mark.parametrize("name", [marked(name) for name in PROGRAMS])
 def test_an_example_draws_its_picture_and_says_what_it_shows(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    if name in SLOW:  # as a user would: without checks of annotations, which take longer than the examples
-        alone = os.environ | {"PYTHONPATH": str(ROOT / "src")}
-        done = subprocess.run(
-            [sys.executable, "-W", "error", str(PROGRAMS[name])], env=alone, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        printed = done.stdout
+    if name in SLOW:  # without checks of annotations, which take longer than the examples
+        printed = request.getfixturevalue("users_python").run("file", str(tmp_path), str(PROGRAMS[name]))
     else:
+        monkeypatch.chdir(tmp_path)
         runpy.run_path(str(PROGRAMS[name]), run_name="__main__")
         printed = capsys.readouterr().out
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from warm_process import WarmProcess
 
 from edgescope.store import Record
 from edgescope.store.verify import verify
@@ -34,44 +32,25 @@ SWEEP = (
 STUDY = ("run", "tiny")
 
 
-class Commands:
-    """The process that carries out commands in forks of itself, and the one under way."""
+class Commands(WarmProcess):
+    """The process that carries out commands, and the one under way."""
 
-    def __init__(self, said: Path) -> None:
-        paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-        environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-        program = [sys.executable, str(Path(__file__).parent / "killed_processes.py")]
-        self.process = subprocess.Popen(program, stdin=-1, stdout=-1, text=True, env=environment)
-        self.said = said
-        assert self.process.stdout
-        assert self.process.stdout.readline() == "ready\n"
+    def started(self, kind: str, *arguments: str) -> psutil.Process:
+        return psutil.Process(self.begin(kind, *arguments))
 
-    def begin(self, kind: str, *arguments: str) -> psutil.Process:
-        assert self.process.stdin
-        assert self.process.stdout
-        self.process.stdin.write(json.dumps([kind, arguments, str(self.said)]) + "\n")
-        self.process.stdin.flush()
-        return psutil.Process(int(self.process.stdout.readline()))
-
-    def code(self) -> int:
-        """The exit code of what is under way, when it has ended."""
-        assert self.process.stdout
-        return int(self.process.stdout.readline())
-
-    def run(self, *arguments: str) -> float:
+    def seconds(self, *arguments: str) -> float:
         """Carry out a command undisturbed; the seconds it took."""
         began = time.monotonic()
-        self.begin("cli", *arguments)
-        assert self.code() == 0, self.said.read_text()
+        self.run("cli", *arguments)
         return time.monotonic() - began
 
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    made = Commands(tmp_path_factory.mktemp("said") / "said.txt")
+    server = Path(__file__).parent / "killed_processes.py"
+    made = Commands(server, tmp_path_factory.mktemp("said") / "said.txt")
     yield made
-    made.process.kill()
-    made.process.communicate()
+    made.close()
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
@@ -111,13 +90,13 @@ def begun(command: tuple[str, ...], out: Path) -> bool:
 def test_commands_killed_at_random_moments(
     command: tuple[str, ...], moments: int, commands: Commands, tmp_path: Path
 ) -> None:
-    lasts = commands.run(*command, "--out", str(tmp_path / "whole"))
+    lasts = commands.seconds(*command, "--out", str(tmp_path / "whole"))
     whole = records(tmp_path / "whole")
     chance = random.Random(command[0])
     killed = number = 0
     while killed < moments:
         out = tmp_path / str(number)
-        process = commands.begin("cli", *again(command, out))
+        process = commands.started("cli", *again(command, out))
         time.sleep(chance.uniform(0, lasts))
         tree = [process]
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -133,25 +112,25 @@ def test_commands_killed_at_random_moments(
             assert code == 0, commands.said.read_text()[-2000:]
             assert records(out) == whole
             number += 1
-    commands.run(*again(command, tmp_path / str(number)))
+    commands.seconds(*again(command, tmp_path / str(number)))
     assert records(tmp_path / str(number)) == whole
 
 
 @pytest.mark.slow
 def test_a_report_killed_at_random_moments(commands: Commands, tmp_path: Path) -> None:
-    commands.run(*STUDY, "--jobs", "1", "--out", str(tmp_path / "s"))
+    commands.seconds(*STUDY, "--jobs", "1", "--out", str(tmp_path / "s"))
     whole, chance = records(tmp_path / "s"), random.Random("report")
     kept = {name: (tmp_path / "s" / name).read_bytes() for name in ("findings.json", "report.html")}
-    lasts = commands.run("report", str(tmp_path / "s"))
+    lasts = commands.seconds("report", str(tmp_path / "s"))
     killed = 0
     while killed < MOMENTS:
-        process = commands.begin("cli", "report", str(tmp_path / "s"))
+        process = commands.started("cli", "report", str(tmp_path / "s"))
         time.sleep(chance.uniform(0, lasts))
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
         killed += commands.code() == -signal.SIGKILL
         assert {name: (tmp_path / "s" / name).read_bytes() for name in kept} == kept
-    commands.run("report", str(tmp_path / "s"))
+    commands.seconds("report", str(tmp_path / "s"))
     assert records(tmp_path / "s") == whole
     assert not [path for path in (tmp_path / "s").rglob("*.part") if path.parent == tmp_path / "s"]
 
@@ -170,7 +149,7 @@ def test_workers_killed_at_random_moments(commands: Commands, tmp_path: Path) ->
     chance = random.Random("worker")
     killed, tree = 0, set()
     while True:
-        parent = commands.begin("tasks", str(tmp_path / "s"), str(MOMENTS), "2", "forked")
+        parent = commands.started("tasks", str(tmp_path / "s"), str(MOMENTS), "2", "forked")
         while killed < MOMENTS and parent.is_running() and parent.status() != psutil.STATUS_ZOMBIE:
             time.sleep(chance.uniform(0.0, 0.4))
             with_lines = {pid for said in lines(tmp_path / "s").values() for pid, _ in said}
@@ -207,7 +186,7 @@ def check_counts(out: Path, tasks: int) -> None:
 def test_workers_end_with_their_parent(number: int, commands: Commands, tmp_path: Path) -> None:
     chance = random.Random(int(number))
     for _ in range(2):
-        parent = commands.begin("tasks", str(tmp_path / "s"), "8", "2", "")
+        parent = commands.started("tasks", str(tmp_path / "s"), "8", "2", "")
         before = lines(tmp_path / "s")
         until = time.monotonic() + 120
         while lines(tmp_path / "s") == before:
@@ -222,7 +201,7 @@ def test_workers_end_with_their_parent(number: int, commands: Commands, tmp_path
         after = lines(tmp_path / "s")
         time.sleep(0.2)
         assert lines(tmp_path / "s") == after
-    commands.begin("tasks", str(tmp_path / "s"), "8", "1", "")
+    commands.started("tasks", str(tmp_path / "s"), "8", "1", "")
     assert commands.code() == 0
     check_counts(tmp_path / "s", 8)
 
@@ -234,18 +213,18 @@ def test_a_second_start_is_refused_by_a_line_that_names_the_first(
     from edgescope.store.lock import RunLock
     from edgescope.sweep.owner import OWNER
 
-    commands.run(*command, "--jobs", "1", "--out", str(tmp_path / "s"))
+    commands.seconds(*command, "--jobs", "1", "--out", str(tmp_path / "s"))
     whole = records(tmp_path / "s")
     lock = RunLock(tmp_path / "s", OWNER)
     try:
         for more in ((), ("--resume",)):
             commands.said.write_text("")
-            commands.begin("cli", *command, "--jobs", "1", "--out", str(tmp_path / "s"), *more)
+            commands.started("cli", *command, "--jobs", "1", "--out", str(tmp_path / "s"), *more)
             assert commands.code() == 2
             said = commands.said.read_text().splitlines()
             assert len(said) == 1
             assert f"{tmp_path / 's'} is being written by process {os.getpid()} on " in said[0]
     finally:
         lock.release()
-    commands.run(*command, "--jobs", "1", "--out", str(tmp_path / "s"), "--resume")
+    commands.seconds(*command, "--jobs", "1", "--out", str(tmp_path / "s"), "--resume")
     assert records(tmp_path / "s") == whole

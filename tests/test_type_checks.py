@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def test_a_wrong_type_that_is_refused_keeps_its_own_words() -> None:
 
 def test_the_first_calls_are_checked_and_then_one_in_some() -> None:
     called: list[bool] = []
-    call = type_checks.checked_in_part(lambda: called.append(False), lambda: called.append(True))
+    call = type_checks.checked_in_part(lambda: called.append(False), lambda _: lambda: called.append(True))
     for _ in range(type_checks.FIRST + 2 * type_checks.EVERY):
         call()
     assert all(called[: type_checks.FIRST])
@@ -63,9 +64,26 @@ def test_the_first_calls_are_checked_and_then_one_in_some() -> None:
 
 
 def test_every_test_checks_its_own_first_calls() -> None:
-    assert _block_errors.__wrapped__ not in type_checks.CALLS
+    key = id(_block_errors.__wrapped__.__code__)
+    assert key not in type_checks.CALLS
     _block_errors(torch.zeros(4, 2))
-    assert type_checks.CALLS[_block_errors.__wrapped__] == 1
+    assert type_checks.CALLS[key] == 1
+
+
+def test_a_function_that_is_defined_anew_counts_on() -> None:
+    made, called = [], []
+
+    def checked(plain: Callable[[], None]) -> Callable[[], None]:
+        made.append(plain)
+        return lambda: called.append(plain)
+
+    for _ in range(type_checks.FIRST + type_checks.EVERY):
+
+        def inner() -> None:
+            """One code, another function each time."""
+
+        type_checks.checked_in_part(inner, checked)()
+    assert len(made) == len(called) == type_checks.FIRST + 1
 
 
 def test_only_modules_that_cannot_be_wrapped_are_left_out() -> None:

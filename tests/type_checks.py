@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import FunctionType
 from typing import IO, Any, Final, Self, TextIO
 
 import jaxtyping
@@ -49,15 +50,16 @@ MEASURED: Final = ("edgescope.data.tar", "edgescope.data.cifar")
 AROUND: Final = (str(Path(jaxtyping.__file__).parent), "<string>", "<@beartype", __file__)
 """Files of the functions that are put around those of the package."""
 
-FIRST: Final = 20
+FIRST: Final = 5
 """How many calls of a function are checked in every test."""
 
 EVERY: Final = 16
 """Of the calls after these, one of so many is checked: a check takes 20 µs and more, which in a loop of small steps is
 as long as the step itself."""
 
-CALLS: Final[Counter[Callable[..., Any]]] = Counter()
-"""The calls of each function in the present test."""
+CALLS: Final[Counter[int]] = Counter()
+"""The calls of each function in the present test, by the identity of its code: one that is defined inside of another
+function is the same at every definition."""
 
 WIDER: Final = {
     Self: Any,
@@ -91,14 +93,23 @@ def has_to_be_checked(thing: Callable[..., Any] | type) -> bool:
     return any(ARRAYS.search(str(annotation)) for annotation in thing.__annotations__.values())
 
 
-def checked_in_part(plain: Callable[..., Any], checked: Callable[..., Any]) -> Callable[..., Any]:
-    """The first calls in a test are those of ``checked``, and one in :data:`EVERY` thereafter."""
+def checked_in_part(plain: Callable[..., Any], check: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Any:
+    """The first calls in a test are those of ``check(plain)``, and one in :data:`EVERY` thereafter.
+
+    To make that takes milliseconds, so it is made at the first call that is checked.
+    """
+    key, checked = id(plain.__code__), None
 
     @functools.wraps(plain)
     def call(*args: Any, **kwargs: Any) -> Any:
         __tracebackhide__ = True
-        CALLS[plain] = number = CALLS[plain] + 1
-        return (checked if number <= FIRST or number % EVERY == 0 else plain)(*args, **kwargs)
+        nonlocal checked
+        CALLS[key] = number = CALLS[key] + 1
+        if number > FIRST and number % EVERY:
+            return plain(*args, **kwargs)
+        if checked is None:
+            checked = check(plain)
+        return checked(*args, **kwargs)
 
     return call
 
@@ -111,11 +122,12 @@ def jaxtyped_where_needed(**options: Any) -> Callable[..., Any]:
         if not has_to_be_checked(thing):
             return thing
         if not isinstance(thing, type):
-            return checked_in_part(thing, decorate(thing))
+            return checked_in_part(thing, decorate) if isinstance(thing, FunctionType) else decorate(thing)
         plain = thing.__init__
         decorate(thing)  # a dataclass gets another __init__, any other class stays as it is
         if thing.__init__ is not plain:
-            thing.__init__ = checked_in_part(plain, thing.__init__)
+            whole = thing.__init__
+            thing.__init__ = checked_in_part(plain, lambda _: whole)
         return thing
 
     return decorated
@@ -132,7 +144,9 @@ def check_annotations() -> None:
     """
     codemain.getrandbits = random.Random(0).getrandbits
     jaxtyping.jaxtyped = jaxtyped_where_needed
-    install_import_hook(modules(), "type_checks.after_the_call")
+    checked = modules()
+    installed = install_import_hook(checked, "type_checks.after_the_call")
+    installed.hook.should_instrument = frozenset(checked).__contains__  # else each import is compared with all of them
     # Warnings point at the first line outside of the package, which is not one of the functions around ours either.
     from edgescope import notices
 

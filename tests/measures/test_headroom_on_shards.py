@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 from two_workers import run_two_workers
+from warm_process import WarmProcess
 
 import edgescope as es
 
@@ -51,12 +52,14 @@ distributed.destroy_process_group()
 """
 
 
-def test_processes_that_share_a_batch_find_its_headroom_or_say_together_why_not(tmp_path: Path) -> None:
+def test_processes_that_share_a_batch_find_its_headroom_or_say_together_why_not(
+    users_python: WarmProcess, tmp_path: Path
+) -> None:
     torch.manual_seed(1)
     x, y = torch.randn(12, 4).double(), torch.randint(3, (12,))
     batches = [torch.tensor(one) for one in ([0, 4, 8, 11], [3, 6, 9], [1, 2, 7, 10], [0, 5, 8, 9])]
     torch.save((x, y, batches), tmp_path / "data.pt")
-    run_two_workers(WORKER, tmp_path)
+    run_two_workers(users_python, WORKER, tmp_path)
     found = [json.loads((tmp_path / f"found{rank}.json").read_text()) for rank in (0, 1)]
 
     torch.manual_seed(0)

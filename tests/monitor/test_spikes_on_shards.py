@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from two_workers import run_two_workers
+from warm_process import WarmProcess
 
 # Steps on sin x with a rate that is raised once, so that a long step is looked at; rank 0 alone gives the loss.
 WORKER = """
@@ -47,9 +48,9 @@ distributed.destroy_process_group()
 """
 
 
-def test_a_loss_that_one_of_two_processes_gives_is_refused_on_both(tmp_path: Path) -> None:
+def test_a_loss_that_one_of_two_processes_gives_is_refused_on_both(users_python: WarmProcess, tmp_path: Path) -> None:
     torch.save(torch.linspace(-2, 2, 24, dtype=torch.float64)[:, None], tmp_path / "data.pt")
-    run_two_workers(WORKER, tmp_path)
+    run_two_workers(users_python, WORKER, tmp_path)
     found = [json.loads((tmp_path / f"found{rank}.json").read_text()) for rank in (0, 1)]
     assert found[0][0] == found[1][0]
     for _, texts in found:

@@ -9,6 +9,7 @@ import torch
 from objective_problems import relative
 from torch import nn
 from two_workers import run_two_workers
+from warm_process import WarmProcess
 
 from edgescope.losses import half_mse, supervised
 from edgescope.objective import Objective
@@ -59,12 +60,12 @@ distributed.destroy_process_group()
 """
 
 
-def test_two_processes_with_half_of_the_data_each(tmp_path: Path) -> None:
+def test_two_processes_with_half_of_the_data_each(users_python: WarmProcess, tmp_path: Path) -> None:
     torch.manual_seed(1)
     x, y = torch.randn(12, 4).double(), torch.randint(3, (12,))
     V = torch.randn(43, 3).double()
     torch.save({"x": x, "y": y, "V": V}, tmp_path / "data.pt")
-    run_two_workers(WORKER, tmp_path)
+    run_two_workers(users_python, WORKER, tmp_path)
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
@@ -142,8 +143,8 @@ distributed.destroy_process_group()
 """
 
 
-def test_processes_agree_on_what_their_batches_weigh(tmp_path: Path) -> None:
-    run_two_workers(WEIGHTS, tmp_path)
+def test_processes_agree_on_what_their_batches_weigh(users_python: WarmProcess, tmp_path: Path) -> None:
+    run_two_workers(users_python, WEIGHTS, tmp_path)
     for rank in (0, 1):
         found = torch.load(tmp_path / f"found{rank}.pt")
         for name in ("mean", "ignored", "class-weights", "weights"):

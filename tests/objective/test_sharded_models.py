@@ -9,6 +9,7 @@ import torch
 from objective_problems import relative
 from torch import nn
 from two_workers import run_two_workers
+from warm_process import WarmProcess
 
 from edgescope import Monitor, Record
 from edgescope.errors import InputError
@@ -119,11 +120,11 @@ again.close()
 """
 
 
-def run(tmp_path: Path, script: str) -> tuple[dict, dict]:
+def run(users_python: WarmProcess, tmp_path: Path, script: str) -> tuple[dict, dict]:
     torch.manual_seed(1)
     x, y = torch.randn(12, 4), torch.randint(3, (12,))
     torch.save({"x": x, "y": y, "V": torch.randn(73, 3)}, tmp_path / "data.pt")
-    run_two_workers(BEGINNING + script + ENDING, tmp_path)
+    run_two_workers(users_python, BEGINNING + script + ENDING, tmp_path)
     first, second = (torch.load(tmp_path / f"found{rank}.pt", weights_only=False) for rank in (0, 1))
     return first, second
 
@@ -134,8 +135,8 @@ def network() -> nn.Module:
 
 
 @pytest.mark.slow
-def test_fully_sharded_models_are_measured_as_whole_ones(tmp_path: Path) -> None:
-    first, second = run(tmp_path, SHARDED)
+def test_fully_sharded_models_are_measured_as_whole_ones(users_python: WarmProcess, tmp_path: Path) -> None:
+    first, second = run(users_python, tmp_path, SHARDED)
     data = torch.load(tmp_path / "data.pt")
     batch, V = (data["x"], data["y"]), data["V"]
     model, loss_fn = network(), supervised(cross_entropy)
@@ -230,8 +231,8 @@ with warnings.catch_warnings():
 
 
 @pytest.mark.slow
-def test_the_first_process_writes_the_record(tmp_path: Path) -> None:
-    first, second = run(tmp_path, DATA_PARALLEL)
+def test_the_first_process_writes_the_record(users_python: WarmProcess, tmp_path: Path) -> None:
+    first, second = run(users_python, tmp_path, DATA_PARALLEL)
     for name in ("every", "budget"):
         assert first[name, "folder"] == str(tmp_path / name)
         assert second[name, "folder"] == ":memory:"
@@ -264,8 +265,8 @@ found["stage"] = refused(lambda: Objective(stage, supervised(cross_entropy), min
 """
 
 
-def test_other_ways_to_split_a_model_are_refused_by_name(tmp_path: Path) -> None:
-    for found in run(tmp_path, REFUSED):
+def test_other_ways_to_split_a_model_are_refused_by_name(users_python: WarmProcess, tmp_path: Path) -> None:
+    for found in run(users_python, tmp_path, REFUSED):
         assert "parameter '0.weight' is a DTensor with placements (Shard(dim=0)), as of tensor" in found["tensor"]
         assert "as of tensor parallelism" in found["both"]
         assert "a stage of a pipeline-parallel model (PipelineStage)" in found["stage"]

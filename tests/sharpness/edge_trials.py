@@ -11,7 +11,7 @@ import torch
 from error_trials import Figure, Trial
 from random_networks import RandomNetwork
 from torch import Tensor
-from torch.func import functional_call, grad, hessian, vmap
+from torch.func import grad, vjp, vmap
 
 import edgescope as es
 from edgescope.errors import NotKnownError
@@ -30,30 +30,27 @@ BATCHES, MANY = 30, 3000
 
 
 def first_rise(network: RandomNetwork, data: tuple[Tensor, Tensor], w: Tensor, step: Tensor) -> float | None:
-    """The first multiple at which the loss of the data rises, in float64: a scan in steps of 2%, and a finer one."""
-    losses = vmap(lambda s: loss_of(network, w + s * step, *data))
+    """The first multiple at which the loss of the data rises, in float64: a scan in steps of 2%, and finer ones."""
+    losses = vmap(lambda s: network.loss_at(w + s * step, *data))
     before = losses(torch.zeros(1, dtype=torch.float64))
 
     def first_above(multiples: Tensor) -> int | None:
-        above = torch.nonzero(losses(multiples) > before)
-        return int(above[0]) if len(above) else None
+        for start in range(0, len(multiples), 40):
+            above = torch.nonzero(losses(multiples[start : start + 40]) > before)
+            if len(above):
+                return start + int(above[0])
+        return None
 
-    coarse = torch.from_numpy(np.geomspace(1e-2, LONGEST, 440))
-    place = first_above(coarse)
+    multiples = torch.from_numpy(np.geomspace(1e-2, LONGEST, 440))
+    place = first_above(multiples)
     if not place:
         return None
-    fine = torch.linspace(float(coarse[place - 1]), float(coarse[place]), 400, dtype=torch.float64)
-    exact = first_above(fine)
-    return None if exact is None else float(fine[exact])
-
-
-def loss_of(network: RandomNetwork, w: Tensor, inputs: Tensor, targets: Tensor) -> Tensor:
-    """The loss at a flat vector of parameters by plain torch, in its precision."""
-    named, start = {}, 0
-    for name, p in network.model.named_parameters():
-        named[name] = w[start : start + p.numel()].view(p.shape)
-        start += p.numel()
-    return network.criterion(functional_call(network.model, named, (inputs,)), targets)
+    for _ in range(2):
+        multiples = torch.linspace(float(multiples[place - 1]), float(multiples[place]), 21, dtype=torch.float64)
+        place = first_above(multiples)
+        if not place:
+            return None if place is None else float(multiples[0])
+    return float(multiples[place])
 
 
 def step_of(network: RandomNetwork) -> Tensor:
@@ -78,7 +75,7 @@ def of_sampled_headroom(network: RandomNetwork) -> Trial | None:
     inputs = torch.randn(POPULATION, network.data[0].shape[1], generator=draw, dtype=torch.float64)
     targets = torch.randint(int(network.data[1].max()) + 1, (POPULATION,), generator=draw)
     w = network.exact.parameters()
-    gradient = grad(lambda w: loss_of(network, w, inputs, targets))(w)
+    gradient = grad(lambda w: network.loss_at(w, inputs, targets))(w)
     step = -gradient / max(float(network.eigenvalues[-1]), 1e-3)
     chosen = torch.randperm(POPULATION, generator=draw)[:SAMPLE]
     part = es.Objective(
@@ -105,14 +102,19 @@ def forms(network: RandomNetwork) -> tuple[np.ndarray, np.ndarray]:
     w = network.exact.parameters()
 
     def loss(w: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return loss_of(network, w, x[None], y[None])
+        return network.loss_at(w, x[None], y[None])
 
     gradients = vmap(grad(loss), (None, 0, 0))(w, inputs, targets)
-    hessians = vmap(hessian(loss), (None, 0, 0))(w, inputs, targets)
-    along = torch.einsum("ip,kpq,jq->kij", gradients, hessians, gradients)
+
+    def product(g: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return vjp(grad(lambda w: loss(w, x, y)), w)[1](g)[0]
+
+    products = vmap(vmap(product, (0, None, None)), (None, 0, 0))(gradients, inputs, targets)
+    along = torch.einsum("ip,kjp->kij", gradients, products)
     return along.numpy(), (gradients @ gradients.T).numpy()
 
 
+@functools.cache
 def mini_batches(network: RandomNetwork, size: int) -> tuple[np.ndarray, np.ndarray]:
     """g'Hg and |g|² of mini-batches: of all there are, or of many drawn at random."""
     along, squares = forms(network)
@@ -128,14 +130,22 @@ def mini_batches(network: RandomNetwork, size: int) -> tuple[np.ndarray, np.ndar
     return np.einsum("mij,mi,mj->m", inner, weights, weights), np.einsum("ij,mi,mj->m", squares, weights, weights)
 
 
+@functools.cache
+def measured(network: RandomNetwork, size: int) -> es.sharpness.BatchSharpness | None:
+    """None: the gradient of a mini-batch is zero."""
+    try:
+        return es.batch_sharpness(network.objective, size, BATCHES, seed=network.number)
+    except NotKnownError:
+        return None
+
+
 def of_batch_sharpness(share: float | None, weighted: bool) -> Figure:
     """Of mini-batches of a ``share`` of the samples, or of two samples."""
 
     def figure(network: RandomNetwork) -> Trial | None:
         size = 2 if share is None else max(2, round(share * len(network.data[0])))
-        try:
-            found = es.batch_sharpness(network.objective, size, BATCHES, seed=network.number)
-        except NotKnownError:  # the gradient of a mini-batch is zero
+        found = measured(network, size)
+        if found is None:
             return None
         products, squares = mini_batches(network, size)
         if weighted:
