@@ -74,22 +74,23 @@ def test_a_tenth_of_the_time_is_used_and_no_more_than_a_fifth_beyond_it(first: f
             schedule.measured(cost)
             seen.append(step)
         now += 1.0
-    assert 0.1 <= (spent + later) / (now + later), "the next one is due when the share is used up"
+    assert (spent + later) / (now + later) >= 0.1, "the next one is due when the share is used up"
     assert spent / now <= 0.12
     assert 300 < seen[0] < 400, "not when all of it was earned, after 450 steps"
 
 
-def test_the_training_before_a_first_measurement_is_what_is_said() -> None:
-    for share, first, spent in ((0.1, 45.0, 4.0), (0.1, 1.0, 30.0), (0.5, 3.0, 0.0), (1.0, 5.0, 1.0)):
-        now = spent
-        schedule = Budget(share, clock=lambda: now, expect=lambda: (first, first))
-        schedule._looked = 0.0
-        schedule.spent(spent)
-        said = schedule.training_before(first)
-        now = spent + said * (1 - 1e-9) - 1e-9
-        assert not schedule.due(0) or said == 0
-        now = spent + said * (1 + 1e-9) + 1e-9
-        assert schedule.due(1)
+@pytest.mark.parametrize(
+    ("share", "first", "spent"), [(0.1, 45.0, 4.0), (0.1, 1.0, 30.0), (0.5, 3.0, 0.0), (1.0, 5.0, 1.0)]
+)
+def test_the_training_before_a_first_measurement_is_what_is_said(share: float, first: float, spent: float) -> None:
+    now = 0.0
+    schedule = Budget(share, clock=lambda: now, expect=lambda: (first, first))
+    schedule.spent(spent)
+    said = schedule.training_before(first)
+    now = spent + said * (1 - 1e-9) - 1e-9
+    assert not schedule.due(0) or said == 0
+    now = spent + said * (1 + 1e-9) + 1e-9
+    assert schedule.due(1)
 
 
 def test_nothing_is_saved_up_while_no_step_is_taken() -> None:
