@@ -143,17 +143,21 @@ def commands(quick: bool) -> list[str]:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true", help="few steps, nothing written")
+    tables = {each.__name__: each for each in (tracking, budgets, defaults, commands)}
+    options.add_argument(
+        "--only", choices=tables, nargs="+", default=list(tables), help="tables; fewer are not written"
+    )
     given = options.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
     warnings.simplefilter("ignore", EdgescopeWarning)
     lines = ["## (tr) A monitor in a training run", ""]
-    for section in (tracking, budgets, defaults, commands):
+    for section in map(tables.__getitem__, given.only):
         text = (section.__doc__ or "").replace("``", "`")
         found = [text, "", *section(given.quick), ""]
         print("\n".join(found), flush=True)
         lines += found
-    if not given.quick:
+    if not given.quick and given.only == list(tables):
         write("tr", lines[:-1])
 
 

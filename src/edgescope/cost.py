@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 
@@ -58,6 +59,16 @@ class Meter:
 
     def __init__(self) -> None:
         self._total = Cost()
+        self._made, self._construction = time.perf_counter(), 0.0
+
+    def constructed(self) -> None:
+        """Its owner is complete: what has passed since this was made is the time of the construction."""
+        self._construction = time.perf_counter() - self._made
+
+    def take_construction(self) -> float:
+        """The seconds of the construction, for who accounts for them; 0 from the second time on."""
+        seconds, self._construction = self._construction, 0.0
+        return seconds
 
     @property
     def total(self) -> Cost:

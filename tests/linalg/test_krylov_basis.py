@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from edgescope.errors import MemoryBudgetError
 from edgescope.linalg import Operator, from_matrix
-from edgescope.linalg.basis import Basis, check_memory
+from edgescope.linalg.basis import Basis
+from edgescope.linalg.capacity import check_memory
+from edgescope.linalg.inner_products import reflection_to
 from edgescope.memory import SHARE
 
 DTYPES = [torch.float64, torch.float32]
@@ -72,6 +74,54 @@ def test_products_stay_right_through_seeds_directions_random_rows_and_restarts(d
     vectors = basis.combine(ritz.coordinates).double()
     slack = 200 * torch.finfo(dtype).eps * float(matrix.double().abs().max()) * 300**0.5
     torch.testing.assert_close(found, vectors @ matrix.double() - ritz.values[:, None] * vectors, atol=slack, rtol=0)
+
+
+def test_ritz_values_are_those_of_the_rows_there_are_now() -> None:
+    matrix, generator = with_spectrum(like_a_hessian(60, 0)), torch.Generator().manual_seed(0)
+    basis = Basis(from_matrix(matrix), 8, 2)
+
+    def exact() -> torch.Tensor:
+        return torch.linalg.eigvalsh(basis.rows @ matrix @ basis.rows.T).flip(0)
+
+    basis.append(torch.randn(2, 60, generator=generator, dtype=torch.float64))
+    for _ in range(3):
+        basis.expand()
+        assert torch.allclose(basis.ritz().values, exact(), rtol=0, atol=1e-12)
+    ritz = basis.ritz()
+    basis.compress(ritz.values[:3], ritz.coordinates[:, :3])
+    assert torch.allclose(basis.ritz().values, exact(), rtol=0, atol=1e-12)
+    assert basis.clear(from_matrix(matrix), 8, 2)
+    assert not basis.ritz().values.numel()
+
+
+@settings(deadline=None)
+@given(width=st.integers(1, 12), count=st.integers(1, 12), axes=st.booleans(), seed=st.integers(0, 1000))
+def test_a_reflection_brings_the_span_of_directions_to_the_front(width: int, count: int, axes: bool, seed: int) -> None:
+    count = min(count, width)
+    generator = torch.Generator().manual_seed(seed)
+    identity = torch.eye(width, dtype=torch.float64)
+    directions = torch.linalg.qr(torch.randn(width, count, generator=generator, dtype=torch.float64)).Q.T
+    if axes:  # also where they are there already, in another order and with other signs
+        signs = torch.randint(2, (count, 1), generator=generator) * 2.0 - 1
+        directions = signs * identity[torch.randperm(width, generator=generator)[:count]]
+    across, along = reflection_to(directions)
+    turn = identity - across @ along.T
+    assert (turn @ turn.T - identity).abs().max() < 1e-14
+    first = turn[:, :count]
+    assert (first - directions.T @ (directions @ first)).abs().max() < 1e-14
+
+
+def test_known_rows_are_not_written_to() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for count in (1, 3):
+        known = torch.linalg.qr(torch.randn(100, count, generator=generator, dtype=torch.float64)).Q.T
+        known = (known + 1e-3 * torch.randn(known.shape, generator=generator, dtype=torch.float64)).contiguous()
+        before = known.clone()
+        basis = Basis(from_matrix(torch.eye(100, dtype=torch.float64)), 10, 4)
+        coordinates = basis.append_known(known, torch.ones(count, dtype=torch.float64), 0.0, 0.0)
+        assert torch.equal(known, before)
+        lengths = torch.linalg.vector_norm(known, dim=1, keepdim=True)
+        assert torch.allclose(coordinates @ basis.outside, known / lengths, rtol=0, atol=1e-14)
 
 
 def test_dependent_short_and_zero_rows_are_left_out() -> None:

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from edgescope.errors import InputError
-from edgescope.linalg.inner_products import inner, principal_axes, spanning_rows
+from edgescope.linalg.capacity import check_memory, rows_needed
+from edgescope.linalg.inner_products import inner, principal_axes, reflection_to, spanning_rows
 from edgescope.linalg.operator import Operator
 from edgescope.linalg.outside_estimate import OutsideEstimate
+from edgescope.linalg.ritz import Ritz
 from edgescope.linalg.scaling import scales_of
-from edgescope.memory import require
 from edgescope.transfers import read, send
 
-_CHUNK = 16384  # columns rotated at a time, so that no second (m, P) array is needed
+_CHUNK = 16384  # columns rotated at a time, which stay in the cache, so that no second (m, P) array is needed
+_CHUNK_ELSEWHERE = 2**22  # the same on an accelerator, whose kernels take longer to start
 _ROUNDING = 10  # what counts as zero, in units of eps times the norm of the operator
 _SHORTENED = 0.5  # a sweep that leaves less of a row's squared norm has also magnified its rounding: one more
 _SWEEPS = 4
-_SMALL_SPACE = 64  # dimensions up to which memory for all of the space, twice, is nothing
-
-
-@dataclass(frozen=True)
-class Ritz:
-    """Eigenpairs of the projected operator, in descending order: values (m,), coordinates in the basis (m, m)."""
-
-    values: Float[Tensor, " m"]
-    coordinates: Float[Tensor, "m m"]
-
-    @property
-    def magnitude(self) -> float:
-        """The largest absolute value: an estimate of the operator's norm, from below."""
-        return float(self.values.abs().max()) if self.values.numel() else 0.0
 
 
 class Basis:
@@ -64,6 +52,7 @@ class Basis:
         """The number of rows outside."""
         self.estimate: OutsideEstimate | None = None
         """What is known of the operator between the rows outside from earlier ones."""
+        self._ritz: Ritz | None = None
 
     @property
     def rows(self) -> Float[Tensor, "m P"]:
@@ -100,6 +89,7 @@ class Basis:
         if self._store.shape[0] < rows or mine != (operator.size, operator.dtype, operator.device):
             return False
         self.operator, self.total, self.size, self.outward, self.estimate = operator, rows, 0, 0, None
+        self._ritz = None
         return True
 
     def reserve(self, rows: int) -> None:
@@ -131,7 +121,7 @@ class Basis:
     ) -> Float[Tensor, "b f"]:
         """``append`` to an empty basis, of nearly orthonormal rows with estimated values of the operator; elsewhere it
         is taken to be ``elsewhere``. Returns the coordinates of the rows among those outside."""
-        coupling = self._enter(block, drop)
+        coupling = self._enter(block, drop, scaled=True)
         coordinates = coupling / torch.linalg.vector_norm(coupling, dim=1, keepdim=True).clamp(min=1e-300)
         self.estimate = OutsideEstimate.from_pairs(values, coordinates, elsewhere)
         return coordinates
@@ -180,9 +170,11 @@ class Basis:
             self.estimate = self.estimate.after(count, coupling.shape[1])
 
     def ritz(self) -> Ritz:
-        """Eigenpairs of the operator projected on the basis."""
-        values, coordinates = torch.linalg.eigh(self.projection)
-        return Ritz(values.flip(0), coordinates.flip(1))
+        """Eigenpairs of the operator projected on the basis; computed once for the rows it has."""
+        if self._ritz is None:
+            values, coordinates = torch.linalg.eigh(self.projection)
+            self._ritz = Ritz(values.flip(0), coordinates.flip(1))
+        return self._ritz
 
     def rounding(self, magnitude: float) -> float:
         """What counts as zero: 10 eps times the operator's norm, or the smallest normal number where it is larger."""
@@ -220,8 +212,8 @@ class Basis:
         outward = before if turn is None else turn.shape[1]
         rotation = send(coordinates.T, self._store)
         outer = None if turn is None else send(turn.T, self._store)
-        for start in range(0, self._store.shape[1], _CHUNK):
-            part = self._store[: size + before, start : start + _CHUNK]
+        for columns in self._chunks():
+            part = self._store[: size + before, columns]
             outside = part[size:].clone() if outer is None else outer @ part[size:]
             part[:kept] = rotation @ part[:size]
             part[kept : kept + outward] = outside
@@ -229,21 +221,30 @@ class Basis:
         self._within[:kept, :kept] = within
         self._coupling[:kept, :outward] = coupling if turn is None else coupling @ turn
         self._projection[:kept, :kept] = torch.diag(values)
+        self._ritz = None
         if self.estimate is not None and turn is not None:
             self.estimate = self.estimate.turned(turn)
         return directions if directions is None or turn is None else directions @ turn
 
-    def _enter(self, block: Float[Tensor, "b P"], drop: float) -> Float[Tensor, "b j"]:
-        """Put the new directions of these rows outside; the coordinates along them of the rows, scaled each."""
+    def _enter(self, block: Float[Tensor, "b P"], drop: float, scaled: bool = False) -> Float[Tensor, "b j"]:
+        """Put the new directions of these rows outside; the coordinates along them of the rows, scaled each.
+
+        ``scaled``: the rows are about of unit norm, so that their squares neither overflow nor vanish.
+        """
         top = self.size + self.outward
         slot = self._store[top : min(top + block.shape[0], self.total)]
         # A block may have more rows than the space has dimensions, such as a long history of a small operator.
         slot = slot if slot.shape[0] == block.shape[0] else torch.empty_like(block)
-        torch.div(block, scales_of(block, dim=1), out=slot)
+        if scaled and not top and block.shape[0] > 1:
+            slot = block  # which is not written to: what is orthonormal is written to its place at once
+        elif scaled:
+            slot.copy_(block)
+        else:
+            torch.div(block, scales_of(block, dim=1), out=slot)
         _, gram, _ = self._project_out(slot, top, sweeps=self._unread(2))
         if not bool(gram.isfinite().all()):
             raise InputError("start vectors with entries that are NaN or infinite", expected="finite entries")
-        coupling, _ = self._normalise(slot, gram, top, drop=drop)
+        coupling, _ = self._normalise(slot, gram, top, floor=self.rounding(1.0), drop=drop)
         self._coupling[: self.size, self.outward : self.outward + coupling.shape[1]] = 0
         self.outward += coupling.shape[1]
         if self.estimate is not None:
@@ -259,6 +260,12 @@ class Basis:
         self._projection[:new, old:new] = columns
         self._projection[old:new, :old] = columns[:old].T
         self._projection[old:new, old:new] = (columns[old:] + columns[old:].T) / 2
+        self._ritz = None
+
+    def _chunks(self) -> list[slice]:
+        """The columns, as many at a time as are rotated together."""
+        size = _CHUNK if self._store.is_cpu else _CHUNK_ELSEWHERE
+        return [slice(start, start + size) for start in range(0, self._store.shape[1], size)]
 
     def _unread(self, sweeps: int) -> int:
         """After how many sweeps the host looks at their result: after each where looking is free."""
@@ -290,9 +297,10 @@ class Basis:
         gram = lengths = coefficients  # until the first sweep
         enough: Tensor | None = None  # whether a sweep that the host has not looked at was enough
         for sweep in range(1, _SWEEPS + 1):
-            before, found = inner(block, block), inner(block, known)
+            found, before = self._inner_with(block, top)
             found = found if enough is None else torch.where(enough, 0.0, found)
-            block.addmm_(found.to(block), known, alpha=-1)
+            if top:
+                block.addmm_(found.to(block), known, alpha=-1)
             coefficients += found
             last = gram, lengths
             gram, lengths = before - found @ found.T, before.diagonal()
@@ -306,6 +314,13 @@ class Basis:
             if not top or bool((gram.diagonal() >= _SHORTENED * lengths).all()):
                 break
         return sums, gram, rest
+
+    def _inner_with(self, block: Float[Tensor, "b P"], top: int) -> tuple[Float[Tensor, "b top"], Float[Tensor, "b b"]]:
+        """Inner products with the first ``top`` rows, and among those of ``block``, which mostly are the next ones."""
+        if block.data_ptr() != self._store[top:].data_ptr():
+            return inner(block, self._store[:top]), inner(block, block)
+        found = inner(block, self._store[: top + block.shape[0]])
+        return found[:, :top], found[:, top:]
 
     def _normalise(
         self,
@@ -323,6 +338,12 @@ class Basis:
         """
         epsilon = torch.finfo(block.dtype).eps
         limit = min(self.total - top, self.operator.size - top)
+        if block.shape[0] == 1:
+            length = math.sqrt(max(float(gram), 0.0))
+            long_enough = limit > 0 and length > float(floor)
+            if long_enough:
+                block.mul_(1 / length)
+            return gram.new_full((1, int(long_enough)), length), gram.new_zeros((1, top))
         coupling = torch.eye(block.shape[0], dtype=torch.float64, device="cpu")
         correction = torch.zeros((block.shape[0], top), dtype=torch.float64, device="cpu")
         for again in (False, True):
@@ -339,11 +360,10 @@ class Basis:
             kept[: max(block.shape[0] - limit, 0)] = False  # ascending: the weakest come first
             roots, turn = squares[kept].sqrt(), turn[:, kept]
             mixing = turn / roots * inverse[:, None]
-            alone = block.shape[0] == 1 and bool(kept.all())
-            fresh = block.mul_(float(mixing)) if alone else send(mixing.T, block) @ block
-            block = self._store[top : top + fresh.shape[0]]
-            if block.data_ptr() != fresh.data_ptr():
-                block.copy_(fresh)
+            fresh, rotation = self._store[top : top + mixing.shape[1]], send(mixing.T, block)
+            for columns in self._chunks():
+                fresh[:, columns] = rotation @ block[:, columns]
+            block = fresh
             coupling = coupling @ (long[:, None] * products @ mixing if dependent else lengths[:, None] * turn * roots)
             if again or bool((squares[kept] > _SHORTENED).all()):
                 break
@@ -352,41 +372,23 @@ class Basis:
         return coupling, correction
 
     def _turn_outside(self, directions: Float[Tensor, "b f"]) -> Float[Tensor, "b m"]:
-        """Rotate the rows outside so that these directions come first, and orthogonalise those once more.
+        """Reflect the rows outside so that the span of these directions comes first, and orthogonalise it once more.
 
         What that subtracts, in float64 and yet to be read by the host, adds to the products within the basis.
         """
-        count = directions.shape[0]
-        square = torch.cat([directions, torch.eye(self.outward, dtype=torch.float64, device="cpu")])
-        turn = torch.linalg.qr(square.T).Q
-        rotation, outside = send(turn.T, self._store), self.outside
-        for start in range(0, outside.shape[1], _CHUNK):
-            part = outside[:, start : start + _CHUNK]
-            part.copy_(rotation @ part)
+        count, outside = directions.shape[0], self.outside
+        across, along = reflection_to(directions)
+        taken, added = send(across.T, self._store), send(along.T, self._store)
+        for columns in self._chunks():
+            part = outside[:, columns]
+            part.addmm_(added.T, taken @ part, alpha=-1)
+        turn = torch.eye(self.outward, dtype=torch.float64, device="cpu") - across @ along.T
         self._coupling[: self.size, : self.outward] = self.coupling @ turn
         if self.estimate is not None:
             self.estimate = self.estimate.turned(turn)
         found = inner(outside[:count], self.rows)
         outside[:count].addmm_(found.to(outside), self.rows, alpha=-1)
         return found
-
-
-def rows_needed(operator: Operator, capacity: int, width: int) -> int:
-    """The rows of a basis for ``capacity`` vectors and ``width`` outside: no more than twice the dimensions."""
-    if operator.size <= _SMALL_SPACE:
-        return 2 * operator.size
-    return min(capacity + width, 2 * operator.size)
-
-
-def check_memory(vectors: int, operator: Operator) -> None:
-    """Raise :class:`MemoryBudgetError` where that many vectors of the operator's size and precision do not fit."""
-    require(
-        vectors * operator.size * operator.dtype.itemsize,
-        f"a set of {vectors} vectors of length {operator.size}",
-        device=operator.device,
-        limit=operator.room(),
-        hint="a smaller basis, fewer probes or steps, or float32",
-    )
 
 
 def _matrix(size: int) -> Float[Tensor, "m m"]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.cost import Cost
 from edgescope.errors import InputError
-from edgescope.linalg.basis import check_memory
+from edgescope.linalg.capacity import check_memory
 from edgescope.linalg.operator import Operator, OperatorLike, as_operator
 from edgescope.linalg.search import value_errors
 from edgescope.linalg.sketch import rademacher

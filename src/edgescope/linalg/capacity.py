@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgescope.linalg.basis import check_memory, rows_needed
 from edgescope.linalg.operator import Operator
+from edgescope.memory import require
 
 # With these a restarted search took at most 3% more products than one that keeps everything: on spectra of networks at
 # the edge of stability, in crowds within 1%, and on synthetic ones, for 1 to 6 pairs and tolerances of 1e-3 and 1e-5.
@@ -18,6 +18,7 @@ _SEEDED = 12  # beyond the seeds
 _FEW = 4  # vectors beyond the wanted ones with which a search took at most half more products,
 _LEAST = 1  # and with which it took up to four times as many, in crowds and for small residuals
 _TRANSIENT = 1  # copies of the vectors that are multiplied at once
+_SMALL_SPACE = 64  # dimensions up to which memory for all of the space, twice, is nothing
 
 
 @dataclass(frozen=True)
@@ -59,3 +60,21 @@ def fitting_capacity(operator: Operator, best: int, wanted: int, block: int, wid
         check_memory(rows_needed(operator, least, width) + beside, operator)
         rows = least
     return Capacity(rows, best)
+
+
+def rows_needed(operator: Operator, capacity: int, width: int) -> int:
+    """The rows of a basis for ``capacity`` vectors and ``width`` outside: no more than twice the dimensions."""
+    if operator.size <= _SMALL_SPACE:
+        return 2 * operator.size
+    return min(capacity + width, 2 * operator.size)
+
+
+def check_memory(vectors: int, operator: Operator) -> None:
+    """Raise :class:`MemoryBudgetError` where that many vectors of the operator's size and precision do not fit."""
+    require(
+        vectors * operator.size * operator.dtype.itemsize,
+        f"a set of {vectors} vectors of length {operator.size}",
+        device=operator.device,
+        limit=operator.room(),
+        hint="a smaller basis, fewer probes or steps, or float32",
+    )

@@ -162,7 +162,9 @@ def top_eigenpairs(
     cost, seconds = operator.spent - paid, time.perf_counter() - began
     if operator.device.type == "cpu":  # what products have freed, before there are vectors of the result
         return_freed_memory(operator.size * operator.dtype.itemsize)
-    return as_eigenpairs(result, space, metric, cost, seconds, "residual", capacity.note)
+    vectors = space.combine(result.coordinates).T
+    vectors = vectors if metric is None else metric.inverse_root(vectors)
+    return as_eigenpairs(result, vectors, operator.mode, cost, seconds, "residual", capacity.note)
 
 
 def whitened(operator: Operator, metric: Metric | None) -> Operator:
@@ -214,25 +216,24 @@ def seed_rows(
 
 def as_eigenpairs(
     result: SearchResult,
-    basis: Basis,
-    metric: Metric | None,
+    vectors: Float[Tensor, "P k"],
+    mode: str | None,
     cost: Cost,
     seconds: float,
     criterion: Literal["residual", "value"],
     note: str | None = None,
 ) -> Eigenpairs:
-    """The result of a search, with vectors in the coordinates of the parameters (not whitened)."""
-    vectors = basis.combine(result.coordinates).T
+    """The result of a search, with ``vectors`` in the coordinates of the parameters (not whitened)."""
     return Eigenpairs(
         values=result.values,
-        vectors=vectors if metric is None else metric.inverse_root(vectors),
+        vectors=vectors,
         residuals=result.residuals,
         error=result.errors,
         converged=result.converged,
         products=result.products,
         cost=cost,
         seconds=seconds,
-        mode=basis.operator.mode,
+        mode=mode,
         note=note,
         criterion=criterion,
     )

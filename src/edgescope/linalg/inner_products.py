@@ -19,14 +19,29 @@ def inner(few: Float[Tensor, "j P"], many: Float[Tensor, "m P"]) -> Float[Tensor
     length = few.shape[1]
     segment = min(_SEGMENT, length)
     whole = length - length % segment
-    left = few[:, :whole].unflatten(1, (-1, segment)).transpose(0, 1)
-    right = many[:, :whole].unflatten(1, (-1, segment)).permute(1, 2, 0)
+    left = few[:, :whole].view(few.shape[0], whole // segment, segment).transpose(0, 1)
+    right = many[:, :whole].view(many.shape[0], whole // segment, segment).permute(1, 2, 0)
     total = torch.bmm(left, right).sum(0, dtype=torch.float64)
     return total + few[:, whole:] @ many[:, whole:].T
 
 
 def principal_axes(gram: Float[Tensor, "b b"]) -> tuple[Float[Tensor, " b"], Float[Tensor, "b b"]]:
     return torch.linalg.eigh((gram + gram.T) / 2)
+
+
+def reflection_to(directions: Float[Tensor, "b f"]) -> tuple[Float[Tensor, "f b"], Float[Tensor, "f b"]]:
+    """X and Y such that I - X Y^T is a symmetric orthogonal matrix whose first b columns span these orthonormal rows.
+
+    A block Householder reflection, with Y = 2 X (X^T X)^(-1): that of the first b unit vectors to a basis of the span,
+    chosen such that X^T X is at least 2. Cost of applying it to f rows: that of 4 b / f of a rotation.
+    """
+    count = directions.shape[0]
+    left, _, right = torch.linalg.svd(directions[:, :count])
+    across = left @ right  # the rows of its transpose times the directions have a symmetric first block
+    across = across.T @ directions
+    across[:, :count] += torch.eye(count, dtype=directions.dtype, device=directions.device)
+    along = torch.linalg.solve(across @ across.T / 2, across)
+    return across.T, along.T
 
 
 def spanning_rows(gram: Float[Tensor, "b b"], count: int, resolved: float) -> Bool[Tensor, " b"]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edgescope.arithmetic import in_plain_arithmetic
 from edgescope.errors import InputError, one_of
-from edgescope.linalg.basis import check_memory
+from edgescope.linalg.capacity import check_memory
 from edgescope.linalg.eigenpairs import Eigenpairs, top_eigenpairs
 from edgescope.linalg.lanczos import Lanczos
 from edgescope.linalg.nodes import Nodes, add_known, from_eigenvalues

@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgescope.errors import InputError
-from edgescope.linalg.basis import Basis, Ritz
+from edgescope.linalg.basis import Basis
+from edgescope.linalg.ritz import Ritz
 from edgescope.transfers import send
 
 Which = Literal["largest", "smallest", "both"]

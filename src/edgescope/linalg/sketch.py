@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgescope.linalg.basis import check_memory
+from edgescope.linalg.capacity import check_memory
 from edgescope.linalg.inner_products import inner
 from edgescope.linalg.operator import Operator
 

@@ -157,8 +157,9 @@ class EigenTracker:
             result = self._found(search, self._basis, known)
         note = self._capacity.note if self._capacity is not None else None
         cost, seconds = operator.spent - paid, time.perf_counter() - began
-        pairs = as_eigenpairs(result, self._basis, self.metric, cost, seconds, "value", note)
         self._known = self._remembered(self._basis, result)
+        vectors = self._known.rows[: result.values.shape[0]].clone().T
+        pairs = as_eigenpairs(result, vectors, operator.mode, cost, seconds, "value", note)
         if math.isfinite(search.observed_gap):
             self._gaps = [*self._gaps, search.observed_gap][-_GAPS:]
         self._updates += 1
@@ -216,7 +217,8 @@ class EigenTracker:
                 hint="a new tracker",
             )
         # A state that was kept on disk lies on the CPU, and what was found since then where the operator is.
-        rows = seed_rows(known.rows.to(operator.device).T, operator, self.metric, finite=True)
+        rows = known.rows.to(operator.device, operator.dtype)
+        rows = rows if self.metric is None else seed_rows(rows.T, operator, self.metric, finite=True)
         again, count = known.again.clone(), int(known.again.sum())
         ends = {"largest": [(-1, 1)], "smallest": [(0, -1)], "both": [(self.k - 1, 1), (self.k, -1)]}[self._which]
         fresh = self._updates % _FRESH_EVERY == 0

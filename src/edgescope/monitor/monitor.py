@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import time
 import weakref
@@ -67,9 +69,10 @@ class Monitor:
             of Accelerate, Lightning and Fabric are seen through. Threshold, learning rate and the start of each step
             are read from them. A step is over when each of several has stepped, or one steps again.
         every: measure at every so many steps (default 10), or at the steps for which a function is true.
-        budget: instead of ``every``: the share of training time that measurements may take, such as 0.1. The first one
-            counts, too. It waits until training has earned what :meth:`forecast` expects, so that there is no reading
-            at step 0. Decided by measured times, so it is not reproducible bit for bit.
+        budget: instead of ``every``: the share of the time of the run that measurements take, such as 0.1. The first
+            one, and the construction of objective and monitor, count, too. It comes as soon as it takes no more than
+            1.2 times that share, by what :meth:`forecast` expects, so that there is no reading at step 0, and later
+            ones wait until the share is kept again. Decided by measured times, so not reproducible bit for bit.
         measures: names, texts such as ``"sharpness:k=3"``, or :class:`Measure` objects; no two of the same name. By
             default loss, gradient norm, sharpness, threshold and their ratio, and where ``batch_size`` is less than
             what is measured, "batch_sharpness", as the ratio of all data does not tell of mini-batches. A text may end
@@ -169,11 +172,10 @@ class Monitor:
         schedules = Schedules(tuple(measure.name for measure in self.measures), self.schedule, self._own)
         self._steps = StepListener(self._reader, schedules, self._continuation)
         if isinstance(self.schedule, Budget):
-            share = self.schedule.share
-            self.schedule.expect = lambda: self._expected_seconds(share)
+            self.schedule.expect = functools.partial(self._expected_seconds, self.schedule)
             if objective.group is not None:
                 self.schedule.agree = lambda due: bool(as_the_first(lambda: due, objective.group))
-            self.schedule.spent(time.perf_counter() - began)
+            self.schedule.spent(time.perf_counter() - began + objective.meter.take_construction())
         # The steps live as long as the optimizers do, and write to the record as long.
         self._finalizer = weakref.finalize(self._steps, record.close) if self._owned else None
         if not optimizers and resume is False:
@@ -268,18 +270,22 @@ class Monitor:
         return RunFacts(record.table(), record.events(), record.info, record.status)
 
     def forecast(self) -> Forecast:
-        """What a reading of the measures on the usual schedule is expected to take. Cost: one gradient."""
+        """What a reading of the measures on the usual schedule is expected to take.
+
+        Cost: a loss and two gradients, or one that takes longer than a second.
+        """
         usual = [measure for measure in self.measures if measure.name not in self._own]
         return forecast_reading(self.objective, usual, prepared=self.objective.spent.products > 0)
 
-    def _expected_seconds(self, share: float) -> float:
-        """Of the first reading; 0 where that cannot be told, so that the error shows in a reading."""
+    def _expected_seconds(self, budget: Budget) -> tuple[float, float]:
+        """Of the first reading, and of one along the run; 0 where that cannot be told, so that the error shows."""
         with self._reader.notifier.guarded("what a reading takes cannot be forecast"):
             expected = self.forecast()
-            text = f"{expected}; budget= allows that after {expected.first_seconds / share:.2g} s of training"
+            wait = budget.training_before(expected.first_seconds)
+            text = f"{expected}; budget= allows that after {wait:.2g} s of training"
             self._reader.notifier.notify("budget", text, faq="budget", cause="forecast", warn=False)
-            return expected.first_seconds
-        return 0.0
+            return expected.first_seconds, expected.seconds
+        return 0.0, math.inf
 
     # ---------------------------------------------------------------------------------------------------- the training
 

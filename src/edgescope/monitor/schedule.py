@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import math
 import numbers
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from edgescope.errors import InputError
 
@@ -61,25 +63,34 @@ class Where(Schedule):
         return bool(self.chosen(step))
 
 
+ALLOWANCE: Final = 0.2
+"""How far a measurement may take a budget beyond its share, as a fraction of what has been earned so far."""
+
+
 @dataclass
 class Budget(Schedule):
-    """As often as a ``share`` of the training time allows, the first measurement included.
+    """As often as a ``share`` of the time allows, the first measurement included.
 
-    Training earns ``share`` of its time, and a measurement is due once what it is expected to take is there: at first
-    what ``expect`` says, in seconds, then what the last one took. So measurements take at most ``share`` of the
-    training time, up to the error of that expectation, which later ones wait for. Nothing more is saved up than one
-    measurement takes. Where several processes measure together, ``agree`` makes one decision of theirs. At step 0
-    nothing has been earned, so that none is taken there. Times are measured, so the steps at which it measures, and
-    with them the record, are not reproducible bit for bit.
+    The time of the run, measurements and all, earns ``share`` of itself. A measurement is due as soon as the earlier
+    ones are paid for, and this one will not take the whole beyond 1.2 times the ``share`` (:data:`ALLOWANCE`). So the
+    first one comes early, the time taken stays within 1.0 and 1.2 times the share, up to the error of what the first
+    was expected to take, and a longer run comes down to the share itself. ``expect`` returns the seconds that the first
+    measurement, and one along the run, are expected to take; afterwards the last one tells, if that was shorter.
+
+    Nothing more is saved up than one measurement takes. Where several processes measure together, ``agree`` makes one
+    decision of theirs. At step 0 nothing has been earned, so that none is taken there. Times are measured, so the steps
+    at which it measures, and with them the record, are not reproducible bit for bit.
     """
 
     share: float
     clock: Callable[[], float] = time.perf_counter
-    expect: Callable[[], float] | None = None
+    expect: Callable[[], tuple[float, float]] | None = None
     agree: Callable[[bool], bool] | None = None
     _looked: float = field(default=0.0, init=False, repr=False)
     _earned: float = field(default=0.0, init=False, repr=False)
+    _spent: float = field(default=0.0, init=False, repr=False)
     _next: float | None = field(default=None, init=False, repr=False)
+    _along: float = field(default=math.inf, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.share, bool) or not isinstance(self.share, int | float) or not 0 < self.share <= 1:
@@ -89,26 +100,35 @@ class Budget(Schedule):
         self._looked = self.clock()
 
     def due(self, step: int) -> bool:
-        self._earned += self.share * (self.clock() - self._looked)
-        self._looked = self.clock()
+        trained, self._looked = self.clock() - self._looked, self.clock()
         if self._next is None:
-            self._next = 0.0 if self.expect is None else self.expect()
+            self._next, self._along = (0.0, math.inf) if self.expect is None else self.expect()
             self.spent(self.clock() - self._looked)
-        self._earned = min(self._earned, self._next)
-        due = self._earned >= self._next
+        # A measurement earns a share of its own time.
+        following = (1 - self.share) * self._next
+        lacking = max(0.0, following - (self._earned - self._spent))
+        self._earned += min(self.share * trained, lacking)
+        balance = self._earned - self._spent
+        due = balance >= 0 and balance + ALLOWANCE * self._earned >= following
         return due if self.agree is None else self.agree(due)
 
     def chooses(self, step: int) -> bool:
         return self.due(step)
 
     def spent(self, seconds: float) -> None:
-        """Told of time that was not training: it earns nothing, and counts as spent."""
-        self._earned -= seconds
+        """Told of time that was spent on measuring."""
+        self._earned += self.share * seconds
+        self._spent += seconds
         self._looked += seconds
 
     def measured(self, seconds: float) -> None:
         self.spent(seconds)
-        self._next = seconds
+        self._next = min(seconds, self._along)
+
+    def training_before(self, seconds: float) -> float:
+        """After how much training a first measurement that takes so long is due."""
+        earned = ((1 - self.share) * seconds + self._spent) / (1 + ALLOWANCE)
+        return max(earned, self._spent) / self.share - self._spent
 
 
 def schedule_from(every: int | Callable[[int], bool] | None, budget: float | None) -> Schedule:

@@ -159,8 +159,7 @@ class Objective:
             )
             checks = ProblemChecks(self._problem, self._flags, self.notices, whole_batches=whole_batches, group=group)
             found = checks.first(weights=check)
-        if found is not None and group is not None:
-            found = agreed(found, group)
+        found = found if found is None or group is None else agreed(found, group)
         with jointly(self._summed):
             checks.rest(found)
             planner = Planner(
@@ -180,6 +179,7 @@ class Objective:
         self._problem.total = float(self._summed(torch.tensor(batches.samples, dtype=torch.float64, device="cpu")))
         self._samples = int(self._summed(torch.tensor(batches.rows, device="cpu")))
         self._problem.gathered = {}
+        self.meter.constructed()
 
     # ------------------------------------------------------------------------------------------------ the function
 

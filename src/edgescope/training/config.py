@@ -72,8 +72,8 @@ class RunConfig:
         train: number of training samples; None for all
         test: number of test samples; None for all
         every: number of steps between measurements; None for 10, or as many as the budget allows
-        budget: share of the training time spent on measurements, in place of a fixed number of steps; such runs are not
-            reproducible bit for bit
+        budget: share of the time of the run spent on measurements, in place of a fixed number of steps; such runs are
+            not reproducible bit for bit
         measures: what to measure; name@10 measures every 10 steps, name@end only at the end of training
         seed: random seed of the parameters, of the order of mini-batches, and of the model in training
         dtype: precision of model and data, float32 or float64
