@@ -71,6 +71,7 @@ bench: $(STAMP)  ## benchmarks, as ratios against peers; installs the peers
 	$(BIN)/python benchmarks/spikes.py
 	$(BIN)/python benchmarks/learning_rate.py
 	$(BIN)/python benchmarks/central_flow.py
+	$(BIN)/python benchmarks/conic_solver.py
 
 DOCS := .venv-docs
 

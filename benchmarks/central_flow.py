@@ -126,7 +126,7 @@ def main() -> None:
         "eigenpairs to residuals of 1e-3, third derivatives by differences of gradients. The published method",
         "(arXiv 2410.24206), as its equations imply: four substeps, one search by LOBPCG to 1e-10 (started from",
         "the last vectors, k+1 pairs at the same weights), and in every substep a gradient and k(k+1)/2 third",
-        "derivatives by automatic differentiation; the time of its conic solver is not counted.",
+        "derivatives by automatic differentiation. The time of its conic solver is in (cs).",
         "",
         "| k | from step | Edgescope: gradients | products | of one gradient's time | published: gradients | products"
         " (LOBPCG) | third derivatives |",

@@ -12,7 +12,7 @@ from scipy import stats
 
 from edgescope.experiments.phases.addition import PARTS, AdditionSettings, AdditionTask
 from edgescope.experiments.phases.batch_traps import BiasesTask, TrapTask, Trial
-from edgescope.experiments.phases.decay_problems import digit_problems, grokking_problems
+from edgescope.experiments.phases.decay_problems import grokking_problems, image_problems
 from edgescope.experiments.phases.decay_trials import DecayProblem, DecayTrialsTask, rising, steps_to_target
 from edgescope.experiments.phases.escape_estimates import escapes_expected, middle, time_ratio
 from edgescope.experiments.phases.escape_task import EscapeTask, Noise
@@ -108,8 +108,8 @@ def test_trials_count_the_steps_of_the_optimizer_under_the_decay_of_each_step() 
     assert steps_to_target(replace(TRIED, target=0.0), 3, decay)[0] == 0
     at = rising(TRIED, 4.0, 0.01)
     assert [at(step) for step in (0, 3, 4)] == [0.0, 0.0, 0.01]
-    names = [problem.name for problem in (*digit_problems(), *grokking_problems())]
-    assert names == ["digits", "grok-mlp", "grok-transformer", "grok-teacher"]
+    names = [problem.name for problem in (*image_problems(), *grokking_problems())]
+    assert names == ["digits", "fashion", "grok-mlp", "grok-transformer", "grok-teacher"]
 
 
 @pytest.mark.parametrize("preset", ["quick", "full", "paper"])

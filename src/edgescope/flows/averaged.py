@@ -28,10 +28,11 @@ class AveragedRule:
     Groups may differ in all of these. Coupled weight decay (``shift``, lambda for each parameter) is part of the loss
     that descends. Parameters at a learning rate of 0 are constants: 1/P and 1/K are 0 there.
 
-    Raises :class:`NotKnownError` for optimizers whose averaged dynamics is not known, among them Adam.
+    Raises :class:`NotKnownError` for optimizers whose averaged dynamics is not known, among them Adam, for which
+    ``experimental`` takes a proposal (:meth:`UpdateRule.experimental_state_rate`).
     """
 
-    def __init__(self, objective: Objective, optimizer: OptimizerLike) -> None:
+    def __init__(self, objective: Objective, optimizer: OptimizerLike, experimental: bool = False) -> None:
         rule = rule_for(optimizer, objective.tensors)
         if isinstance(rule, JointRule):
             raise NotKnownError(
@@ -49,7 +50,8 @@ class AveragedRule:
         self.rule = rule
         self._zeros = torch.zeros(objective.size, dtype=objective.dtype, device=objective.device)
         present = {name: value.to(self._zeros) for name, value in rule.state().items()}
-        names = tuple(rule.state_rate(present, self._zeros))
+        self._state_rate = rule.experimental_state_rate if experimental else rule.state_rate
+        names = tuple(self._state_rate(present, self._zeros))
         self.slow: Slow = {name: present[name] for name in names}
         """The slow state at the start."""
         steps = present["step"]
@@ -78,11 +80,11 @@ class AveragedRule:
 
     def inverse(self, slow: Slow) -> Float[Tensor, " P"]:
         """1/P, zero for constants."""
-        return self._through / self._diagonal(slow)
+        return self._through / self.rule.steady_diagonal(slow)
 
     def critical(self, slow: Slow) -> Float[Tensor, " P"]:
         """K, zero for constants."""
-        found = self._diagonal(slow) / self._at_edge
+        found = self.rule.diagonal(slow) / self._at_edge
         return found.masked_fill(self._fixed, 0.0) if self._any_fixed else found
 
     def metric(self, slow: Slow) -> DiagonalMetric:
@@ -105,10 +107,7 @@ class AveragedRule:
 
     def rate(self, slow: Slow, mean_square: Float[Tensor, " P"]) -> Slow:
         """How fast the slow state moves, per step."""
-        return self.rule.state_rate(slow, mean_square)
-
-    def _diagonal(self, slow: Slow) -> Tensor:
-        return self.rule.diagonal(slow)
+        return self._state_rate(slow, mean_square)
 
     def _spread(self, values: list[float]) -> Float[Tensor, " P"]:
         pieces = [

@@ -91,8 +91,16 @@ def curvature_rates(
         products = basis[:, rows] * basis[:, columns] * weights
         still = rule.rate(slow, square)
         linear = linear + CRITICAL * basis.T @ (rule.change_of_critical(slow, still)[:, None] * basis)
-        for i in range(products.shape[1]):
-            more = rule.rate(slow, square + (CRITICAL * critical) ** 2 * products[:, i])
-            change = rule.change_of_critical(slow, {name: more[name] - still[name] for name in more})
-            response[:, i] += CRITICAL * (products.T @ change)
+        added = (CRITICAL * critical) ** 2
+
+        def change(more: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
+            """How K moves where the mean square has ``more``: a linear map."""
+            moved = rule.rate(slow, square + more)
+            return rule.change_of_critical(slow, {name: moved[name] - still[name] for name in moved})
+
+        if rule.rule.by_entry:  # the map is diagonal
+            response = response + CRITICAL * products.T @ (change(added)[:, None] * products)
+        else:
+            moves = torch.stack([change(added * product) for product in products.unbind(1)], dim=1)
+            response = response + CRITICAL * products.T @ moves
     return linear, response

@@ -53,7 +53,8 @@ def equilibrium_oscillation(
     still on its way to the threshold. The error is the decrease of ``cost`` where each direction that is d below the
     threshold first has to rise by d within the time 1/sqrt(2 a); a direction at the lower end of a usual band then
     contributes hardly anything. Twice the error of the third derivatives is added in quadrature. The error does not
-    cover what the equation leaves out: higher derivatives, and changes of alpha and beta within a cycle.
+    cover what the equation leaves out: higher derivatives, and changes of alpha and beta within a cycle. Both
+    factors, sqrt(2 a) and 2, were chosen after runs of one network (docs/central.md has others).
 
     Args:
         objective, rule: the loss and its optimizer, with the slow state that it has now.

@@ -22,7 +22,7 @@ from edgescope.linalg import EigenTracker
 from edgescope.notebooks import in_notebooks
 from edgescope.objective import Objective
 from edgescope.optim import rule_for
-from edgescope.options import checked, integer, type_of
+from edgescope.options import check_bool, checked, integer, type_of
 from edgescope.short_errors import short_errors
 
 LEAST = 4
@@ -69,14 +69,15 @@ class StableFlow:
             Blocks; normalized steps) it is exactly ``substeps``, and in Linf the flow chatters with an amplitude in
             proportion to 1/substeps.
         start: flat weights to start from; by default the model's parameters.
+        experimental: take Adam too, as :class:`~edgescope.flows.CentralFlow` does with this option.
 
     Cost: one gradient a substep, one loss a step, and the products of the tracker, once a step. ``state()`` and
     ``load_state()`` resume bit for bit. Raises :class:`NotKnownError` for optimizers whose averaged dynamics is not
-    known, among them Adam, :class:`InputError` for an objective of a model with dropout, and :class:`EdgescopeError`
-    where it diverges, which leaves it as it was before the step.
+    known, among them Adam without ``experimental``, :class:`InputError` for an objective of a model with dropout, and
+    :class:`EdgescopeError` where it diverges, which leaves it as it was before the step.
     """
 
-    @checked(substeps=integer(1, MOST))
+    @checked(substeps=integer(1, MOST), experimental=check_bool)
     def __init__(
         self,
         objective: Objective,
@@ -85,8 +86,9 @@ class StableFlow:
         *,
         start: Float[Tensor, " P"] | None = None,
         seed: int = 0,
+        experimental: bool = False,
     ) -> None:
-        self._drift = _drift_of(objective, optimizer)
+        self._drift = _drift_of(objective, optimizer, experimental)
         self.objective, self.substeps = objective, substeps
         self.time = 0.0
         self._w = objective.parameters() if start is None else checked_weights(start, objective, "start")
@@ -151,12 +153,12 @@ class StableFlow:
         self._w, self._slow, self.time = w, slow, float(state["time"])
 
 
-def _drift_of(objective: Objective, optimizer: Any) -> Drift:
+def _drift_of(objective: Objective, optimizer: Any, experimental: bool) -> Drift:
     owner = "the stable flow"
     check_objective(objective, owner)
     rule = rule_for(optimizer, objective.tensors)
     if any(one.vectors() for one in rule.rules) and all(
         one.gradients == 1 and not is_random(one) for one in rule.rules
     ):
-        return AveragedDrift(objective, AveragedRule(objective, optimizer))
+        return AveragedDrift(objective, AveragedRule(objective, optimizer, experimental))
     return MemorylessDrift(StepMap(objective, optimizer, owner))

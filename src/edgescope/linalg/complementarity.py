@@ -18,6 +18,7 @@ from edgescope.short_errors import short_errors
 
 _MOST = 5000  # iterations; 5 are common
 _RELAXATION = 1.7
+_BALANCE = 3.0  # of the residuals of the method of multipliers, beyond which its penalty is changed
 _EVERY = 5  # iterations after which Newton's method is tried
 _SLACK = 1e-9  # asymmetry and negative eigenvalues that count as rounding, relative to the largest entry
 
@@ -137,8 +138,9 @@ def _solve(a: np.ndarray, b: np.ndarray, tol: float) -> tuple[np.ndarray, float,
     z, dual = np.zeros_like(vector), np.zeros_like(vector)
     best, least = z, math.inf
     for iteration in range(1, _MOST + 1):
-        relaxed = _RELAXATION * (inverse @ (penalty * (z - dual) - vector)) + (1 - _RELAXATION) * z
-        z = cone.project(relaxed + dual)
+        exact = inverse @ (penalty * (z - dual) - vector)
+        relaxed = _RELAXATION * exact + (1 - _RELAXATION) * z
+        last, z = z, cone.project(relaxed + dual)
         dual = dual + relaxed - z
         if iteration % _EVERY == 0:
             found, residual = _newton(z, vector, b, cone, tol)
@@ -146,6 +148,12 @@ def _solve(a: np.ndarray, b: np.ndarray, tol: float) -> tuple[np.ndarray, float,
                 best, least = found, residual
             if residual <= tol:
                 break
+            # Where one of the two residuals is much larger than the other, the penalty balances them.
+            apart, moved = float(np.linalg.norm(exact - z)), penalty * float(np.linalg.norm(z - last))
+            if moved > 0 and apart > 0 and not 1 / _BALANCE < apart / moved < _BALANCE:
+                factor = math.sqrt(apart / moved)
+                penalty, dual = penalty * factor, dual / factor
+                inverse = (axes / (curvatures + penalty)) @ axes.T
     return to_symmetric(best, k), least, iteration
 
 

@@ -42,7 +42,8 @@ class OscillationCost(Measure):
     often in bursts, so that "measured" may differ from it by orders of magnitude at single readings: compare averages
     over many. The error of the prediction is an estimate: the part of it that is due to directions below the threshold,
     which may not oscillate, and the error of third derivatives
-    (:func:`~edgescope.flows.equilibrium.equilibrium_oscillation`). That of "measured" is the rounding of losses.
+    (:func:`~edgescope.flows.equilibrium.equilibrium_oscillation`). Its factors were chosen after runs of one network;
+    docs/central.md says on which, and how it did on others. That of "measured" is the rounding of losses.
 
     Without a value for optimizers whose central flow is not known (it is for gradient descent, momentum and RMSProp),
     on mini-batches, with clipped gradients, and for more than ``most`` directions. A note says where the largest

@@ -19,6 +19,9 @@ from edgescope.optim.threshold import Threshold, check_gradient_scale, joint_thr
 from edgescope.optim.unknown_options import check_options
 from edgescope.shards import filled_like, whole
 
+AVERAGED = "SGD, RMSprop without momentum and not centered, or ScalarRMSProp"
+"""The optimizers whose averaged dynamics is known."""
+
 
 class UpdateRule(HeldState):
     """The rule of a live ``torch.optim`` object, read from its ``param_groups`` and ``state`` at every call.
@@ -105,8 +108,12 @@ class UpdateRule(HeldState):
         """
         raise NotKnownError(
             f"the averaged dynamics of {self.name}, with these options, is not known",
-            expected="SGD, RMSprop without momentum and not centered, or ScalarRMSProp",
+            expected=AVERAGED,
         )
+
+    def experimental_state_rate(self, state: dict[str, Tensor], mean_square: Float[Tensor, " P"]) -> dict[str, Tensor]:
+        """``state_rate``, or where that is not known a proposal for it, for flows with ``experimental=True`` alone."""
+        return self.state_rate(state, mean_square)
 
     def check_linear(self) -> None:
         """Raise NotKnownError, saying why, where no eigenvalue decides on the stability of this optimizer."""
@@ -238,6 +245,10 @@ class UpdateRule(HeldState):
                 for t, piece in zip(self.tensors, pieces, strict=True)
             ]
         )
+
+    def steady_diagonal(self, state: dict[str, Tensor]) -> Float[Tensor, " P"]:
+        """``diagonal`` as gradients that stay the same meet it: without what corrects the bias of their average."""
+        return self.diagonal(state)
 
     def assemble(self, scales: list[float], pieces: list[Tensor | None]) -> Metric:
         """The metric made of the preconditioners of the tensors (None: the identity), each times its scale.

@@ -73,7 +73,8 @@ def learning_coefficient(
     Returns:
         The :class:`LearningCoefficient`, with standard errors and an interval over chains and their autocorrelation.
         Where the chains have not mixed or diverged, its value is NaN, ``status`` and ``reason`` say so, and a warning
-        is issued, as it is for a loss that is not at a minimum.
+        is issued, as it is for a loss that is not at a minimum. The limits by which this is judged were set after runs
+        of small problems; docs/learning_coefficient.md says of which, and how the limits did on others.
 
     Cost: ``chains`` times (``times`` + ``burn_in``) 2/(ε γ) gradients, where 2/(ε γ) = (1 + n β λ_max/γ)/(2 share); and
     some 10 products for each of some 20 eigenvalues. Raises :class:`NotKnownError` where that is more than

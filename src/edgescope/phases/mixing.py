@@ -23,7 +23,9 @@ CHANCE: Final = 1e-3
 """What mixed chains show with less probability than this, they are not taken to have shown by chance."""
 
 SLACK: Final = 0.02
-"""Halves that differ by a smaller share of the estimate are near enough, however small their errors are."""
+"""Halves that differ by a smaller share of the estimate are near enough, however small their errors are. This and
+``APART`` were set after first runs had been refused; docs/learning_coefficient.md says on which problems all of these
+limits were set, and how they did on others."""
 
 APART: Final = 0.05
 """Half chains whose means spread by a smaller share are near enough whatever their R-hat is: the mean of 16 of them has

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgescope.experiments.phases.addition import PARTS, AdditionSettings, AdditionTask
 from edgescope.experiments.phases.batch_traps import BiasesTask, TrapTask, Trial
-from edgescope.experiments.phases.decay_problems import digit_problems
+from edgescope.experiments.phases.decay_problems import image_problems
 from edgescope.experiments.phases.decay_trials import DecayTrialsTask
 from edgescope.experiments.phases.escape_task import EscapeTask, Noise
 from edgescope.experiments.phases.few_samples import Sparse, SparseTask
@@ -183,7 +183,7 @@ def _schedules(s: PhasesSettings, seed: int) -> list[Task]:
     ]  # fmt: skip
     if s.trials:
         tags = {"kind": "decay trials"}
-        tasks.append(DecayTrialsTask("decay-trials", 60, seed, digit_problems(), s.trials, tags=tags))
+        tasks.append(DecayTrialsTask("decay-trials", 60, seed, image_problems(), s.trials, tags=tags))
     return tasks
 
 
