@@ -33,6 +33,7 @@ FAQ: Final = {
     "not-finite": "not-finite",
     "kinks": "measure",
     "saturated-networks": "saturated",
+    "dead-units": "saturated",
     "damaged-files": "record",
     "callbacks": "callback",
 }

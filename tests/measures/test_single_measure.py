@@ -26,6 +26,7 @@ NEED_A_RUN = [
     "update_norm",
 ]
 NEED_AN_OPTIMIZER = {
+    "batch_ratio": ":batch=5,count=4",
     "effective_sharpness": "",
     "generalized_sharpness": "",
     "learning_rate": "",

@@ -23,6 +23,7 @@ MEASURES = (
     "preconditioner_lag",
     "update_norm",
     "batch_sharpness:batch=4,count=3",
+    "batch_ratio:batch=4,count=3",
     "training_loss@1",
     "spectrum@end",
 )

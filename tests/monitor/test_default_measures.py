@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -50,3 +52,30 @@ def test_it_is_left_out_where_it_says_nothing_cannot_be_drawn_or_was_not_asked_f
     made = monitor()  # type: ignore[operator]
     assert "batch_sharpness" not in [measure.name for measure in made.measures]
     made.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "normalised", "expected"),
+    [
+        (lambda p: torch.optim.SGD(p, 0.1, momentum=0.9), False, "batch_sharpness"),
+        (lambda p: torch.optim.SGD(p, 0.1), True, "batch_ratio"),
+        (lambda p: torch.optim.Adam(p, 0.01), False, "batch_ratio"),
+        (lambda p: torch.optim.AdamW(p, 0.01), True, "batch_ratio"),
+    ],
+)
+def test_of_other_optimizers_and_with_batch_normalization_it_is_the_ratio_of_steps(
+    make: Callable[..., torch.optim.Optimizer], normalised: bool, expected: str
+) -> None:
+    model = network(normalised)
+    optimizer, loader = make(model.parameters()), DataLoader(TensorDataset(X, Y), batch_size=8)
+    with es.watch(model, optimizer, F.cross_entropy, loader, every=1, samples=32) as monitor:
+        for x, y in loader:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    both = {"batch_sharpness", "batch_ratio"} & {measure.name for measure in monitor.measures}
+    assert both == {expected}
+    assert monitor.table().filter(measure=expected)["value"].is_not_null().sum() >= 3
+    found = monitor.verdict()
+    assert found.regime in ("flow-aligned", "sharpening")
+    assert found.figures[0].measure == expected

@@ -16,8 +16,9 @@ from torch.optim import SGD
 import edgescope as es
 from edgescope.measures.base import CLIPPED, HIDDEN_FACTOR, IN_MINI_BATCHES
 from edgescope.monitor.checks import IS_OFF, OTHER_GRADIENTS
+from edgescope.monitor.reasons import ADVICE, Verdict
 from edgescope.monitor.run_facts import RunFacts, Series
-from edgescope.monitor.verdict import ADVICE, Verdict, judge, verdict_of
+from edgescope.monitor.verdict import judge, verdict_of
 
 MEASURES = ("loss", "sharpness", "effective_sharpness", "threshold", "ratio")
 
@@ -76,7 +77,8 @@ def test_at_the_threshold_of_a_quadratic_descent_is_at_the_edge() -> None:
 def test_beyond_the_threshold_of_a_quadratic_descent_diverges() -> None:
     found = descend(bowl, (1.0, 1.0), lr=1.2)
     assert found.regime == "beyond it and diverging"
-    assert "rises by a factor" in str(found)
+    assert "9.4e+06 times its first value" in str(found)
+    assert found.advice.startswith("a learning rate below 1,"), "1.2 over a ratio of 1.2"
 
 
 def test_a_loss_that_is_not_finite_after_a_ratio_above_one_diverges() -> None:

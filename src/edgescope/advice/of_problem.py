@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from edgescope.advice.optimizer_thresholds import thresholds_section
 from edgescope.advice.section import Section, unknown
-from edgescope.monitor.verdict import CitedFigure, Reason
+from edgescope.monitor.reasons import CitedFigure, Reason
 
 if TYPE_CHECKING:
     from edgescope.linalg import Eigenpairs

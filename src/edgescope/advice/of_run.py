@@ -9,9 +9,10 @@ import numpy as np
 
 from edgescope.advice.optimizer_thresholds import thresholds_section
 from edgescope.advice.section import Section, unknown
+from edgescope.monitor.reasons import CitedFigure, Reason
 from edgescope.monitor.run_facts import RunFacts, Series
 from edgescope.monitor.trapped import trap_signs
-from edgescope.monitor.verdict import LEAST, RECENT, CitedFigure, Reason, judge
+from edgescope.monitor.verdict import LEAST, RECENT, judge
 
 if TYPE_CHECKING:
     from edgescope.store import Record

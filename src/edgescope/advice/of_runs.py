@@ -12,7 +12,8 @@ import numpy as np
 
 from edgescope.advice.section import Section, unknown
 from edgescope.extras import Optional
-from edgescope.monitor.verdict import CitedFigure, Reason, verdict_of
+from edgescope.monitor.reasons import CitedFigure, Reason
+from edgescope.monitor.verdict import verdict_of
 from edgescope.statistics.intervals import Bootstrap
 from edgescope.statistics.kendall import kendall
 from edgescope.store import Record

@@ -9,7 +9,7 @@ import torch
 
 from edgescope.advice.section import Section, unknown
 from edgescope.errors import InputError
-from edgescope.monitor.verdict import CitedFigure, Reason
+from edgescope.monitor.reasons import CitedFigure, Reason
 from edgescope.optim import OPTIMIZERS, rule_for
 
 PLAIN: Final = ("sgd", "sgd:momentum=0.9", "sgd:momentum=0.9,nesterov=true")

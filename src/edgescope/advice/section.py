@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from edgescope.monitor.verdict import CitedFigure, Reason
+from edgescope.monitor.reasons import CitedFigure, Reason
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgescope.measures.accuracy import Accuracy
 from edgescope.measures.average_sharpness import AverageSharpness
 from edgescope.measures.base import MEASURES, Measure, Moment, Previous
+from edgescope.measures.batch_ratio import BatchRatio
 from edgescope.measures.batch_sharpness import BatchSharpnessMeasure
 from edgescope.measures.block_sharpness import BlockSharpness
 from edgescope.measures.directional_smoothness import DirectionalSmoothness
@@ -43,6 +44,7 @@ from edgescope.measures.worst_case_sharpness import WorstCaseSharpness
 
 MEASURES.add("accuracy", Accuracy)
 MEASURES.add("average_sharpness", AverageSharpness)
+MEASURES.add("batch_ratio", BatchRatio)
 MEASURES.add("batch_sharpness", BatchSharpnessMeasure)
 MEASURES.add("block_sharpness", BlockSharpness)
 MEASURES.add("directional_smoothness", DirectionalSmoothness)

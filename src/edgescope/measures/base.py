@@ -196,7 +196,7 @@ class Moment:
     def mini_batch_note(self) -> str:
         """That, and what it means for the ratio; empty where that is not seen."""
         what = self.mini_batches()
-        return f"{what}: {IN_MINI_BATCHES}, and this ratio may stay below 1" if what else ""
+        return f"{what}: {IN_MINI_BATCHES} or batch_ratio, and this ratio may stay below 1" if what else ""
 
     def spent(self) -> Cost:
         """What all objectives have spent up to now."""

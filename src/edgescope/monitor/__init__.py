@@ -2,10 +2,11 @@
 
 from edgescope.monitor.forecast import Forecast
 from edgescope.monitor.monitor import Monitor
+from edgescope.monitor.reasons import CitedFigure, Reason, Verdict
 from edgescope.monitor.regimes import EarlyStopping, RegimeEvent
 from edgescope.monitor.schedule import Budget, Every, Schedule, Where
 from edgescope.monitor.spikes import SpikeEvent, SpikeOptions
-from edgescope.monitor.verdict import CitedFigure, Reason, Verdict, verdict_of
+from edgescope.monitor.verdict import verdict_of
 from edgescope.monitor.watch import WatchingMonitor, watch
 
 __all__ = [

@@ -6,10 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from edgescope.errors import InputError, RecordError, one_of
 from edgescope.measures import MEASURES, Reading
 from edgescope.measures.arguments import kind_of
+from edgescope.measures.rules import rules_of
 from edgescope.objective import Objective
+from edgescope.optim.sgd import SGDRule
 from edgescope.store import Record
 
 
@@ -49,11 +53,20 @@ def value_of(latest: Mapping[str, Reading], measures: Sequence[str], measure: st
     return values.get(part)
 
 
-def with_batch_sharpness(measures: Sequence[str], objective: Objective, batch_size: int | None) -> tuple[str, ...]:
+def with_mini_batch_measure(
+    measures: Sequence[str],
+    objective: Objective,
+    optimizers: Sequence[torch.optim.Optimizer],
+    batch_size: int | None,
+) -> tuple[str, ...]:
     """These measures, and with mini-batches what says how near the edge they are, beside the ratio of all data.
 
-    Only where samples can be drawn from more than a mini-batch has, each by itself, and in one process.
+    That is "batch_sharpness" for SGD, where it is known at which value training settles, and optimizers without a rule,
+    on samples that are measured each by itself; else "batch_ratio". Only in one process, with more samples than a
+    mini-batch has.
     """
-    alone = objective.group is None and not objective.couples_samples
-    drawn = alone and batch_size is not None and batch_size < objective.samples
-    return (*measures, "batch_sharpness") if drawn else tuple(measures)
+    if objective.group is not None or batch_size is None or batch_size >= objective.samples:
+        return tuple(measures)
+    rule = rules_of(optimizers, objective.tensors).together
+    plain = rule is None or all(isinstance(one, SGDRule) for one in rule.rules)
+    return (*measures, "batch_sharpness" if plain and not objective.couples_samples else "batch_ratio")

@@ -14,6 +14,7 @@ from edgescope.measures import Measure, Reading, StepTaken
 from edgescope.monitor.notifier import without_numbers
 from edgescope.monitor.pending import Pieces
 from edgescope.objective import Objective
+from edgescope.objective.layout import Slot
 from edgescope.objective.modes import RUNNING, running_statistics
 
 MOVED_AFTER: Final = 10
@@ -39,6 +40,9 @@ IS_OFF: Final = "is off while measuring"
 
 OTHER_GRADIENTS: Final = "training's gradients are not those of the objective"
 """Of mini-batches, among others, in the text of a notice."""
+
+DEAD: Final = "is exactly 0, so that these parameters do not train: units are dead or saturated"
+"""Of parameters without a gradient, in the text of a notice."""
 
 Notify = Callable[..., object]
 
@@ -169,6 +173,27 @@ def check_unmoved_parameters(
         have, them = ("have", "them") if len(names) > 1 else ("has", "it")
         text = f"{some} {have} a gradient and did not move since step 0: does training use a copy of {them}?"
         notify("model", text, faq="parameters-that-do-not-move", cause="still")
+
+
+def check_dead_units(objective: Objective, at_zero: Sequence[Slot], notify: Notify) -> None:
+    """Give a notice where at least half of the parameters, or the first tensor, have a gradient that is exactly 0.
+
+    ``at_zero`` are the tensors that do. Those that the loss does not depend on, which have no ``.grad`` in training,
+    are left out; and nothing is said where the whole gradient is 0, as where a loss is fitted.
+    """
+    if len(at_zero) == len(objective.layout):
+        return
+    unused = {
+        slot.name for slot, tensor in zip(objective.layout, objective.tensors, strict=True) if tensor.grad is None
+    }
+    dead = [slot for slot in at_zero if slot.name not in unused]
+    share = sum(slot.shape.numel() for slot in dead) / objective.size
+    if not dead or (share < 0.5 and dead[0].name != objective.layout[0].name):
+        return
+    some = ", ".join(f"'{slot.name}'" for slot in dead[:3]) + (f" and {len(dead) - 3} more" if len(dead) > 3 else "")
+    text = f"the gradient of {some} ({100 * share:.3g}% of the parameters) {DEAD}"
+    hint = "a smaller learning rate from the start, or another initialization"
+    notify("saturated", text, faq="dead-units", hint=hint, cause="dead units")
 
 
 def missing_steps(

@@ -23,13 +23,14 @@ from edgescope.monitor.arguments import (
     checked_on_reading,
     checked_record,
     value_of,
-    with_batch_sharpness,
+    with_mini_batch_measure,
 )
 from edgescope.monitor.forecast import Forecast, forecast_reading
 from edgescope.monitor.notebook import monitor_html, readable, report_folder, run_report
 from edgescope.monitor.notifier import OnError
 from edgescope.monitor.order import in_order
 from edgescope.monitor.reader import OnReading, Reader
+from edgescope.monitor.reasons import Verdict
 from edgescope.monitor.regimes import REGIME_KINDS
 from edgescope.monitor.resuming import Continuation, Resume, checked_resume, closed_by_errors, record_of_first
 from edgescope.monitor.run_facts import RunFacts
@@ -38,7 +39,7 @@ from edgescope.monitor.spikes import KINDS, SpikeOptions, checked_spikes
 from edgescope.monitor.state import checked_state, plain_state
 from edgescope.monitor.steps import StepListener
 from edgescope.monitor.trackers import Log, tracker_from
-from edgescope.monitor.verdict import Verdict, judge
+from edgescope.monitor.verdict import judge
 from edgescope.notices import Notices
 from edgescope.objective import Objective
 from edgescope.objective.processes import as_the_first, is_first
@@ -75,9 +76,10 @@ class Monitor:
             ones wait until the share is kept again. Decided by measured times, so not reproducible bit for bit.
         measures: names, texts such as ``"sharpness:k=3"``, or :class:`Measure` objects; no two of the same name. By
             default loss, gradient norm, sharpness, threshold and their ratio, and where ``batch_size`` is less than
-            what is measured, "batch_sharpness", as the ratio of all data does not tell of mini-batches. A text may end
-            in a schedule of its own: ``"training_loss@1"`` at every step, ``"spectrum@1000"`` at every thousandth,
-            ``"sharpness@end"`` where :meth:`finish` is called and nowhere else.
+            what is measured, "batch_sharpness" (SGD) or "batch_ratio" (other optimizers, and batch normalization), as
+            the ratio of all data does not tell of mini-batches. A text may end in a schedule of its own:
+            ``"training_loss@1"`` at every step, ``"spectrum@1000"`` at every thousandth, ``"sharpness@end"`` where
+            :meth:`finish` is called and nowhere else.
         evaluations: further objectives by name, such as ``{"test": objective}``.
         out: folder for the record; without it the record is kept in memory. Of several processes (``torchrun``) the
             first one writes it, that of the objective's group where it has one, and the others keep theirs in memory.
@@ -143,7 +145,7 @@ class Monitor:
         self.schedule = schedule_from(every, budget)
         batch_size = None if batch_size is None else check_int("a monitor", "batch_size", batch_size, least=1)
         if measures is DEFAULT_MEASURES:
-            measures = with_batch_sharpness(DEFAULT_MEASURES, objective, batch_size)
+            measures = with_mini_batch_measure(DEFAULT_MEASURES, objective, optimizers, batch_size)
         self.measures, self._own = in_order(measures)
         self._closed, self._owned = False, record is None
         self._last_facts: RunFacts | None = None  # of a closed record

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from edgescope.errors import InputError, RecordError
 from edgescope.measures import Reading
-from edgescope.monitor.verdict import Verdict
+from edgescope.monitor.reasons import Verdict
 from edgescope.notebooks import table_html, text_of
 from edgescope.store import Record
 

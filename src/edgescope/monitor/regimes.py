@@ -10,8 +10,9 @@ from edgescope.errors import InputError, one_of
 from edgescope.extras import require
 from edgescope.measures.arguments import kind_of
 from edgescope.monitor.notifier import Notifier
+from edgescope.monitor.reasons import Regime, Verdict
 from edgescope.monitor.run_facts import RunFacts
-from edgescope.monitor.verdict import Regime, Verdict, judge
+from edgescope.monitor.verdict import judge
 from edgescope.store import Record
 
 RegimeKind = Literal["edge", "diverging"]

@@ -9,6 +9,7 @@ import torch
 
 from edgescope.errors import ModelChangedError
 from edgescope.measures import Measure, Moment, Reading
+from edgescope.measures.gradient_norm import TENSORS_AT_ZERO
 from edgescope.measures.rules import ids_of
 from edgescope.monitor import checks
 from edgescope.monitor.notifier import Notifier
@@ -86,6 +87,9 @@ class RunChecks:
             return
         checks.check_step(moment.taken, moment.scale_note(), notify)
         self._keep_gradient(moment, pending)
+        known = ("saturated", "dead units") in notifier.notices.given()
+        if self._progress.step and TENSORS_AT_ZERO in moment.shared and not known:
+            checks.check_dead_units(objective, moment.shared[TENSORS_AT_ZERO](), notify)
         initial = self._progress.initial
         if initial is not None and ("model", "still") not in notifier.notices.given():
             checks.check_unmoved_parameters(objective, initial, self._expected_moves(optimizers), notify)

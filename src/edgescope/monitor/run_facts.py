@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from edgescope.extras import Optional
 from edgescope.measures.base import CLIPPED, HIDDEN_FACTOR, IN_MINI_BATCHES
-from edgescope.monitor.checks import IS_OFF, OTHER_GRADIENTS
+from edgescope.monitor.checks import DEAD, IS_OFF, OTHER_GRADIENTS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -29,6 +29,8 @@ MEASURES: Final = (
     "ratio",
     "headroom",
     "batch_sharpness",
+    "batch_ratio",
+    "gradient_norm",
     "norms",
 )
 """What a verdict looks at."""
@@ -89,6 +91,11 @@ class Series:
     def since(self, step: int) -> Series:
         """Those from this step on."""
         kept = self.steps >= step
+        return Series(self.measure, self.part, self.steps[kept], self.values[kept])
+
+    def before(self, step: int) -> Series:
+        """Those of steps before this one."""
+        kept = self.steps < step
         return Series(self.measure, self.part, self.steps[kept], self.values[kept])
 
     def finite(self) -> Series:
@@ -163,6 +170,12 @@ class RunFacts:
         return "" if found.is_empty() else str(found["text"][-1])
 
     @property
+    def dead_units(self) -> str:
+        """That many parameters have no gradient, in words; empty where that was not noticed."""
+        found = self.events.filter((pl.col("kind") == "saturated") & pl.col("text").str.contains(DEAD, literal=True))
+        return "" if found.is_empty() else str(found["text"][-1]).partition(DEAD)[0] + DEAD
+
+    @property
     def batch_statistics(self) -> bool:
         measured = self.info.get("measured")
         return isinstance(measured, dict) and measured.get("mode") == "batch-statistics"
@@ -193,6 +206,20 @@ class RunFacts:
             else []
         )
         return any(name not in PLAIN for name in names)
+
+    @property
+    def momentum(self) -> bool:
+        """Whether steps of an optimizer add up gradients of several mini-batches, as the record describes it."""
+        betas = [group.get("betas") for group in self.groups]
+        first = [float(beta[0]) for beta in betas if isinstance(beta, list) and beta]
+        return any(first) or any(bool(group.get("momentum")) for group in self.groups)
+
+    @property
+    def learning_rate(self) -> float | None:
+        """That of all parameters where the run began; None where they have several, or the record says nothing."""
+        rates = {group.get("lr") for group in self.groups}
+        (rate,) = rates if len(rates) == 1 else (None,)
+        return float(rate) if isinstance(rate, int | float) else None
 
     def mini_batches(self, since: int, without_ratio: bool = False) -> bool:
         """Whether training was seen to use other samples than those that are measured, since this step.

@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from edgescope.monitor.collapse import collapse_of, rest_of
+from edgescope.monitor.divergence import NEAR, divergence_of
+from edgescope.monitor.reasons import ADVICE, CitedFigure, Reason, Regime, Verdict
 from edgescope.monitor.run_facts import RunFacts, Series, Trend
 from edgescope.monitor.trapped import trap_signs
 
 if TYPE_CHECKING:
     from edgescope.store import Record
 
-Regime = Literal[
-    "flow-aligned",
-    "sharpening",
-    "at the edge",
-    "beyond it and oscillating",
-    "beyond it and diverging",
-    "trapped",
-    "saturated",
-    "not known",
-]
-
-NEAR: Final = 0.1
-"""The ratio settles within this of 1 at the edge of stability (the region of the study ``edge``)."""
-
 NEAR_IN_BATCHES: Final = 0.2
-"""The same of the batch sharpness and of the headroom on a step's own batch, which vary from batch to batch."""
+"""As :data:`NEAR`, of the batch sharpness and of the headroom on a step's own batch, which vary from batch to batch."""
+
+RESTART: Final = "a start with a smaller learning rate, a warm-up or another initialization"
+"""What to try where a network does not learn."""
 
 LEAST: Final = 3
 """Readings of the ratio below which a run has no verdict, unless it diverged or is saturated."""
@@ -39,69 +31,11 @@ RECENT: Final = 5
 GROWTH: Final = 1.5
 """By what factor the loss has grown, over the recent readings, where a run beyond the edge diverges."""
 
+ADDED_UP: Final = 0.2
+"""The share of its headroom, on its own mini-batch, below which a step is stable also where momentum adds steps up."""
+
 FITTED: Final = 1e-2
 """The share of its first value to which the loss has fallen in a saturated run whose curvature falls with it."""
-
-ADVICE: Final[dict[Regime, str]] = {
-    "flow-aligned": "a larger learning rate is stable here, up to the one at which the ratio is 1",
-    "sharpening": "nothing to change; the ratio reaches 1 if the sharpness keeps rising, and the loss then oscillates",
-    "at the edge": "nothing to change; a larger learning rate settles at a lower sharpness, a smaller one at a higher",
-    "beyond it and oscillating": "a smaller learning rate, or a longer warm-up, if the loss should not oscillate",
-    "beyond it and diverging": "a learning rate below the present one over the ratio, a warm-up, or clipping",
-    "trapped": "a smaller weight decay until the loss has fallen, or a start from larger weights",
-    "saturated": "an earlier step, or dtype=torch.float64: the curvature there says little about the learning rate",
-    "not known": "the measure 'headroom', which is of the steps that were taken, whatever the optimizer",
-}
-
-
-@dataclass(frozen=True)
-class CitedFigure:
-    """A number that a verdict rests on: the last or median ``value`` of a part of a measure, up to ``step``."""
-
-    measure: str
-    part: str
-    step: int
-    value: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3g}"
-
-
-@dataclass(frozen=True)
-class Reason:
-    """A sentence, and the figures that it cites."""
-
-    sentence: str
-    figures: tuple[CitedFigure, ...]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What regime a run is in at the end of its record, why, and what to do; it costs nothing, as all was measured.
-
-    ``regime``: "flow-aligned" (stable, and the sharpness does not rise), "sharpening" (stable, and it rises), "at the
-    edge" of stability, "beyond it and oscillating", "beyond it and diverging", "trapped" (weight decay holds the
-    weights near the origin), "saturated" (the curvature has gone with the loss), or "not known". ``reasons`` are
-    sentences with the figures that they rest on; the first ones decide, later ones say what limits them. ``step`` is
-    the last step with a reading.
-    """
-
-    regime: Regime
-    reasons: tuple[Reason, ...]
-    advice: str
-    step: int
-
-    @property
-    def sentences(self) -> tuple[str, ...]:
-        return tuple(reason.sentence for reason in self.reasons)
-
-    @property
-    def figures(self) -> tuple[CitedFigure, ...]:
-        return tuple(figure for reason in self.reasons for figure in reason.figures)
-
-    def __str__(self) -> str:
-        whole = ". ".join(self.sentences)
-        return f"{self.regime} (step {self.step}). {whole}. Advice: {self.advice}."
 
 
 def verdict_of(record: Record) -> Verdict:
@@ -143,32 +77,29 @@ class _Judge:
 
     def verdict(self) -> Verdict:
         regime, advice = (
-            self._diverged() or self._trapped() or self._saturated() or self._no_ratio() or self._by_headroom_or_ratio()
+            self._diverged()
+            or self._trapped()
+            or self._collapsed()
+            or self._saturated()
+            or self._no_ratio()
+            or self._by_headroom_or_ratio()
         )
         self._limits()
         return Verdict(regime, tuple(self.reasons), advice or ADVICE[regime], self.run.last_step)
 
     def _diverged(self) -> tuple[Regime, str] | None:
-        step = self.run.diverged_at
-        if step is None:
+        found = divergence_of(self.run, self.all_losses, self.all_ratios, self.ratio)
+        if found is None:
             return None
-        finite = np.isfinite(self.ratio.values)
-        gone = f"The loss or the parameters were not finite at step {step}"
-        if not finite.any():
-            known = self.all_losses.finite()
-            loss = self._cite(known) if len(known) else None
-            before = "" if loss is None else f" after a loss of {loss} at step {loss.step}"
-            self._say(f"{gone}{before}, and no ratio was measured", *([loss] if loss else []))
-            return "not known", "every=1 from the start, to see the ratio before that step"
-        place = int(
-            np.argmax(np.where(finite, self.ratio.values, -np.inf))
-        )  # a curvature may vanish where outputs burst
-        top = CitedFigure("ratio", "", int(self.ratio.steps[place]), float(self.ratio.values[place]))
-        if top.value > 1 + NEAR:
-            self._say(f"{gone}, and the ratio was {top} at step {top.step} before", top)
-            return "beyond it and diverging", ""
-        self._say(f"{gone}, though the ratio was at most {top} (step {top.step}) before", top)
-        return "not known", "every=1 near that step; a step in the learning rate, the precision or the data may be why"
+        self.reasons.append(found.reason)
+        return found.regime, found.advice
+
+    def _collapsed(self) -> tuple[Regime, str] | None:
+        found = collapse_of(self.run, self.all_ratios, self.since)
+        if found is None:
+            return None
+        self.reasons.append(found)
+        return "saturated", RESTART
 
     def _trapped(self) -> tuple[Regime, str] | None:
         signs = trap_signs(self.run)
@@ -220,7 +151,7 @@ class _Judge:
         return "not known", ""
 
     def _by_headroom_or_ratio(self) -> tuple[Regime, str]:
-        found = self._by_headroom() or self._by_batch_sharpness()
+        found = self._by_headroom() or self._by_batch_sharpness() or self._by_batch_ratio()
         return found if found is not None else self._by_ratio()
 
     def _by_headroom(self) -> tuple[Regime, str] | None:
@@ -248,6 +179,8 @@ class _Judge:
         if value <= 1 + near:
             self._say(f"{says}", cited)
             return "at the edge", ""
+        if in_batches and self.run.momentum and 1 / value > ADDED_UP:
+            return self._added_up(says, cited)
         self._say(f"{says}, more than one step", cited)
         return self._below_the_edge()
 
@@ -269,6 +202,34 @@ class _Judge:
         self._say(says, cited)
         return self._beyond()
 
+    def _by_batch_ratio(self) -> tuple[Regime, str] | None:
+        """By the optimizer's next steps on mini-batches, whatever the optimizer."""
+        series = self.run.series("batch_ratio").since(self.since)
+        if not self._mini_batches or len(series) < LEAST:
+            return None
+        value, cited = series.median, self._cite(series, series.median)
+        says = f"On its own mini-batch a step uses {cited} of its headroom (batch_ratio; 1 is the edge)"
+        if value > 1 + NEAR_IN_BATCHES:
+            self._say(f"{says}: steps raise the loss that they are taken on", cited)
+            return self._beyond()
+        if value >= 1 - NEAR_IN_BATCHES:
+            self._say(says, cited)
+            return "at the edge", ""
+        if self.run.momentum and value > ADDED_UP:
+            return self._added_up(says, cited)
+        self._say(says, cited)
+        return self._below_the_edge()
+
+    def _added_up(self, says: str, cited: CitedFigure) -> tuple[Regime, str]:
+        """No step overshoots its own mini-batch, but momentum adds up those of several."""
+        self._say(
+            f"{says}: no step overshoots, but momentum adds steps up, so that mini-batches may already hold training at"
+            " their edge",
+            cited,
+        )
+        self._say_loss()
+        return "not known", "nothing while the loss falls; where it has stalled, a smaller learning rate or its decay"
+
     def _by_ratio(self) -> tuple[Regime, str]:
         cited = self._ratio_now()
         if cited is None:
@@ -289,9 +250,11 @@ class _Judge:
                 f"The ratio of {cited} is that of all data, and mini-batches can be at their edge far below 1",
                 cited,
             )
+            self._say_loss()
             return (
                 "not known",
-                "'batch_sharpness' (SGD), or 'headroom' with monitor.step(batch=batch), which are of the mini-batches",
+                "es.watch(..., measures=['loss', 'ratio', 'batch_ratio']), or the measure 'headroom' with"
+                " monitor.step(batch=batch), which are of the mini-batches",
             )
         self._say(f"The ratio of effective sharpness and threshold is {cited}, below 1", cited)
         return self._below_the_edge()
@@ -314,8 +277,7 @@ class _Judge:
         trend = self.loss.trend()
         if trend is None:
             return "beyond it and oscillating", ""
-        last = self._cite(self.loss)
-        self._say(self._loss_words(trend, last), last)
+        self._say_loss()
         return ("beyond it and diverging" if trend.up and trend.factor >= GROWTH else "beyond it and oscillating"), ""
 
     def _below_the_edge(self) -> tuple[Regime, str]:
@@ -324,6 +286,10 @@ class _Judge:
             last = self._cite(self.loss)
             self._say(self._loss_words(loss, last) + ", which this curvature does not explain", last)
             return "not known", "the data, the weight decay, noise added to the gradient, or a smaller every="
+        rest = rest_of(self.run, self.since)
+        if rest is not None:
+            self.reasons.append(rest)
+            return "flow-aligned", f"nothing, if the model cannot fit better than this; else {RESTART}"
         if sharpness is None:
             if len(self.loss):
                 last = self._cite(self.loss)
@@ -394,6 +360,12 @@ class _Judge:
         """The sharpness in the optimizer's own metric, which does not depend on the learning rate, or the plain one."""
         found = self.run.series("effective_sharpness")
         return found if len(found) >= LEAST else self.run.series("sharpness", "1")
+
+    def _say_loss(self) -> None:
+        trend = self.loss.trend()
+        if trend is not None:
+            last = self._cite(self.loss)
+            self._say(self._loss_words(trend, last), last)
 
     def _loss_words(self, trend: Trend, last: CitedFigure) -> str:
         share = f", and rises in {trend.rises:.0%} of the readings" if not trend.up else ""

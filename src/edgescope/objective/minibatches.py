@@ -10,7 +10,7 @@ import torch
 
 from edgescope.cost import Meter
 from edgescope.errors import InputError, one_of
-from edgescope.objective.batches import Batches
+from edgescope.objective.batches import Batches, leading_size
 from edgescope.objective.checks import refuse_precision
 from edgescope.objective.curvature import Curvature
 from edgescope.objective.drawn_samples import drawn
@@ -38,6 +38,20 @@ def mini_batches(
     if dtype is not None:
         refuse_precision(dtype)
     return _drawn(objective, size, count, seed, dtype)
+
+
+def batches_of_size(objective: Objective, size: int, count: int, seed: int = 0) -> Iterator[Objective]:
+    """Up to ``count`` objectives on ``size`` samples each: on batches of the data as they are, or else drawn.
+
+    The data's own batches are taken where at least two have that size: what a network with batch normalisation,
+    padded texts or graphs is trained on. Else they are drawn from ``seed``, as by :func:`mini_batches`, which says what
+    is refused. Cost: one pass over the data, without the model.
+    """
+    own = [] if objective.group is not None else [b for b in objective._problem.batches if leading_size(b) == size]
+    if len(own) < 2:
+        yield from mini_batches(objective, size, count, seed=seed)
+    for batch in own[:count] if len(own) >= 2 else []:
+        yield objective_on(objective, batch, objective.dtype)
 
 
 def refuse_mini_batches(objective: Objective, size: int) -> None:

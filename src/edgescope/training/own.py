@@ -91,7 +91,8 @@ def made_by(name: str, seed: int) -> Own:
     if isinstance(made, tuple | list) and len(made) in (3, 4):
         made = dict(zip(fields, made, strict=False))
     if not isinstance(made, Mapping):
-        raise InputError(f"function '{name}' returned a {type(made).__name__}", expected=RETURNS)
+        length = f" of {len(made)}" if isinstance(made, tuple | list) else ""
+        raise InputError(f"function '{name}' returned a {type(made).__name__}{length}", expected=RETURNS)
     unknown, missing = sorted(set(made) - set(fields)), [key for key in fields[:3] if key not in made]
     if unknown or missing:
         fault = f"with '{unknown[0]}'" if unknown else f"without '{missing[0]}'"

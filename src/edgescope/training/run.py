@@ -21,7 +21,7 @@ import torch
 from edgescope.errors import RecordError
 from edgescope.extras import require
 from edgescope.monitor import Forecast, Monitor
-from edgescope.monitor.arguments import with_batch_sharpness
+from edgescope.monitor.arguments import with_mini_batch_measure
 from edgescope.notebooks import in_notebooks
 from edgescope.optim import GradientFlow
 from edgescope.options import check_bool, check_folder, check_function, checked, optional
@@ -46,6 +46,13 @@ from edgescope.training.stepping import take_step
 
 DIVERGED: Final = 1e4
 """A run whose training loss exceeds this many times the first one has diverged, finite or not."""
+
+
+MINI_BATCH_FIGURES: Final = (
+    ("batch_sharpness", "ratio", "batch sharpness / plateau"),
+    ("batch_ratio", "", "ratio on mini-batches"),
+)
+"""Measures and parts that say how near the edge a run on mini-batches is, and their words in a line of progress."""
 
 
 @in_notebooks
@@ -176,7 +183,7 @@ class _TrainingRun:
         measures = tuple(self.config.measures)
         if measures != MEASURED:
             return measures
-        return with_batch_sharpness(measures, self.objective, self.config.batch)
+        return with_mini_batch_measure(measures, self.objective, self.optimizers, self.config.batch)
 
     def run(self, progress: Progress, on_forecast: Callable[[Forecast], object] | None) -> RunResult:
         monitor, config = self.monitor, self.config
@@ -239,15 +246,12 @@ class _TrainingRun:
         return isinstance(self.gradients, FromObjective) and self._diverges(self.gradients.loss())
 
     def _words(self, loss: float) -> str:
-        words = f"step {self.monitor.steps}, loss {loss:.4g}"
-        ratio, batch = self.monitor.value("ratio"), self._batch_ratio()
+        words, ratio = f"step {self.monitor.steps}, loss {loss:.4g}", self.monitor.value("ratio")
         words += "" if ratio is None else f", sharpness / threshold {ratio:.3f}"
-        return words if batch is None else f"{words}, batch sharpness / plateau {batch:.3f}"
-
-    def _batch_ratio(self) -> float | None:
-        """The weighted batch sharpness over where SGD settles, as last read."""
-        found = self.monitor.latest.get("batch_sharpness")
-        return None if found is None else found.values.get("ratio")
+        for measure, part, name in MINI_BATCH_FIGURES:
+            found = self.monitor.value(measure, part)
+            words += "" if found is None else f", {name} {found:.3f}"
+        return words
 
     def _stops(self) -> bool:
         """Whether this step meets a stop condition; recorded if so."""

@@ -12,7 +12,8 @@ from typing import Any
 import polars as pl
 
 from edgescope.errors import RecordError
-from edgescope.monitor.verdict import Verdict, verdict_of
+from edgescope.monitor.reasons import Verdict
+from edgescope.monitor.verdict import verdict_of
 from edgescope.printable import printable_names
 from edgescope.report.notes import Notes
 from edgescope.report.page import write_report
