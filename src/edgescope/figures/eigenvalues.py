@@ -172,5 +172,5 @@ def _freest_place(lines: Lines, edges: pl.DataFrame) -> tuple[bool, bool]:
             side = near.filter(pl.col("high") >= height if above else pl.col("low") <= height)
             gaps = side["low"] - height if above else height - side["high"]
             distance = gaps.clip(0).min()
-            room[left, above] = float("inf") if distance is None else float(distance)  # type: ignore[arg-type]
+            room[left, above] = float("inf") if distance is None else float(distance)
     return max(room, key=room.__getitem__)  # of equal ones the first
