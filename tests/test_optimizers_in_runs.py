@@ -18,6 +18,7 @@ from edgescope.data import DATA
 from edgescope.errors import EdgescopeError, InputError
 from edgescope.losses import half_mse
 from edgescope.models import MODELS
+from edgescope.objective.modules import thread_count
 from edgescope.optim import SAM, Lion
 from edgescope.store import Record, latest_checkpoint
 from edgescope.sweep.plan import gradients_of
@@ -46,7 +47,12 @@ MADE: dict[str, Callable[[Parameters], list[Any]]] = {
 
 
 def plain_training(config: RunConfig) -> tuple[nn.Module, list[float]]:
-    """The model at the end, and the norms of all gradients before they are clipped."""
+    """The model at the end, and the norms of all gradients before they are clipped; with the threads of the run."""
+    with thread_count(config.threads):
+        return _plain_training(config)
+
+
+def _plain_training(config: RunConfig) -> tuple[nn.Module, list[float]]:
     data = DATA.build(config.data, train=config.train, test=config.test).load()
     model = MODELS.build(config.model).build(data.input_shape, data.classes, config.seed)
     optimizers, norms = MADE[config.optimizer](model.parameters()), []

@@ -33,7 +33,7 @@ FAQ: Final = {
     "not-finite": "not-finite",
     "kinks": "measure",
     "saturated-networks": "saturated",
-    "dead-units": "saturated",
+    "dead-units": "dead-units",
     "damaged-files": "record",
     "callbacks": "callback",
 }

@@ -27,7 +27,8 @@ KINDS: Final = {
     "measure": "a measure failed",
     "budget": "what a reading is expected to take, and when the budget allows one",
     "not-finite": "a figure is not finite",
-    "saturated": "the curvature, or the gradient of many parameters, is exactly zero",
+    "saturated": "the curvature is exactly zero",
+    "dead-units": "the gradient of many parameters is exactly zero",
 }
 """The kinds of notices, which are also the kinds of events in a record."""
 

@@ -41,9 +41,6 @@ IS_OFF: Final = "is off while measuring"
 OTHER_GRADIENTS: Final = "training's gradients are not those of the objective"
 """Of mini-batches, among others, in the text of a notice."""
 
-DEAD: Final = "is exactly 0, so that these parameters do not train: units are dead or saturated"
-"""Of parameters without a gradient, in the text of a notice."""
-
 Notify = Callable[..., object]
 
 
@@ -191,9 +188,9 @@ def check_dead_units(objective: Objective, at_zero: Sequence[Slot], notify: Noti
     if not dead or (share < 0.5 and dead[0].name != objective.layout[0].name):
         return
     some = ", ".join(f"'{slot.name}'" for slot in dead[:3]) + (f" and {len(dead) - 3} more" if len(dead) > 3 else "")
-    text = f"the gradient of {some} ({100 * share:.3g}% of the parameters) {DEAD}"
+    text = f"the gradient of {some} ({100 * share:.3g}% of the parameters) is exactly 0: units are dead or saturated"
     hint = "a smaller learning rate from the start, or another initialization"
-    notify("saturated", text, faq="dead-units", hint=hint, cause="dead units")
+    notify("dead-units", text, faq="dead-units", hint=hint)
 
 
 def missing_steps(

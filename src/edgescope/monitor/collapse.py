@@ -37,9 +37,10 @@ def collapse_of(run: RunFacts, ratios: Series, since: int) -> Reason | None:
     if found is None:
         return None
     share, loss, falls = found
-    says = f"the loss is {loss}, {share:.2g} of its first value"
-    if run.dead_units and share >= UNLEARNED:
-        return Reason(f"{run.dead_units[0].upper()}{run.dead_units[1:]}, and {says}", (loss,))
+    says = f"the loss is {loss}, {share:.2g} times its first value"
+    if run.dead_since is not None and share >= UNLEARNED:
+        found_dead = f"At step {run.dead_since} the gradient of many parameters was exactly 0 (the notes name them)"
+        return Reason(f"{found_dead}: units are dead or saturated, and {says}", (loss,))
     known = ratios.finite()
     early, after = known.before(since), known.since(since)
     if share < NOT_BELOW or falls or not len(early) or not len(after):
@@ -69,7 +70,7 @@ def rest_of(run: RunFacts, since: int) -> Reason | None:
     norm = CitedFigure("gradient_norm", "", int(gradients.steps[-1]), gradients.last)
     sentence = (
         f"The gradient norm has fallen to {norm}, {left:.2g} of its largest, while the loss stays at {loss},"
-        f" {share:.2g} of its first value: training has come to rest"
+        f" {share:.2g} times its first value: training has come to rest"
     )
     return Reason(sentence, (norm, loss))
 

@@ -87,7 +87,7 @@ class RunChecks:
             return
         checks.check_step(moment.taken, moment.scale_note(), notify)
         self._keep_gradient(moment, pending)
-        known = ("saturated", "dead units") in notifier.notices.given()
+        known = ("dead-units", "") in notifier.notices.given()
         if self._progress.step and TENSORS_AT_ZERO in moment.shared and not known:
             checks.check_dead_units(objective, moment.shared[TENSORS_AT_ZERO](), notify)
         initial = self._progress.initial

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 
 from edgescope.extras import Optional
 from edgescope.measures.base import CLIPPED, HIDDEN_FACTOR, IN_MINI_BATCHES
-from edgescope.monitor.checks import DEAD, IS_OFF, OTHER_GRADIENTS
+from edgescope.monitor.checks import IS_OFF, OTHER_GRADIENTS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -170,10 +170,10 @@ class RunFacts:
         return "" if found.is_empty() else str(found["text"][-1])
 
     @property
-    def dead_units(self) -> str:
-        """That many parameters have no gradient, in words; empty where that was not noticed."""
-        found = self.events.filter((pl.col("kind") == "saturated") & pl.col("text").str.contains(DEAD, literal=True))
-        return "" if found.is_empty() else str(found["text"][-1]).partition(DEAD)[0] + DEAD
+    def dead_since(self) -> int | None:
+        """The step at which many parameters were found to have no gradient; None where that was not noticed."""
+        found = self.events.filter(pl.col("kind") == "dead-units")["step"]
+        return None if found.is_empty() else int(found[0])
 
     @property
     def batch_statistics(self) -> bool:

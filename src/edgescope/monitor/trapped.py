@@ -48,7 +48,7 @@ class TrapSigns:
     def __str__(self) -> str:
         return (
             f"With a weight decay of {self.decay:g} the norm of the weights is {self.norms.last:.3g}, {self.norm:.2g}"
-            f" of its largest, and the loss {self.losses.last:.3g}, {self.loss:.2g} of its first value"
+            f" of its largest, and the loss {self.losses.last:.3g}, {self.loss:.2g} times its first value"
         )
 
 

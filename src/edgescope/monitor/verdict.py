@@ -122,7 +122,7 @@ class _Judge:
         if share <= FITTED and peak > 0 and ratios.last <= 0.5 * peak and change is not None and change.down:
             last, loss = self._cite(ratios), self._cite(self.all_losses)
             self._say(
-                f"The loss has fallen to {loss}, {share:.2g} of its first value, and the ratio from {peak:.3g} to"
+                f"The loss has fallen to {loss}, {share:.2g} times its first value, and the ratio from {peak:.3g} to"
                 f" {last} with it",
                 loss,
                 last,

@@ -24,5 +24,5 @@ def marks_of(record: Record) -> tuple[list[Mark], str]:
     marks = [Mark(letters[i] if letters else "", step, kind in ALARMS) for i, (step, kind) in enumerate(found)]
     if not letters:
         return marks, f" Dotted lines: {len(found)} events, which are listed under Notes."
-    words = "; ".join(f"{mark.letter} {kind}, step {step}" for mark, (step, kind) in zip(marks, found, strict=True))
+    words = "; ".join(f"({mark.letter}) {kind} at step {step}" for mark, (step, kind) in zip(marks, found, strict=True))
     return marks, f" Marked: {words} (see Notes)."
