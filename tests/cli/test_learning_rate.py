@@ -83,7 +83,7 @@ def test_where_nothing_trains_it_exits_with_3(run: Run) -> None:
         (["rates_module:nothing"], "no function 'nothing'"),
         (["rates_module"], "expected module:function"),
         (["no_such_module:f"], "no module 'no_such_module'"),
-        (["rates_module:tuple_of_two"], "returned a tuple; expected (model, loss_fn, data)"),
+        (["rates_module:tuple_of_two"], "returned a tuple of 2; expected (model, loss_fn, data)"),
         (["rates_module:regression", "--optimizer", "adm"], "unknown optimizer 'adm'"),
         (["rates_module:regression", "--batch", "41"], "batch=41; expected at most 40"),
         (["rates_module:regression", "--steps", "2"], "--steps=2"),
