@@ -210,7 +210,7 @@ def test_events_are_marked_and_sessions_are_noted(tmp_path: Path) -> None:
     trained(tmp_path, [optimizer], model, [Own("own", read)])
     trained(tmp_path, [optimizer], model, [Own("own", read)], steps=4, resume=10)
     figure = figures_of(tmp_path)["own"]
-    assert "a measure, step 4; b not-finite, step 8; c resumed, step 10" in figure.caption
+    assert "(a) measure at step 4; (b) not-finite at step 8; (c) resumed at step 10" in figure.caption
     assert {"a", "b", "c", "circles on the axis: no finite value there"} <= texts(figure)
     page = report_runs(tmp_path).read_text()
     assert "continued from step 10" in page
