@@ -24,6 +24,9 @@ ATTEMPTS = 4
 GOAL = 1e-4
 """Of a product: the error with which it is good enough."""
 
+COARSE = 1e-2
+"""Of a product: the error above which a shorter step is tried even if rounding seems to make it."""
+
 # The error of D(h) is c h^2, so that D(h / 4) + (D(h / 4) - D(h)) / 15 has one of fourth order.
 _EXTRAPOLATION = 1 / (RATIO**2 - 1)
 # With f(h) = (g(h) + g(-h)) / 2 - g(0), the vector f(h) - 16 f(h / 4) is zero up to fourth order. What is left of it is
@@ -45,8 +48,9 @@ class Differences(Path, ProductErrors):
     The quotients of both steps are extrapolated (Richardson). The error is measured for each product, as a vector: the
     distance of the extrapolated product from the quotient of the shorter step, which mostly is much more than its
     error, plus the rounding of the gradients, which the even parts of the same gradients show. Where the first
-    dominates and is more than 1e-4 of the product, shorter steps are tried, up to three times, and the best is kept;
-    all depends on the point and the vector alone. Cost: four gradients a product, and two more for each shorter step.
+    dominates and is more than 1e-4 of the product, or both are more than 1% of it, shorter steps are tried, up to three
+    times, and the best is kept; all depends on the point and the vector alone. Cost: four gradients a product, and two
+    more for each shorter step.
     """
 
     name = "difference"
@@ -102,15 +106,20 @@ def _product(
     far, far_even = parts(step)
     best: tuple[Tensor, Tensor] | None = None
     least = float("inf")
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         near, near_even = parts(step / RATIO)
         curved = (near - far) * _EXTRAPOLATION
         rounding = (far_even - RATIO**2 * near_even) * (_ROUNDING / step)
         product, error = near + curved, curved + rounding
         off = _norm(error)
-        if best is None or off < least:
+        better = off < least
+        if better:
             best, least = (product, error), off
-        if _norm(curved) <= _norm(rounding) or off <= GOAL * _norm(product):
+        if off <= GOAL * _norm(product):
+            break
+        # A fourth derivative looks like rounding, which grows with shorter steps, while it falls.
+        rounded = _norm(curved) <= _norm(rounding)
+        if rounded and (off <= COARSE * _norm(product) or (attempt and not better)):
             break
         far, far_even, step = near, near_even, step / RATIO
     assert best is not None
