@@ -208,7 +208,7 @@ for name, options in {"every": {"every": 2}, "budget": {"budget": 0.5}}.items():
     o = Objective(model, supervised(cross_entropy), mine, group=WORLD)
     monitor = Monitor(o, step, measures=["loss", "sharpness"], out=f"{folder}/{name}", **options)
     if name == "budget":  # what one process can afford is far beyond the other
-        monitor.schedule.expect = lambda: 1e9 if rank else 0.0
+        monitor.schedule.expect = lambda: (1e9, 1e9) if rank else (0.0, 0.0)
         ticks = itertools.count(0, 10)
         monitor.schedule.clock = lambda: time.perf_counter() + next(ticks)
     for _ in range(20):
