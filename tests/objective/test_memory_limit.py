@@ -50,7 +50,8 @@ def measured(floats: float, k: int) -> tuple[float, float, str]:
 @pytest.mark.slow
 @pytest.mark.parametrize(("floats", "k"), [(20, 1), (26, 1), (34, 1), (31, 6)])
 def test_the_peak_of_resident_memory_stays_within_the_limit(floats: float, k: int) -> None:
-    ratio, value, note = measured(floats, k)
+    # Beside other processes the peak varies by several per cent, with the path that is faster then: a median of three.
+    ratio, value, note = sorted(measured(floats, k) for _ in range(3))[1]
     assert ratio <= 1.0
     assert ("do not fit in memory" in note) == (floats < 34)
     # To a residual of 5% each, whose square counts.
