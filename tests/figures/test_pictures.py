@@ -16,6 +16,7 @@ import edgescope as es
 from edgescope.figures.figure import Figure
 from edgescope.figures.picture import KINDS, as_picture
 
+KINDS_OF_CONTENT = {"text/html", "image/svg+xml"}
 TABLE = pl.DataFrame({"x": [1.0, 2.0], "y": [1.0, 4.0], "name": ["a", "b"]})
 
 
@@ -53,11 +54,12 @@ def test_every_function_gives_a_picture(name: str) -> None:
     assert hasattr(getattr(es.figures, name), "__wrapped__")
 
 
-def test_a_chart_of_the_package_is_shown_as_svg_alone() -> None:
+def test_a_chart_of_the_package_is_shown_as_svg_that_loads_nothing() -> None:
     rates = {"lr": [0.1, 0.2], "sharpness": [20.0, 10.0], "l1": [1.0, 2.0], "l2": [1.0, 2.0]}
     chart = es.figures.tradeoff_panels(pl.DataFrame(rates | {"reached": [True, True], "diverged": [False, False]}))
     found = shown(chart)
-    assert list(found) == ["image/svg+xml"]
+    assert set(found) == KINDS_OF_CONTENT
+    assert found["text/html"] == found["image/svg+xml"]  # HTML takes it as it is
     assert ElementTree.fromstring(found["image/svg+xml"]).tag.endswith("svg")
     addresses = set(re.findall(r"https?://[^\s\"'<>]+", found["image/svg+xml"]))
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
@@ -79,12 +81,12 @@ def test_every_kind_of_chart_and_what_is_made_of_it(kind: str) -> None:
     if kind != "FacetChart":
         others += [chart | points(), chart & points()]
     for one in others:
-        assert list(shown(one)) == ["image/svg+xml"]
+        assert set(shown(one)) == KINDS_OF_CONTENT
     assert "a title" in shown(others[1])["image/svg+xml"]
 
 
 def test_layers_of_a_picture_are_one() -> None:
-    assert list(shown(as_picture(points()) + points())) == ["image/svg+xml"]
+    assert set(shown(as_picture(points()) + points())) == KINDS_OF_CONTENT
 
 
 def test_the_look_is_that_of_figures_or_that_of_the_user() -> None:

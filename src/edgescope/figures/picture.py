@@ -27,7 +27,8 @@ class PictureMixin:
     def _repr_mimebundle_(self, *args: Any, **kwds: Any) -> Any:
         if alt.renderers.active != USUAL:
             return super()._repr_mimebundle_(*args, **kwds)  # type: ignore[misc]
-        return {"image/svg+xml": svg_of(self, background="white")}
+        svg = svg_of(self, background="white")
+        return {"text/html": svg, "image/svg+xml": svg}  # some front ends show only one of the two
 
     def __add__(self, other: Chart) -> Chart:
         return as_picture(super().__add__(other))  # type: ignore[misc]
