@@ -208,6 +208,8 @@ def main() -> None:
     lines = [
         "## (f) The first figure, in gradient evaluations",
         "",
+        *EXPLAINED,
+        "",
         *table(given.quick, given.only),
     ]
     print("\n".join(lines))
