@@ -6,8 +6,10 @@ import itertools
 
 import pytest
 import torch
+from quadratic_forms import form, over_signs, with_nonnegative_diagonal
 from torch import Tensor
 
+import edgescope as es
 from edgescope.sharpness.flips import polish
 
 SIZE = 9
@@ -42,3 +44,15 @@ def test_no_single_coordinate_and_no_pair_of_signs_raises_the_value(seed: int, s
         assert float(end.abs().max()) == 1
         assert value(matrix, end) >= value(matrix, start) - 1e-9
         assert max(value(matrix, other) for other in neighbours(end)) <= value(matrix, end) + 1e-9
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 9, 12])
+def test_of_few_rows_the_best_corner_is_found(size: int) -> None:
+    """Where ascent from a few starts ends at another maximum, too (seed 451 with 6 rows is such a matrix)."""
+    for seed in (*range(10), 451):
+        matrix = with_nonnegative_diagonal(form("gaussian", size, seed))
+        for turn in range(3):
+            order = torch.randperm(size, generator=torch.Generator().manual_seed(turn))
+            found = es.generalized_sharpness(matrix[order][:, order], "linf", restarts=1, certificate=False)
+            assert found.lower == pytest.approx(over_signs(matrix), rel=1e-9)
+            assert float(found.direction.abs().max()) == 1

@@ -13,7 +13,7 @@ from edgescope.linalg import EigenvalueBound, Operator
 from edgescope.sharpness.ascent import Climb, climb, frank_wolfe, on_sphere
 from edgescope.sharpness.bracket import GeneralizedSharpness
 from edgescope.sharpness.certificate import Certificate, certify
-from edgescope.sharpness.flips import polish
+from edgescope.sharpness.flips import best_corners, polish
 from edgescope.sharpness.majorant import majorant
 from edgescope.sharpness.solver_options import FAILURE_PROBABILITY, SolverOptions
 
@@ -21,6 +21,7 @@ _TOP = 20  # products for the top eigenvector, a start and a plain bound of a fi
 _RANK, _DENSE_RANK = 8, 16  # columns of the relaxation; more where products are free
 _STEPS, _REFRESH = 12, 1  # of the relaxation: from nothing, and from an earlier result
 _LANCZOS = 28  # products for the certificate's eigenvalue
+_FEW_ROWS, _CORNERS = 12, 4  # rows up to which all corners of a cube are compared, and those from which it is polished
 _STARTS, _ALL_UNTIL, _STEPS_AGAIN = 4, 1, 7  # a later ascent: its starts, the steps of all, and those of the best
 
 
@@ -110,5 +111,10 @@ def _climbed(geometry: Geometry, options: SolverOptions, starts: list[Tensor], c
 def _polished(geometry: Geometry, operator: Operator, end: Climb) -> Climb:
     if operator.matrix is None or not isinstance(geometry, Linf):
         return end
-    better = polish(operator.matrix, end.points, moves=50 + 5 * operator.size)
-    return on_sphere(geometry, better, operator @ better, end.settled)
+    points, settled = end.points, end.settled
+    if operator.size <= _FEW_ROWS:
+        corners = best_corners(operator.matrix, _CORNERS).to(points)
+        points = torch.cat([points, corners], dim=1)
+        settled = torch.cat([settled, settled.new_ones(corners.shape[1])])
+    better = polish(operator.matrix, points, moves=50 + 5 * operator.size)
+    return on_sphere(geometry, better, operator @ better, settled)

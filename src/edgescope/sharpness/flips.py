@@ -41,6 +41,16 @@ def polish(matrix: Float[Tensor, "P P"], points: Float[Tensor, "P k"], moves: in
     return points
 
 
+def best_corners(matrix: Float[Tensor, "P P"], count: int) -> Float[Tensor, "P k"]:
+    """The ``count`` corners of the cube with the largest d'Hd, of d and -d one. Cost: O(2^P P^2)."""
+    size = matrix.shape[0]
+    numbers = torch.arange(2 ** (size - 1), device=matrix.device)
+    bits = (numbers >> torch.arange(size, device=matrix.device)[:, None]) & 1
+    corners = (1 - 2 * bits).to(matrix)
+    values = torch.einsum("pk,pk->k", corners, matrix @ corners)
+    return corners[:, values.topk(min(count, len(values))).indices]
+
+
 def _flip_pairs(matrix: Tensor, points: Tensor, images: Tensor, values: Tensor) -> bool:
     """The best pair of signs flipped in each column where that gains; whether it did anywhere."""
     flipped = False

@@ -64,7 +64,8 @@ def generalized_sharpness(
 
     Lower bound: Frank-Wolfe steps with exact line search from ``restarts`` starts at once (top eigenvector, steepest
     direction of the ``gradient``, random ones), each until a step gains no more than ``tol``, at most ``iterations``;
-    for Linf on a matrix at hand also moves of single coordinates and of pairs. Upper bound: see
+    for Linf on a matrix at hand also moves of single coordinates and of pairs, up to 12 rows from the best of all
+    corners, where the maximum is if no diagonal entry is negative. Upper bound: see
     :mod:`~edgescope.sharpness.certificate`, and :mod:`~edgescope.sharpness.majorant` for its quadratic forms. Euclidean
     and Diagonal are eigenvalues, Blocks is computed block by block, and both bounds agree there to within ``tol`` if
     ``iterations`` products suffice.
