@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,8 @@ import polars as pl
 import pytest
 
 import edgescope as es
-from edgescope.figures.figure import Figure
+from edgescope.figures import look
+from edgescope.figures.figure import Figure, specification_of
 from edgescope.figures.picture import KINDS, as_picture
 
 KINDS_OF_CONTENT = {"text/html", "image/svg+xml"}
@@ -83,6 +85,17 @@ def test_every_kind_of_chart_and_what_is_made_of_it(kind: str) -> None:
     for one in others:
         assert set(shown(one)) == KINDS_OF_CONTENT
     assert "a title" in shown(others[1])["image/svg+xml"]
+
+
+@pytest.mark.parametrize("kind", charts())
+@pytest.mark.parametrize("title", [None, "a title"])
+def test_the_look_is_what_altair_would_put_in(kind: str, title: str | None) -> None:
+    chart = charts()[kind]
+    configured = chart if title is None else chart.properties(title=title)
+    expected = configured.configure(**look.CONFIG, background="white").to_dict(validate=False)
+    found = specification_of(chart, "white", title)
+    number = re.compile(r"view_\d+")  # Altair numbers its views
+    assert json.loads(number.sub("", json.dumps(found))) == json.loads(number.sub("", json.dumps(expected)))
 
 
 def test_layers_of_a_picture_are_one() -> None:

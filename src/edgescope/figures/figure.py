@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgescope.atomic import write_file
 from edgescope.errors import InputError
@@ -46,7 +47,7 @@ class Figure:
 
     def _repr_svg_(self) -> str:
         """The picture with its title, which notebooks show without a network."""
-        return svg_of(self.chart.properties(title=self.title), background="white")
+        return svg_of(self.chart, background="white", title=self.title)
 
     def save(self, folder: Path | str, name: str = "") -> dict[str, Path]:
         """Write ``<name>.svg``, ``.png`` (two pixels a point) and ``.pdf`` into ``folder``, each whole or not at all.
@@ -58,7 +59,7 @@ class Figure:
             return replace(self, name=name).save(folder)
         import vl_convert
 
-        svg = svg_of(self.chart.properties(title=self.title), background="white")
+        svg = svg_of(self.chart, background="white", title=self.title)
         images: dict[str, str | bytes] = {
             "svg": svg,
             "png": vl_convert.svg_to_png(svg, scale=PNG_SCALE),
@@ -67,17 +68,29 @@ class Figure:
         return {kind: write_file(Path(folder) / f"{self.name}.{kind}", image) for kind, image in images.items()}
 
 
-def svg_of(chart: Chart, background: str) -> str:
+def svg_of(chart: Chart, background: str, title: str | None = None) -> str:
     """A chart as SVG text in the look of all figures, or in that of its own where it has been configured."""
-    # Imported here: who lists or runs studies need not wait for them.
-    import vl_convert
+    import vl_convert  # imported here: who lists or runs studies need not wait for it
+
+    # Names from records may hold characters that no XML can: with them the pictures could not be made.
+    drawn = vl_convert.vegalite_to_svg(specification_of(chart, background, title), vl_version=vega_lite())
+    return printable(drawn, keep="\n\t")
+
+
+def specification_of(chart: Chart, background: str, title: str | None = None) -> dict[str, Any]:
+    """The Vega-Lite specification of a chart in the look of all figures, or of its own where it has been configured."""
     from altair import Undefined
 
     from edgescope.figures import look
 
+    # Altair has checked every part when it was made; checking the whole again would cost more than drawing it. The look
+    # and the title are put into the result, since Altair would copy the chart for each.
+    specification: dict[str, Any] = chart.to_dict(validate=False)
     if chart.config is Undefined:
-        chart = chart.configure(**look.CONFIG, background=background)
-    # Altair has checked every part when it was made; checking the whole again would cost more than drawing it.
-    specification = chart.to_dict(validate=False)
-    # Names from records may hold characters that no XML can: with them the pictures could not be made.
-    return printable(vl_convert.vegalite_to_svg(specification, vl_version=vega_lite()), keep="\n\t")
+        config = specification.setdefault("config", {})
+        for name, value in look.CONFIG.items():
+            config[name] = {**config.get(name, {}), **value} if isinstance(value, dict) else value
+        config["background"] = background
+    if title is not None:
+        specification["title"] = title
+    return specification

@@ -9,8 +9,7 @@ from typing import Any
 
 import vl_convert
 
-from edgescope.figures import look
-from edgescope.figures.figure import Figure, vega_lite
+from edgescope.figures.figure import Figure, specification_of, vega_lite
 from edgescope.printable import printable
 
 Spec = dict[str, Any]
@@ -38,11 +37,10 @@ def live_specification(figure: Figure) -> Spec:
     marks have their values as tooltips; a click on an entry of a legend switches that series off or on. Nothing in it
     is loaded from elsewhere. A chart that cannot have all of this is compiled as it is.
     """
-    chart = figure.chart.configure(**look.CONFIG, background="transparent")
     try:
-        return _compiled(_enlivened(chart.to_dict(validate=False)))
+        return _compiled(_enlivened(specification_of(figure.chart, "transparent")))
     except ValueError:  # what the compiler raises for parameters that do not fit a chart
-        return _compiled(chart.to_dict(validate=False))
+        return _compiled(specification_of(figure.chart, "transparent"))
 
 
 def _compiled(spec: Spec) -> Spec:
