@@ -32,6 +32,15 @@ def test_a_loop_has_a_panel_each_and_marks_where_they_belong() -> None:
     assert ["rule" in json.dumps(panel["layer"]) for panel in panels] == [False, True]
 
 
+def test_a_loop_with_intervals_and_several_marks() -> None:
+    table = LOOPS.with_columns(low=pl.col("order") - 1, high=pl.col("order") + 1)
+    chart: dict[str, Any] = hysteresis_loops(table, marks={"b": [0.15, 0.18]}).to_dict()
+    rules = [[layer for layer in panel["layer"] if layer["mark"]["type"] == "rule"] for panel in chart["concat"]]
+    assert [len(layers) for layers in rules] == [1, 2]
+    assert {"y", "y2"} <= set(rules[0][0]["encoding"])
+    assert [row["decay"] for row in values_of(chart, rules[1][1])] == [0.15, 0.18]
+
+
 def test_escape_times_have_intervals_and_expectation() -> None:
     chart = arrhenius_lines(TIMES, pl.DataFrame({"x": [1.0, 2.0], "y": [9.0, 90.0]})).to_dict()
     marks = [layer["mark"]["type"] for layer in chart["layer"]]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from coefficient_records import coefficient_points
 
 from edgescope.claims import Finding
 from edgescope.experiments.phases.sweeps import FASTER, SIGNALS
@@ -241,9 +242,14 @@ def made_networks(folder: Path, right: bool) -> Runs:
     }
 
 
+def made_coefficients(folder: Path, right: bool) -> Runs:
+    tags = {"kind": "coefficients", "network": "narrow"}
+    return {"16": run_of(folder / "16", tags, coefficient_points(right))}
+
+
 def made(folder: Path, right: bool) -> Runs:
     """Records of which every claim of the theory holds, or fails, as ``right`` says."""
-    parts = (made_states, made_escapes, made_traps, made_curves, made_schedules, made_networks)
+    parts = (made_states, made_escapes, made_traps, made_curves, made_schedules, made_networks, made_coefficients)
     return {name: run for part in parts for name, run in part(folder, right).items()}
 
 
@@ -304,7 +310,7 @@ def test_pictures_are_drawn_from_the_same_records_and_claims_name_them(right: Ru
     names = [figure.name for figure in Phases().figures(right)]
     assert names == [
         "loops", "langevin", "batches", "distributions", "null", "sparse", "sparse-noise", "staged",
-        "networks", "network-delays", "addition-loops", "addition",
+        "coefficients", "networks", "network-delays", "addition-loops", "addition",
     ]  # fmt: skip
     assert {tested.claim.figure for topic in Phases.topics for tested in topic.claims} - {""} <= set(names)
 

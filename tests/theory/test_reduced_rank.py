@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from edgescope.errors import InputError
-from edgescope.theory.reduced_rank import deep_linear, reduced_rank
+from edgescope.theory.reduced_rank import deep_linear, deep_linear_with_decay, reduced_rank
 
 
 def test_the_formula_for_many_layers_is_that_for_two() -> None:
@@ -57,3 +57,12 @@ def test_impossible_networks_are_refused() -> None:
         reduced_rank(3, 0, 3, 0)
     with pytest.raises(InputError, match="1 widths"):
         deep_linear([3], 0)
+
+
+def test_with_decay_the_coefficient_is_that_of_rotations_of_frames() -> None:
+    """A mode of a chain of scalars has no rotation; two modes in layers of three units leave O(3)/O(1), twice."""
+    assert deep_linear_with_decay([1, 1, 1, 1], 1) == (1.5, 1)
+    assert deep_linear_with_decay([3, 2, 2, 3], 0) == (8.0, 1)
+    assert deep_linear_with_decay([2, 3, 3, 2], 2) == ((21 - 2 * 3) / 2, 1)
+    with pytest.raises(InputError, match="rank is 3; expected at most 2"):
+        deep_linear_with_decay([3, 2, 2, 3], 3)

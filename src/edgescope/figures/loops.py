@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 190, 130
 def hysteresis_loops(
     table: pl.DataFrame,
     *,
-    marks: Mapping[str, float] | None = None,
+    marks: Mapping[str, float | Sequence[float]] | None = None,
     x_title: str = "weight decay",
     y_title: str = "order parameter",
     columns: int = 3,
@@ -31,12 +31,14 @@ def hysteresis_loops(
 ) -> Chart:
     """Panels in the order of ``table``, each with the way up dark and the way down light.
 
-    ``table`` has the columns ``panel``, ``way`` ("up" or "down"), ``decay`` and ``order``. ``marks`` draws a
-    dashed vertical line at a decay in the panels that it names. Raises :class:`InputError` for a table without rows,
-    columns or finite values.
+    ``table`` has the columns ``panel``, ``way`` ("up" or "down"), ``decay`` and ``order``, and where there are
+    intervals also ``low`` and ``high``. ``marks`` draws dashed vertical lines at a decay, or at several, in the panels
+    that it names. Raises :class:`InputError` for a table without rows, columns or finite values.
     """
     what = "hysteresis loops"
-    table = check_table(table, {"panel": "name", "way": "name", "decay": "number", "order": "number"}, what)
+    kinds = {"panel": "name", "way": "name", "decay": "number", "order": "number"}
+    interval = isinstance(table, pl.DataFrame) and {"low", "high"} <= set(table.columns)
+    table = check_table(table, kinds | ({"low": "number", "high": "number"} if interval else {}), what)
     table = table.filter(pl.col("order").is_finite() & pl.col("decay").is_finite())
     if table.is_empty():
         raise InputError(f"the table for {what} has no finite value")
@@ -59,8 +61,13 @@ def hysteresis_loops(
         line = rows.mark_line(strokeWidth=1.6).encode(x=x, y=y, color=colour)
         dots = rows.mark_point(size=12, filled=True, opacity=1).encode(x=x, y=y, color=colour, shape=shape)
         layers: list[Chart] = [line, dots]
+        if interval:
+            ends = {"y": alt.Y("low", type="quantitative"), "y2": alt.Y2("high")}
+            layers.append(rows.mark_rule(strokeWidth=1.6, opacity=0.5).encode(x=x, color=colour, **ends))
         if marks and name in marks:
-            lines = alt.Chart(inline(pl.DataFrame({"decay": [marks[name]]})))
+            at = marks[name]
+            marked = list(at) if isinstance(at, Sequence) else [at]
+            lines = alt.Chart(inline(pl.DataFrame({"decay": marked})))
             layers.append(lines.mark_rule(**look.EXPECTED).encode(x=alt.X("decay", type="quantitative")))
         head = alt.TitleParams(name, fontSize=12, fontWeight="normal", offset=6)
         width, height = (WIDTH, HEIGHT) if len(names) > 1 else (look.WIDTH, look.HEIGHT)

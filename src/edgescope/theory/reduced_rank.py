@@ -1,9 +1,10 @@
-"""Learning coefficients of linear networks: reduced-rank regression and deep linear networks, in closed form."""
+"""Learning coefficients of linear networks in closed form: reduced-rank regression, deep ones, with weight decay."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 from typing import NamedTuple
 
 from edgescope.errors import InputError
@@ -78,6 +79,27 @@ def deep_linear(widths: Sequence[int], rank: int) -> Singularity:
         + Fraction(pairs, 2)
     )
     return Singularity(float(coefficient), a * (layers - a) + 1)
+
+
+@short_errors
+def deep_linear_with_decay(widths: Sequence[int], rank: int) -> Singularity:
+    """The learning coefficient of a deep linear network's loss with weight decay, at a state with ``rank`` modes.
+
+    With decay a state that is stable is a minimum up to the rotations of its hidden layers, which change neither the
+    map nor the norm: half of (parameters - rank width + rank (rank + 1)/2 of each hidden layer). All other directions
+    are curved, those of zero weights by the decay itself. It holds for three layers of weights and more, between
+    spinodals; with two, rank 0 is stable only above the critical decay. Raises :class:`InputError` as
+    :func:`deep_linear` does.
+
+    Source: derived here, from the Hessian of a minimum along a manifold (Morse and Bott).
+    """
+    every = [whole_number(width, f"widths[{place}]", 1) for place, width in enumerate(widths)]
+    if len(every) < 2:
+        raise InputError(f"{len(every)} widths", expected="those of the inputs, the hidden layers and the outputs")
+    r = _rank(every, rank)
+    parameters = sum(inputs * outputs for inputs, outputs in pairwise(every))
+    rotations = sum(r * hidden - r * (r + 1) // 2 for hidden in every[1:-1])
+    return Singularity((parameters - rotations) / 2, 1)
 
 
 def _rank(widths: Sequence[int], rank: int) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
 from edgescope.experiments.phases.addition import PARTS, AdditionSettings, AdditionTask
 from edgescope.experiments.phases.batch_traps import BiasesTask, TrapTask, Trial
+from edgescope.experiments.phases.coefficient_sweep import CoefficientSweepTask, SweptNetwork
 from edgescope.experiments.phases.decay_problems import image_problems
 from edgescope.experiments.phases.decay_trials import DecayTrialsTask
 from edgescope.experiments.phases.escape_task import EscapeTask, Noise
@@ -20,6 +22,7 @@ from edgescope.experiments.phases.stages import StagedTask
 from edgescope.experiments.phases.states import MODE_SETS, StatesTask
 from edgescope.experiments.phases.sweeps import FASTER, NOISY, DecaySweep, SamplesTask, SweepTask
 from edgescope.experiments.preset import Preset
+from edgescope.phases.chain_options import ChainOptions
 from edgescope.sweep import Task
 
 KRAMERS = (0.0075, 0.006, 0.005, 0.0042, 0.0036, 0.0031, 0.0027, 0.0024, 0.0021)
@@ -29,7 +32,34 @@ MELTED = (0.0014, 0.001, 0.0008, 0.00065)
 BATCHES = (4, 5, 6, 8, 10, 12)
 RELEASED = (0.32, 0.25, 0.03)
 HELD = (200, 250, 290, 300, 350, 3000)
+SWEPT_NETWORKS: Final = {
+    "narrow": SweptNetwork((3, 2, 2, 3), (1.0, 0.6)),
+    "wide": SweptNetwork((2, 4, 4, 2), (1.0, 0.6)),
+    "of the paper": SweptNetwork((2, 10, 10, 2), (0.9, 0.8)),
+}
+"""The networks along whose sweeps learning coefficients are sampled. By its closed form that of what they compute falls
+by 1 with each mode of the narrow one, and is the same at every rank in the others."""
+
+CHAINS: Final = ChainOptions(n=1000, gamma=1.0, chains=32, times=4.0, burn_in=2.0)
+SHORT_CHAINS: Final = ChainOptions(n=200, gamma=2.0, chains=32, times=2.5, burn_in=1.5)
+"""Those of the preset quick. Many chains of a small network cost little more than one, so that they may be short."""
+
 SWEPT = tuple(float(f"{d:.3g}") for d in np.geomspace(1e-5, 3e-3, 13))
+
+
+@dataclass(frozen=True)
+class CoefficientSettings:
+    """The ``networks`` whose learning coefficients are sampled, by chains with these options.
+
+    On the way up at ``each`` decays of every rank, on the way down at the ``down`` lowest, and for the loss without
+    decay at the last ``without`` decays of the highest rank.
+    """
+
+    networks: tuple[str, ...]
+    chains: ChainOptions
+    each: int
+    down: int
+    without: int
 
 
 @dataclass(frozen=True)
@@ -57,6 +87,7 @@ class PhasesSettings:
     sparse: int
     noisy: int
     plateau: tuple[float, ...]
+    coefficients: CoefficientSettings
     scheduled: int
     trials: int
     networks: NetworkSettings
@@ -68,7 +99,8 @@ class PhasesSettings:
 QUICK = PhasesSettings(
     decays=60, dwell=1500, states=24, draws=20, chains=1000, replicas=40, paired=320, narrow=NARROW, wide=WIDE,
     max_steps=300_000, batches=BATCHES, trapped=20, epochs=3500, biased=3, biased_steps=2400, staged=80, sparse=40,
-    noisy=8, plateau=(0.1, 0.03, 0.01), scheduled=40, trials=0, samples=200, width=16,
+    noisy=8, plateau=(0.1, 0.03, 0.01), coefficients=CoefficientSettings(("narrow",), SHORT_CHAINS, 3, 1, 1),
+    scheduled=40, trials=0, samples=200, width=16,
     networks=NetworkSettings(decays=8, steps=150, settle=600, refine=1, replicas=4, escape_steps=2400),
     addition=AdditionSettings(
         decays=(1e-4, 2e-4, 4e-4), steps=6000, swept=SWEPT[::2], sweep_steps=500, settle=1500, path_steps=60, refine=0,
@@ -77,8 +109,9 @@ QUICK = PhasesSettings(
 FULL = PhasesSettings(
     decays=120, dwell=6000, states=48, draws=100, chains=3000, replicas=100, paired=1000, narrow=(*NARROW, 0.001),
     wide=(*WIDE, 0.00065), max_steps=2_000_000, batches=(*BATCHES, 14), trapped=50, epochs=20_000, biased=20,
-    biased_steps=40_000, staged=80, sparse=60, noisy=24, plateau=(0.1, 0.03, 0.01, 0.003), scheduled=200, trials=5,
-    samples=500, width=24,
+    biased_steps=40_000, staged=80, sparse=60, noisy=24, plateau=(0.1, 0.03, 0.01, 0.003),
+    coefficients=CoefficientSettings(("narrow", "wide"), CHAINS, 4, 1, 2), scheduled=200, trials=5, samples=500,
+    width=24,
     networks=NetworkSettings(
         decays=16, steps=1000, settle=4000, refine=3, replicas=12, escape_steps=10_000, path_steps=400,
     ),
@@ -91,13 +124,17 @@ FULL = PhasesSettings(
 
 def phase_tasks(preset: Preset, seed: int) -> list[Task]:
     """All tasks of the study; their costs are seconds of one core, of the quick ones for quick and full."""
-    return paper_tasks(seed) if preset == "paper" else simulated_tasks(QUICK if preset == "quick" else FULL, seed)
+    if preset == "paper":
+        beside = CoefficientSettings(("of the paper",), replace(CHAINS, n=512), 4, 1, 2)
+        return [*paper_tasks(seed), *_coefficients(beside, seed)]
+    return simulated_tasks(QUICK if preset == "quick" else FULL, seed)
 
 
 def simulated_tasks(s: PhasesSettings, seed: int) -> list[Task]:
     """The tasks of the presets that take minutes."""
     return [
         *_states(s, seed), *_escapes(s, seed), *_traps(s, seed), *_curves(s, seed), *_schedules(s, seed),
+        *_coefficients(s.coefficients, seed),
         LinearPathsTask("paths", 6, seed, LINEAR_PATHS, tags={"kind": "paths"}), *_networks(s, seed),
         AdditionTask("addition", 50, seed, PARTS, 31, s.addition, tags={"kind": "addition"}),
     ]  # fmt: skip
@@ -185,6 +222,16 @@ def _schedules(s: PhasesSettings, seed: int) -> list[Task]:
         tags = {"kind": "decay trials"}
         tasks.append(DecayTrialsTask("decay-trials", 60, seed, image_problems(), s.trials, tags=tags))
     return tasks
+
+
+def _coefficients(s: CoefficientSettings, seed: int) -> list[Task]:
+    return [
+        CoefficientSweepTask(
+            f"coefficients-{name.replace(' ', '-')}", 25, seed, SWEPT_NETWORKS[name].points(s.each, s.without, s.down),
+            SWEPT_NETWORKS[name], s.chains, s.each, tags={"kind": "coefficients", "network": name},
+        )
+        for name in s.networks
+    ]  # fmt: skip
 
 
 def _networks(s: PhasesSettings, seed: int) -> list[Task]:

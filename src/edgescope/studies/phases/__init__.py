@@ -13,6 +13,7 @@ from edgescope.figures import Figure
 from edgescope.studies.phases import (
     claims_addition,
     claims_batches,
+    claims_coefficient,
     claims_curves,
     claims_escape,
     claims_networks,
@@ -37,6 +38,7 @@ class Phases(Study):
         "Chains of scalars and whole networks are simulated by the million steps: swept up and down, trapped and "
         "released under Langevin noise and under the noise of mini-batches, trained on 25 samples. What the paper says "
         "is compared with closed forms derived anew, since several of its figures do not follow from its equations. "
+        "Learning coefficients are sampled along such sweeps. "
         "Then networks with tanh and ReLU on images, and one that learns modular addition, are swept in the same way. "
         "Every mean time, slope and rate stands with its 95% interval, from a likelihood that counts runs that did not "
         "escape with the time they were watched."
@@ -50,6 +52,7 @@ class Phases(Study):
         Topic("Mini-batch noise", claims_batches.CLAIMS),
         Topic("Learning curves with a plateau", claims_curves.CLAIMS),
         Topic("Schedules of weight decay", claims_schedules.CLAIMS),
+        Topic("The learning coefficient", claims_coefficient.CLAIMS),
         Topic("Networks that are not linear", claims_networks.CLAIMS),
         Topic("The network that learns addition", claims_addition.CLAIMS),
     )

@@ -15,13 +15,14 @@ from edgescope.experiments.selection import run_tagged, tagged
 from edgescope.experiments.study_run import Runs, StudyRun
 from edgescope.figures import Figure, arrhenius_lines, hysteresis_loops, loss_curves, stacked_panels, survival_curves
 from edgescope.figures.chart import Chart
+from edgescope.studies.phases.figures_coefficient import coefficient_figure
 from edgescope.studies.phases.figures_networks import network_figures
 from edgescope.theory.deep_linear import Mode
 
 
 def phase_figures(runs: Runs) -> list[Figure]:
     """The pictures that the records allow, in reading order."""
-    drawn = (_loops, _langevin, _batches, _distributions, _null, _sparse, _sparse_noise, _staged)
+    drawn = (_loops, _langevin, _batches, _distributions, _null, _sparse, _sparse_noise, _staged, coefficient_figure)
     return [figure for draw in drawn if (figure := draw(runs)) is not None] + network_figures(runs)
 
 
