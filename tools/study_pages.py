@@ -26,7 +26,7 @@ SHOWN: Mapping[str, tuple[str, ...]] = {
     "grokking": ("training-p31-lr1-decay0_0003",),
     "tradeoff": ("tradeoff-mlp-mse", "networks", "diagonal-one-sample"),
     "flatness": ("scenarios", "explained"),
-    "phases": ("loops", "langevin", "networks"),
+    "phases": ("loops", "coefficients", "langevin", "networks"),
     "central": ("sharpness", "distance", "distance-norms", "gap"),
 }
 """The figures that the page of a study shows, by name, in reading order; a report has all of them."""
