@@ -18,12 +18,14 @@ from edgescope.faq import see
 
 KINDS: Final = {
     "mode": "the model computes another function in training than while it is measured",
+    "dropout": "what draws at random in training is off while measuring",
     "weights": "how the losses of batches are averaged",
     "processes": "several processes train, and this one measures its own data alone",
     "optimizer": "the optimizer is unknown, was replaced, or does not step",
     "threshold": "no stability threshold is known, or the one that is known needs care",
     "model": "parameters were replaced, added, removed, frozen, unfrozen, moved or cast, or do not change",
     "update": "the steps taken are not those of the optimizer's rule on the gradient of the objective",
+    "gradients": "the gradients of training are not those of the objective, as with mini-batches",
     "measure": "a measure failed",
     "budget": "what a reading is expected to take, and when the budget allows one",
     "not-finite": "a figure is not finite",

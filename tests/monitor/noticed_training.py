@@ -68,7 +68,7 @@ class Training:
         assert len(texts) == 1, texts
         assert all(word in texts[0] for word in words), texts
         assert (kind, texts[0]) in self.events
-        assert [other for other, _ in self.events if other not in (kind, "update", "weights")] == []
+        assert [other for other, _ in self.events if other not in (kind, "update", "gradients", "weights")] == []
         return self
 
     @property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 import edgescope as es
 from edgescope.errors import EdgescopeWarning
+from edgescope.measures.base import CLIPPED, HIDDEN_FACTOR
 from edgescope.monitor.reasons import Verdict
 
 X = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
@@ -161,3 +163,62 @@ def test_where_nothing_tells_of_mini_batches_a_line_of_code_and_the_loss_are_giv
     assert "batch_ratio" in found.advice
     assert "es.watch(" in found.advice
     assert "The loss falls" in str(found)
+
+
+def test_a_run_that_hovers_above_its_first_loss_is_not_told_to_go_on() -> None:
+    worse = {"ratio": [9.0] * 6, "batch_ratio": LEVEL, "loss/train": [1.0, 7.7, 5.0, 4.4, 5.5, 4.8]}
+    found = run(worse, note=MINI)
+    assert found.regime == "at the edge"
+    assert found.sentences[1] == "The median of the recent losses, 5, is 5 times the first one"
+    assert "smaller learning rate" in found.advice
+    falling = run(worse | {"loss/train": [1.0, 9.0, 7.0, 5.0, 3.0, 2.0]}, note=MINI)
+    assert "5 times the first one" in str(falling)
+    assert "nothing to change" in falling.advice
+    stopped = run(
+        worse | {"loss/train": [1.0, 9.0, 7.0, 5.0, 3.0, 2.0], "threshold": [1, 1, 1, 1, 1, math.inf]}, note=MINI
+    )
+    assert "smaller learning rate" in stopped.advice, "the learning rate is 0: it falls no further"
+    assert "recent losses" not in str(run(worse | {"loss/train": FALLING}, note=MINI))
+
+
+@pytest.mark.parametrize("events", [(), [(50, "diverged", "not finite")]])
+def test_steps_on_mini_batches_tell_a_divergence_without_any_ratio(events: Sequence[tuple[int, str, str]]) -> None:
+    values = {
+        "batch_ratio": [1.6, *[1.8] * 5],
+        "loss/train": [1.0, 1e4, 1e8, 1e12, 1e16, 1e20],
+        "sharpness/1": [0.0] * 6,
+    }
+    found = run(values, events=[(10, "gradients", "mini-batches"), *events])
+    assert found.regime == "beyond it and diverging"
+    assert "a step used 1.8 of its headroom" in found.sentences[0]
+    quiet = run(values | {"batch_ratio": [0.9] * 6}, events=[(10, "gradients", "mini-batches"), *events])
+    assert quiet.regime != "beyond it and diverging"
+
+
+def test_an_optimizer_without_a_rule_is_judged_by_its_steps_on_mini_batches() -> None:
+    values = {"batch_ratio": [0.05] * 6, "loss/train": FALLING, "sharpness/1": LEVEL}
+    assert run(values, optimizer="Unknown", events=[(10, "gradients", "")]).regime == "flow-aligned"
+    assert run(values, optimizer="Unknown").regime == "not known"
+
+
+def test_the_figures_of_two_readings_are_one() -> None:
+    found = run({"ratio": [1.65, 4.23], "loss/train": [2.0, 1.0]}, measured={"mode": "batch-statistics"})
+    assert found.regime == "not known"
+    assert {figure.value for figure in found.figures} == {4.23}
+
+
+def test_trends_are_said_in_words() -> None:
+    def words(*losses: float) -> str:
+        found = run({"ratio": [1.4] * len(losses), "loss/train": losses})
+        return found.sentences[1]
+
+    assert words(8.0, 4.0, 2.0, 1.0).startswith("The loss falls by a factor of 8, to 1,")
+    assert words(1.0, 2.0, 4.0, 8.0) == "The loss rises by a factor of 8, to 8"
+    assert words(1.0, 1.0, 1.0, 1.0).startswith("The loss stays level, at 1, and rises in 0%")
+    assert words(4.0, 2.0, -2.0, -4.0).startswith("The loss falls to -4,")
+
+
+def test_a_threshold_that_follows_the_schedule_is_not_put_down_to_clipping() -> None:
+    values = {"ratio": [1.0] * 6, "loss/train": FALLING, "threshold": [1.0, 1.0, 2.0, 3.0, 4.0, 5.0]}
+    assert "with the learning rate" in str(run(values, note=f"{CLIPPED} to 1, {HIDDEN_FACTOR}"))
+    assert "with clipping, the learning rate or" in str(run(values, note=f"{CLIPPED} to c = 1"))

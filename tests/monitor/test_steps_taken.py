@@ -55,7 +55,7 @@ class Trained:
 
     @property
     def told(self) -> list[tuple[str, str]]:
-        return [(kind, cause) for kind, cause in self.monitor.notices.given() if kind == "update"]
+        return [(kind, cause) for kind, cause in self.monitor.notices.given() if kind in ("update", "gradients")]
 
     @property
     def warned(self) -> list[str]:
@@ -261,7 +261,7 @@ def test_mini_batches_are_noted_and_scale_nothing() -> None:
     assert trained.value("threshold") == pytest.approx(20)
     assert trained.value("step_ratio", "gradient_cosine") < 0.999
     assert trained.value("step_ratio") == pytest.approx(1)
-    assert trained.told == [("update", "direction")]
+    assert trained.told == [("gradients", "direction")]
     assert trained.warned == []
     with pytest.warns(EdgescopeWarning, match="the threshold is a lower bound") as told:
         trained.steps(
@@ -293,7 +293,7 @@ def test_gradients_that_turn_are_noted_and_scale_nothing(which: str) -> None:
     with pytest.warns(EdgescopeWarning, match="gradients are not those of the objective"):
         trained = Trained(model, SGD(model.parameters(), lr=0.1)).steps(before=change)
     assert trained.value("threshold") == pytest.approx(20)
-    assert trained.told == [("update", "direction"), ("update", "another loss")]
+    assert trained.told == [("gradients", "direction"), ("gradients", "another loss")]
 
 
 def test_hooks_that_double_every_gradient_are_a_factor_of_two() -> None:

@@ -35,12 +35,6 @@ STEADY: Final = 0.99
 MAX_GRADIENTS_COMPARED: Final = 5
 """Readings, at most, after which the gradient of the next step is compared too."""
 
-IS_OFF: Final = "is off while measuring"
-"""Of what draws at random in training, in the text of a notice."""
-
-OTHER_GRADIENTS: Final = "training's gradients are not those of the objective"
-"""Of mini-batches, among others, in the text of a notice."""
-
 Notify = Callable[..., object]
 
 
@@ -56,8 +50,8 @@ def check_mode(objective: Objective, notify: Notify) -> None:
     measured, training, random = found
     if random:
         notify(
-            "mode",
-            f"{random} {IS_OFF}: training descends the mean over its draws, whose curvature differs",
+            "dropout",
+            f"{random} is off while measuring: training descends the mean over its draws, whose curvature differs",
             faq="dropout",
             cause="random",
         )
@@ -235,8 +229,8 @@ def check_step(taken: StepTaken | None, note: str, notify: Notify) -> None:
         notify("update", note, faq="scaled-gradients", cause="uneven")
     elif taken.gradient_cosine is not None and not taken.on_the_objective and not taken.uneven:
         notify(
-            "update",
-            f"{OTHER_GRADIENTS} (cosine {taken.gradient_cosine:.4g}): mini-batches,"
+            "gradients",
+            f"training's gradients are not those of the objective (cosine {taken.gradient_cosine:.4g}): mini-batches,"
             " augmentation, another loss, other data, or parameters that another optimizer has moved since",
             faq="other-gradients",
             cause="direction",
@@ -277,8 +271,8 @@ def check_loss(before: Pieces, cosine: float, now: Pieces, notify: Notify) -> bo
     between = float(a @ b) / length if length > 0 else math.nan
     if between > STEADY and 1 - cosine > 10 * (1 - between):
         notify(
-            "update",
-            f"{OTHER_GRADIENTS} (cosine {cosine:.4g}), by more than mini-batches"
+            "gradients",
+            f"training's gradients are not those of the objective (cosine {cosine:.4g}), by more than mini-batches"
             " explain: another loss (a penalty), gradients that are changed (clipped by value, a hook), or other data",
             faq="other-gradients",
             cause="another loss",
@@ -307,8 +301,7 @@ def check_readings(readings: Iterable[Reading], measures: dict[str, Measure], di
         if reading.measure == "sharpness" and reading.values.get("1") == 0:
             notify(
                 "saturated",
-                "the sharpness is exactly 0: the network is saturated, and its losses are below the rounding of its"
-                " precision",
+                "the sharpness is exactly 0: the losses are below the rounding of their precision, or units are dead",
                 faq="saturated-networks",
                 hint="dtype=torch.float64, or an earlier step",
             )

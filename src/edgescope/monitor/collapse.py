@@ -13,6 +13,9 @@ UNLEARNED: Final = 0.5
 NOT_BELOW: Final = 0.95
 """The same above which nothing was learned."""
 
+ABOVE: Final = 1.05
+"""The same above which training has made it worse."""
+
 FLATTENED: Final = 0.6
 """The ratio, as a share of its largest, below which steps have led to a flatter place."""
 
@@ -73,6 +76,15 @@ def rest_of(run: RunFacts, since: int) -> Reason | None:
         f" {share:.2g} times its first value: training has come to rest"
     )
     return Reason(sentence, (norm, loss))
+
+
+def above_start(run: RunFacts, since: int) -> tuple[Reason, bool] | None:
+    """That the recent loss is above its first value, and whether it falls; None where it is not above."""
+    found = _loss(run, since)
+    if found is None or found[0] < ABOVE:
+        return None
+    share, loss, falls = found
+    return Reason(f"The median of the recent losses, {loss}, is {share:.3g} times the first one", (loss,)), falls
 
 
 def _loss(run: RunFacts, since: int) -> tuple[float, CitedFigure, bool] | None:

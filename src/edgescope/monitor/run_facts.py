@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 
 from edgescope.extras import Optional
 from edgescope.measures.base import CLIPPED, HIDDEN_FACTOR, IN_MINI_BATCHES
-from edgescope.monitor.checks import IS_OFF, OTHER_GRADIENTS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,12 +55,13 @@ class Trend:
     """How a series has changed over some steps, by the median of the slopes of all pairs of its readings (Theil-Sen).
 
     ``factor`` is the value at the end over that at the start, ``tau`` Kendall's, and ``rises`` the share of readings
-    above the one before. Of values that are not all positive ``factor`` is 1 + change / largest size.
+    above the one before. Of values that are not all ``positive``, ``factor`` is 1 + change / largest size.
     """
 
     factor: float
     tau: float
     rises: float
+    positive: bool = True
 
     @property
     def up(self) -> bool:
@@ -71,9 +71,13 @@ class Trend:
     def down(self) -> bool:
         return self.factor <= 1 / CHANGE and self.tau <= -ORDERED
 
-    @property
-    def words(self) -> str:
-        return "rises" if self.up else "falls" if self.down else "stays level"
+    def words(self, last: object) -> str:
+        """The trend in words, ``last`` being the value at its end."""
+        if not (self.up or self.down):
+            return f"stays level, at {last}"
+        verb = "rises" if self.up else "falls"
+        factor = self.factor if self.up else 1 / self.factor if self.positive else 0.0
+        return f"{verb} by a factor of {factor:.3g}, to {last}" if self.positive else f"{verb} to {last}"
 
 
 @dataclass(frozen=True)
@@ -128,7 +132,7 @@ class Series:
         change = float(np.median(differences / (steps[after] - steps[before])) * (steps[-1] - steps[0]))
         rises = float(np.mean(np.diff(values) > 1e-6 * size))
         tau = float(np.sign(np.where(np.abs(differences) > 1e-9, differences, 0.0)).mean())
-        return Trend(math.exp(min(change, 700.0)) if positive else 1 + change, tau, rises)
+        return Trend(math.exp(min(change, 700.0)) if positive else 1 + change, tau, rises, positive)
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ class RunFacts:
     @property
     def other_function(self) -> str:
         """That another function is measured than training descends, in words; empty where that was not noticed."""
-        found = self.events.filter((pl.col("kind") == "mode") & ~pl.col("text").str.contains(IS_OFF, literal=True))
+        found = self.events.filter(pl.col("kind") == "mode")
         return "" if found.is_empty() else str(found["text"][-1])
 
     @property
@@ -227,7 +231,7 @@ class RunFacts:
         ``without_ratio``: at any step, since only the notes of ratios say so at each.
         """
         if without_ratio:
-            return bool(self.events["text"].str.contains(OTHER_GRADIENTS, literal=True).any())
+            return bool((self.events["kind"] == "gradients").any())
         return self._noted(IN_MINI_BATCHES, since)
 
     def clipped(self, since: int) -> bool:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from edgescope.monitor.collapse import collapse_of, rest_of
-from edgescope.monitor.divergence import NEAR, divergence_of
+from edgescope.monitor.collapse import above_start, collapse_of, rest_of
+from edgescope.monitor.divergence import NEAR, NEAR_IN_BATCHES, divergence_of
 from edgescope.monitor.reasons import ADVICE, CitedFigure, Reason, Regime, Verdict
 from edgescope.monitor.run_facts import RunFacts, Series, Trend
 from edgescope.monitor.trapped import trap_signs
@@ -16,11 +16,11 @@ from edgescope.monitor.trapped import trap_signs
 if TYPE_CHECKING:
     from edgescope.store import Record
 
-NEAR_IN_BATCHES: Final = 0.2
-"""As :data:`NEAR`, of the batch sharpness and of the headroom on a step's own batch, which vary from batch to batch."""
-
 RESTART: Final = "a start with a smaller learning rate, a warm-up or another initialization"
 """What to try where a network does not learn."""
+
+ADDS_UP: Final = "nothing while the loss falls; where it has stalled, a smaller learning rate or its decay"
+"""What to try where momentum adds up steps of which none overshoots."""
 
 LEAST: Final = 3
 """Readings of the ratio below which a run has no verdict, unless it diverged or is saturated."""
@@ -84,8 +84,22 @@ class _Judge:
             or self._no_ratio()
             or self._by_headroom_or_ratio()
         )
+        advice = self._no_better_than_the_start(regime, advice)
         self._limits()
         return Verdict(regime, tuple(self.reasons), advice or ADVICE[regime], self.run.last_step)
+
+    def _no_better_than_the_start(self, regime: Regime, advice: str) -> str:
+        """The advice where training hovers above its first loss, at whatever regime it has come to."""
+        if regime in ("trapped", "saturated", "beyond it and diverging") or (
+            regime == "not known" and advice != ADDS_UP
+        ):
+            return advice
+        found = above_start(self.run, self.since)
+        if found is None:
+            return advice
+        reason, falls = found
+        self.reasons.append(reason)
+        return advice if falls and not self.rate_is_zero else RESTART
 
     def _diverged(self) -> tuple[Regime, str] | None:
         found = divergence_of(self.run, self.all_losses, self.all_ratios, self.ratio)
@@ -112,7 +126,9 @@ class _Judge:
         sharpness, ratios = self.run.series("sharpness", "1"), self.all_ratios
         if len(sharpness) and sharpness.last == 0:
             cited = self._cite(sharpness)
-            self._say(f"The sharpness is exactly {cited}: the losses are below their rounding error", cited)
+            self._say(
+                f"The sharpness is exactly {cited}: the losses are below their rounding error, or units are dead", cited
+            )
             return "saturated", ""
         losses = self.all_losses.values
         if len(ratios) < LEAST or len(losses) < LEAST or not losses[0] > 0:
@@ -136,7 +152,8 @@ class _Judge:
             where = "" if loss is None else f" (loss {loss} at step {loss.step})"
             self._say(f"Another function is measured than training descends{where}", *([loss] if loss else []))
             return "not known", "mode='auto', so that what is measured is what is trained"
-        if len(self.all_ratios) >= LEAST or (not len(self.all_ratios) and len(self._headroom()[0]) >= LEAST):
+        others = max(len(self._headroom()[0]), len(self.run.series("batch_ratio").since(self.since)))
+        if len(self.all_ratios) >= LEAST or (not len(self.all_ratios) and others >= LEAST):
             return None
         if not len(self.all_ratios):
             return self._nothing_known()
@@ -228,7 +245,7 @@ class _Judge:
             cited,
         )
         self._say_loss()
-        return "not known", "nothing while the loss falls; where it has stalled, a smaller learning rate or its decay"
+        return "not known", ADDS_UP
 
     def _by_ratio(self) -> tuple[Regime, str]:
         cited = self._ratio_now()
@@ -297,7 +314,7 @@ class _Judge:
             return "flow-aligned", ""
         last = self._cite(self.sharpness)
         name = self.sharpness.measure.replace("_", " ")
-        self._say(f"The {name} {sharpness.words}, by a factor of {sharpness.factor:.3g} to {last}", last)
+        self._say(f"The {name} {sharpness.words(last)}", last)
         return ("sharpening" if sharpness.up else "flow-aligned"), ""
 
     # ------------------------------------------------------------------------------------------- what limits a verdict
@@ -312,7 +329,8 @@ class _Judge:
         if len(self.threshold) >= 2:
             first, last = float(self.threshold.values[0]), self._cite(self.threshold)
             if not 0.8 <= last.value / first <= 1.25:
-                why = "clipping" if self.run.clipped(self.since) else "the learning rate or the preconditioner"
+                known_clip = self.run.clipped(self.since) and not self.run.threshold_is_bound(self.since)
+                why = f"{'clipping, ' * known_clip}the learning rate or the preconditioner"
                 self._say(
                     f"The threshold has changed from {first:.3g} to {last} with {why}, so the ratio of {ratio} is"
                     f" that of step {ratio.step} alone",
@@ -345,7 +363,8 @@ class _Judge:
         changed = len(known) >= 2 and not 0.8 <= known[-1] / known[0] <= 1.25
         trend = self.ratio.trend()
         moving = changed or (trend is not None and (trend.up or trend.down))
-        return self._cite(self.ratio, None if moving else self.ratio.median)
+        few = len(self.ratio) < LEAST
+        return self._cite(self.ratio, None if moving or few else self.ratio.median)
 
     @property
     def _mini_batches(self) -> bool:
@@ -369,4 +388,4 @@ class _Judge:
 
     def _loss_words(self, trend: Trend, last: CitedFigure) -> str:
         share = f", and rises in {trend.rises:.0%} of the readings" if not trend.up else ""
-        return f"The loss {trend.words} by a factor of {trend.factor:.3g} to {last}{share}"
+        return f"The loss {trend.words(last)}{share}"

@@ -315,16 +315,21 @@ class UpdateRule(HeldState):
         return joint_threshold([momentum.source for _, _, momentum in trained], self.caveat)
 
     def rates(self) -> list[tuple[float, float]]:
-        """Learning rate and decoupled decay of each tensor, checked."""
+        """Learning rate and decoupled decay of each tensor, checked.
+
+        Raises :class:`InputError` for a learning rate that is negative, infinite or NaN, and :class:`NotKnownError`
+        where no curvature is stable, whatever the loss.
+        """
         rates = []
         for group in self.groups():
             lr, decay = float(group["lr"]), self.decoupled_decay(group)
             if not (math.isfinite(lr) and lr >= 0):
                 raise InputError(f"a learning rate of {lr:g}", expected="a finite number of at least 0")
             if lr * decay >= 2:
-                raise InputError(
-                    f"learning rate times weight decay is {lr * decay:g}",
-                    expected="less than 2, since nothing is stable there",
+                raise NotKnownError(
+                    f"no threshold where learning rate times weight decay is {lr * decay:g}: the decay alone lets the"
+                    " weights grow",
+                    expected="less than 2",
                 )
             rates.append((lr, decay))
         return rates
