@@ -7,7 +7,9 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 from said import Run
+from torch import nn
 
 MODULE = """
 import torch
@@ -118,3 +120,12 @@ def test_doctor_refuses_wrong_names(run: Run) -> None:
     assert "unknown measure 'sharpnes'" in run("doctor", "rates_module:regression", "--measures", "sharpnes").refusal()
     assert "unknown optimizer 'adm'" in run("doctor", "rates_module:regression", "--optimizer", "adm").refusal()
     assert "no function" in run("doctor", "rates_module:none").refusal()
+
+
+def test_one_function_with_a_criterion_serves_all_commands(run: Run, here: Path) -> None:
+    function = "rates_module:regression"
+    few = ("--lr", "0.1,0.2", "--steps", "3", "--equal-steps", "--jobs", "1", "--out", "swept")
+    assert run("sweep", function, *few).code == 0
+    assert run("advise", function, "--seconds", "0.1").code == 0
+    torch.save(nn.Sequential(nn.Linear(1, 6), nn.Tanh(), nn.Linear(6, 1)).state_dict(), here / "saved.pt")
+    assert run("inspect", "saved.pt", "--objective", function, "--k", "1").code == 0

@@ -106,6 +106,7 @@ class Advise(Command):
         from edgescope.cli.progress import ProgressLine
         from edgescope.linalg import top_eigenpairs
         from edgescope.objective import Objective
+        from edgescope.objective.checks import as_loss
         from edgescope.training.own import made_by
         from edgescope.tuning import find_lr
         from edgescope.user_code import wrap_user_errors
@@ -129,7 +130,7 @@ class Advise(Command):
                 progress=line,
             )
         with wrap_user_errors(f"the model or loss that '{self.target}' returns"):
-            objective = Objective(made.model, made.loss_fn, made.data)
+            objective = Objective(made.model, as_loss(made.loss_fn), made.data)
             sections = advise_problem(found, top_eigenpairs(objective, 1, seed=self.seed))
         if self.json:
             say(json.dumps(as_data(sections)))

@@ -45,12 +45,13 @@ class Sweep(Command):
     rates that are as good. Runs that diverge or do not reach the training loss are marked in the figures. After Ctrl-C
     the sweep can be continued with --resume; a finished sweep is extended by --resume with more rates, seeds or steps.
 
-    FUNCTION is a Python function of yours, as module:function, without arguments. It returns (model, loss_fn, data),
-    (model, loss_fn, data, test), or a dict with these keys and optionally stop_loss: the initialized model, a function
-    loss_fn(model, batch) that returns the mean loss of a batch, and the data as edgescope.Objective accepts them.
-    Without FUNCTION, data, model and loss are given by name (see 'edgescope list'). A FUNCTION with an argument lr, and
-    seed where it wants it, returns what is trained with Lightning, (module, data) or (module, data, test), or a
-    transformers.Trainer; it decides all but the learning rates and seeds.
+    FUNCTION is a Python function of yours, as module:function, without arguments. It returns (model, loss_fn,
+    data), (model, loss_fn, data, test), or a dict with these keys and optionally stop_loss: the initialized model,
+    a function loss_fn(model, batch) that returns the mean loss of a batch (or a criterion of torch), and the data
+    as edgescope.Objective accepts them. Without FUNCTION, data, model and loss are given by name (see 'edgescope
+    list'). A FUNCTION with an argument lr, and seed where it wants it, returns what is trained with Lightning,
+    (module, data) or (module, data, test), or a transformers.Trainer; it decides all but the learning rates and
+    seeds.
 
     Examples:
       edgescope sweep mymodule:make_run --lr 1e-3:1:25log

@@ -8,6 +8,7 @@ from torch import nn
 from edgescope.cli.weights import Weights, put_weights
 from edgescope.errors import InputError
 from edgescope.objective import Objective, in_mode
+from edgescope.objective.checks import as_loss
 from edgescope.objective.modes import Mode
 from edgescope.user_code import function_named, wrap_user_errors
 
@@ -45,4 +46,4 @@ def loaded_objective(
         model.to(device)  # in place, so that the state of an optimizer lies there too
     put_weights(weights, model)
     with wrap_user_errors(f"the model or loss that '{name}' returns"):
-        return Objective(model, loss_fn, data, dtype=dtype, mode=mode or "auto")
+        return Objective(model, as_loss(loss_fn), data, dtype=dtype, mode=mode or "auto")

@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader
 
 from edgescope.errors import EdgescopeError, EdgescopeWarning, InputError, one_of
 from edgescope.faq import see
-from edgescope.losses import supervised
 from edgescope.measures import Reading
 from edgescope.measures.arguments import kind_of
 from edgescope.monitor.ending import end_forgotten
@@ -27,7 +26,7 @@ from edgescope.monitor.trackers import Log, Tracker
 from edgescope.monitor.watch import LossFunction, WatchingMonitor, check_options, monitor_of, objective_of
 from edgescope.objective import Objective
 from edgescope.objective.batches import Count
-from edgescope.objective.checks import is_criterion
+from edgescope.objective.checks import as_loss
 from edgescope.options import check_int
 from edgescope.short_errors import short_errors
 from edgescope.user_code import describe_exception
@@ -227,8 +226,7 @@ class Attached:
                 hint="data= with a batch, or a list of batches as the loss takes them",
             )
         loss_fn = training.loss_fn if self.loss_fn is None else self.loss_fn
-        if is_criterion(loss_fn):
-            loss_fn = supervised(loss_fn)
+        loss_fn = as_loss(loss_fn)
         return objective_of(training.model, loss_fn, data, options), described, batch_size
 
     def warn(self, text: str) -> None:

@@ -11,7 +11,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from edgescope.errors import InputError
-from edgescope.losses import supervised
 from edgescope.measures import Reading
 from edgescope.measures.arguments import Optimizers
 from edgescope.monitor.ending import end_at_exit, end_forgotten, end_later, has_ended
@@ -19,7 +18,7 @@ from edgescope.monitor.monitor import Monitor
 from edgescope.monitor.probe import draw_probe, loader_of
 from edgescope.near_names import suggestion
 from edgescope.objective import Objective
-from edgescope.objective.checks import is_criterion
+from edgescope.objective.checks import as_loss
 from edgescope.options import check_int
 from edgescope.short_errors import short_errors
 from edgescope.store.record import Status
@@ -130,8 +129,7 @@ def watch(
         batch_size = probe.samples_of_a_step(options.get("group"))
         if batch_size is not None:
             options.setdefault("batch_size", batch_size)
-    if is_criterion(loss_fn):
-        loss_fn = supervised(loss_fn)
+    loss_fn = as_loss(loss_fn)
     objective = objective_of(model, loss_fn, data, options)
     return monitor_of(objective, optimizer, described, every, options)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from edgescope.errors import EdgescopeError, InputError, NotDeterministicError, NotKnownError, one_of
-from edgescope.losses import Loss
+from edgescope.losses import Loss, supervised
 from edgescope.memory import out_of_memory_error
 from edgescope.objective.modes import Mode
 from edgescope.objective.watching import Watching
@@ -28,6 +28,11 @@ def is_criterion(loss_fn: object) -> bool:
     return isinstance(criterion, nn.modules.loss._Loss | Loss) or (
         inspect.isroutine(criterion) and getattr(criterion, "__module__", "") in homes
     )
+
+
+def as_loss(loss_fn: Any) -> Any:
+    """A criterion as a loss of model and batch, where batches are inputs and targets; a loss as it is."""
+    return supervised(loss_fn) if is_criterion(loss_fn) else loss_fn
 
 
 def refuse_options(model: object, loss_fn: object, *, mode: str, dtype: torch.dtype | None, count: object) -> None:

@@ -25,8 +25,9 @@ class Own:
     """The result of ``module:function``: a tuple in this order, or a dict with these keys.
 
     ``model`` carries its initial parameters, which every run of a sweep starts from. ``loss_fn(model, batch)`` is the
-    mean loss of a batch, ``data`` and ``test`` are what :class:`edgescope.Objective` takes: one batch, a DataLoader, or
-    any re-iterable. ``stop_loss`` is the training loss at which a run may stop.
+    mean loss of a batch, or a criterion of torch for batches of inputs and targets; ``data`` and ``test`` are what
+    :class:`edgescope.Objective` takes: one batch, a DataLoader, or any re-iterable. ``stop_loss`` is the training loss
+    at which a run may stop.
     """
 
     model: nn.Module

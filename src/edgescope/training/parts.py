@@ -13,7 +13,7 @@ from edgescope.measures.problem_size import ProblemSize, check_measures
 from edgescope.models import MODELS, parameter_count
 from edgescope.monitor.monitor import in_order
 from edgescope.objective import Objective
-from edgescope.objective.checks import usable_device
+from edgescope.objective.checks import as_loss, usable_device
 from edgescope.objective.modes import Mode
 from edgescope.optim import GradientFlow, plan_optimizers
 from edgescope.training.config import OWNER, RunConfig
@@ -53,7 +53,7 @@ class Parts:
             self.stop_loss: float | None = config.stop_loss
         else:
             own = made_by(config.function, config.seed)
-            self.model, self.loss_fn = own.model, own.loss_fn
+            self.model, self.loss_fn = own.model, as_loss(own.loss_fn)
             self.samples, self.test_samples = own.data, own.test
             self.stop_loss = own.stop_loss if config.stop_loss is None else config.stop_loss
         if device is not None:

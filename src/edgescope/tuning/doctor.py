@@ -30,10 +30,16 @@ from edgescope.tuning.optimizer_checks import optimizer_rows
 from edgescope.tuning.problem_report import Area, CheckRow, MeasureRow, ProblemReport, Status
 from edgescope.tuning.training_copy import MakeOptimizer
 
-AREA_OF: Final[dict[str, Area]] = {"mode": "model", "model": "model", "weights": "data", "processes": "data"}
+AREA_OF: Final[dict[str, Area]] = {
+    "mode": "model",
+    "dropout": "model",
+    "model": "model",
+    "weights": "data",
+    "processes": "data",
+}
 """Where notices of an objective belong, by their kind; the others to the loss."""
 
-NAMES: Final = {"mode": "training mode", "weights": "weights of batches"}
+NAMES: Final = {"mode": "training mode", "dropout": "training mode", "weights": "weights of batches"}
 """What notices of these kinds are about."""
 
 

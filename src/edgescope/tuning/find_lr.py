@@ -14,10 +14,9 @@ from torch import nn
 
 from edgescope.cost import Cost
 from edgescope.errors import InputError, one_of
-from edgescope.losses import supervised
 from edgescope.objective import Objective
 from edgescope.objective.batches import Batch, random_numbers_kept
-from edgescope.objective.checks import is_criterion, refuse_options
+from edgescope.objective.checks import as_loss, refuse_options
 from edgescope.objective.minibatches import on_batch
 from edgescope.options import checked, integer, optional, real
 from edgescope.progress import Progress
@@ -107,8 +106,7 @@ def find_lr(
     start.
     """
     one_of(schedule, get_args(Schedule), "schedule")
-    if is_criterion(loss_fn):
-        loss_fn = supervised(loss_fn)
+    loss_fn = as_loss(loss_fn)
     with random_numbers_kept(data), torch.inference_mode(False), torch.enable_grad():
         makes = callable(model) and not isinstance(model, nn.Module | type)
         refuse_options(model(0) if makes else model, loss_fn, mode="auto", dtype=None, count=None)
