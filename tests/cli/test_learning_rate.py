@@ -104,6 +104,11 @@ def test_doctor_prints_all_checks(run: Run) -> None:
     assert said.code == 0
     assert "(2+2β)/η = 38" in said.out
     assert "sharpness_dimension" in said.out
+    assert len(said.out.splitlines()) < 80, "a line for each measure, and none for each word of a narrow column"
+    words = " ".join(said.out.split())
+    assert "headroom: in a run, since it needs the loss before and beyond an optimizer step" in words
+    without = " ".join(run("doctor", "rates_module:regression", "--measures", "ratio", "threshold").out.split())
+    assert "ratio, threshold: refused, since it is a measure of the optimizer; try an optimizer" in without
 
 
 def test_doctor_exits_with_3_where_nothing_can_be_measured(run: Run) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final
 
 from rich import box
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 from tyro.conf import Positional, arg
 
 from edgescope.cli.command import Command, Modules, NoDefault
@@ -93,6 +95,8 @@ def _show(report: ProblemReport) -> None:
         return
     say(_forecast_line(report))
     console.print(_forecasts(report))
+    for words, names in _conditions(report).items():
+        console.print(Padding(Text(f"{', '.join(names)}: {words}"), (0, 0, 0, 1)))
 
 
 def _forecast_line(report: ProblemReport) -> str:
@@ -109,17 +113,23 @@ def _forecasts(report: ProblemReport) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("measure", "gradients", "a reading", "the first", "memory"):
         table.add_column(heading, justify="left" if heading == "measure" else "right", no_wrap=True)
-    table.add_column("", overflow="fold")
     for row in report.measures:
-        if row.status == "refused":
-            table.add_row(
-                row.measure, "", "", "", "", f"{row.finding}; try {row.remedy}" if row.remedy else row.finding
-            )
-            continue
-        words = f"in a run: {row.finding}" if row.status == "in a run" else ""
-        times = (_seconds(row.seconds), _seconds(row.first_seconds))
-        table.add_row(row.measure, f"{row.gradients:.2g}", *times, readable(row.bytes), words)
+        figures = ("–", "–", "–", "–")
+        if row.status != "refused":
+            times = (_seconds(row.seconds), _seconds(row.first_seconds))
+            figures = (f"{row.gradients:.2g}", *times, readable(row.bytes))
+        table.add_row(row.measure, *figures)
     return table
+
+
+def _conditions(report: ProblemReport) -> dict[str, list[str]]:
+    """Why measures are refused, or have a value only along a run: each reason with the measures that share it."""
+    found: dict[str, list[str]] = {}
+    for row in report.measures:
+        if row.status != "ok":
+            remedy = f"; try {row.remedy}" if row.remedy else ""
+            found.setdefault(f"{row.status}, since {row.finding}{remedy}", []).append(row.measure)
+    return found
 
 
 def _seconds(value: float) -> str:
