@@ -61,3 +61,17 @@ def test_a_terminal_gets_a_bar() -> None:
     assert " 25%" in text.getvalue()
     assert "1\u202fmin 00\u202fs left" in text.getvalue()
     assert "step 5 [loss]" in text.getvalue()
+
+
+def test_no_time_is_left_to_tell_of_while_hardly_anything_is_done(clock: list[float]) -> None:
+    text = io.StringIO()
+    with ProgressLine("study", Console(file=text, width=200)) as line:
+        line(0.0, "waits for its processes")
+        clock[0] = 15.0
+        line(1e-4, "run a")
+        clock[0] = 20.0
+        line(0.05, "run a")
+    assert [one.split(";")[0].strip() for one in text.getvalue().splitlines()] == [
+        "0%  run a",
+        "5%  6\u202fmin 20\u202fs left",
+    ]

@@ -13,6 +13,7 @@ from rich.table import Column
 
 from edgescope.cli.terminal import Terminal
 from edgescope.printable import printable
+from edgescope.progress import time_left
 from edgescope.report.numbers import duration
 
 LINE_EVERY: Final = 0.05
@@ -23,7 +24,8 @@ LINE_SECONDS: Final = (2.0, 30.0)
 class ProgressLine:
     """Shows a fraction done (0 to 1), a few words and the seconds left; a context manager.
 
-    Where the seconds left are not given they follow from the speed since the first call (a resumed run starts late).
+    Where the seconds left are not given they follow from the speed since the first call (a resumed run starts late),
+    once enough of the work is done.
     """
 
     def __init__(self, what: str, console: Console | None = None) -> None:
@@ -47,8 +49,8 @@ class ProgressLine:
     def __call__(self, fraction: float, words: str = "", left: float | None = None, /) -> None:
         words, now = printable(words), time.monotonic()
         since, before = self._began = self._began or (now, fraction)
-        if left is None and fraction > before:
-            left = (1 - fraction) * (now - since) / (fraction - before)
+        if left is None:
+            left = time_left(fraction, before, now - since)
         remaining = "" if left is None else f"{duration(left)} left"
         if self._bar is not None:
             self._bar.update(self._task, completed=fraction, left=remaining, words=words)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from edgescope.progress import Progress
+from edgescope.progress import Progress, time_left
 from edgescope.sweep.task import Outcome, Task, read_json
 
 
@@ -46,8 +46,7 @@ class SweepProgress:
             return
         self._look(self.running)
         done, elapsed = self._done(), time.monotonic() - self._started
-        # What an earlier sweep did says nothing of the speed of this one.
-        left = (1 - done) * elapsed / (done - self._before) if done > self._before else None
+        left = time_left(done, self._before, elapsed)  # what an earlier sweep did says nothing of the speed of this one
         words = [f"{len(self._outcomes)} of {len(self._folders)} runs ended"]
         words += [f"waiting for {self.waiting_for}"] if self.waiting_for else []
         words += [f"{name} {self._texts[name]}".strip() for name in self.running]
