@@ -25,6 +25,7 @@ FRAMEWORKS = {
     "lightning": ("lightning.pytorch.callbacks", "Callback"),
     "transformers": ("transformers", "TrainerCallback"),
 }
+RANK_ZERO = "lightning.pytorch.utilities.rank_zero"
 
 
 def callback_class(monkeypatch: pytest.MonkeyPatch, framework: str, installed: bool) -> Any:
@@ -36,6 +37,9 @@ def callback_class(monkeypatch: pytest.MonkeyPatch, framework: str, installed: b
         monkeypatch.setitem(sys.modules, ".".join(parts[: i + 1]), stand_in)  # type: ignore[arg-type]
     if installed:
         setattr(sys.modules[module], base, type(base, (), {}))
+        for name in (RANK_ZERO.rpartition(".")[0], RANK_ZERO) if framework == "lightning" else ():
+            monkeypatch.setitem(sys.modules, name, ModuleType(name))
+            sys.modules[name].rank_zero_info = print  # type: ignore[attr-defined]
     try:
         return importlib.import_module(f"edgescope.monitor.{framework}").EdgescopeCallback
     finally:
@@ -66,7 +70,7 @@ class Loop:
         if self.framework == "lightning":
             getattr(self.callback, lightning)(self, self.model)
         else:
-            state = SimpleNamespace(global_step=self.global_step, is_world_process_zero=True)
+            state = SimpleNamespace(global_step=self.global_step, is_world_process_zero=True, epoch=1.0, log_history=[])
             args = SimpleNamespace(output_dir=self.folder, resume_from_checkpoint=None)
             getattr(self.callback, transformers)(args, state, None, model=self.model, optimizer=self.optimizer)
 

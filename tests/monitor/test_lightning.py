@@ -196,10 +196,13 @@ def test_training_is_the_same_bit_for_bit(case: str) -> None:
     assert monitor.objective.size == sum(p.numel() for p in trained)
 
 
-def test_values_are_logged_on_the_axis_of_the_trainer(tmp_path: Path) -> None:
+def test_values_are_logged_on_the_axis_of_the_trainer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     logger = CSVLogger(tmp_path)
     callback = attached()
-    trainer = fit(Classifier(), callback, logger=logger)
+    with caplog.at_level(logging.INFO, logger="lightning.pytorch.utilities.rank_zero"):
+        trainer = fit(Classifier(), callback, logger=logger)
+    verdict = f"Edgescope: {callback.monitor.verdict()}"  # type: ignore[union-attr]
+    assert [record.message for record in caplog.records].count(verdict) == 1
     with open(Path(logger.log_dir) / "metrics.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     logged = {int(row["step"]): float(row["edgescope/ratio"]) for row in rows if row["edgescope/ratio"]}

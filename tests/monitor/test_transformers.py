@@ -177,7 +177,7 @@ def test_training_is_the_same_bit_for_bit(case: str, tmp_path: Path) -> None:
     assert own == [{k: v for k, v in entry.items() if "loss" in k} for entry in other]
 
 
-def test_values_are_in_the_log_of_the_trainer(tmp_path: Path) -> None:
+def test_values_and_a_verdict_are_in_the_log_of_the_trainer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     callback = attached()
     trainer = trainer_of(tmp_path, callback)
     trainer.train()
@@ -188,6 +188,10 @@ def test_values_are_in_the_log_of_the_trainer(tmp_path: Path) -> None:
     assert logged == dict(table.drop_nulls("value").select("step", "value").rows())
     assert sorted(logged) == [2, 4, 6, 8]
     assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == [4, 8]
+    verdict = str(callback.monitor.verdict())  # type: ignore[union-attr]
+    assert "train_runtime" in trainer.state.log_history[-1]
+    assert trainer.state.log_history[-2] == {"edgescope/verdict": verdict, "epoch": trainer.state.epoch, "step": 8}
+    assert f"Edgescope: {verdict}" in capsys.readouterr().out
 
 
 class Penalised(Trainer):

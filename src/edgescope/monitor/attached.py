@@ -13,7 +13,7 @@ import torch.distributed as distributed
 from torch import nn
 from torch.utils.data import DataLoader
 
-from edgescope.errors import EdgescopeError, EdgescopeWarning, InputError, one_of
+from edgescope.errors import EdgescopeError, EdgescopeWarning, InputError, MissingExtraError, one_of
 from edgescope.faq import see
 from edgescope.measures import Reading
 from edgescope.measures.arguments import kind_of
@@ -161,6 +161,14 @@ class Attached:
                 else:
                     self.monitor.end(error)
         self._ended = True
+
+    def verdict(self) -> str | None:
+        """The verdict on the run as a line for the framework's log; None where there is none, or nothing is logged."""
+        if self.monitor is None or self.log is None:
+            return None
+        with self.guarded("the run cannot be judged"), contextlib.suppress(MissingExtraError):
+            return str(self.monitor.verdict())
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """The state of the monitor, for a checkpoint; empty before training, or where it cannot be had."""

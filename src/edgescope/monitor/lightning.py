@@ -14,6 +14,7 @@ from edgescope.short_errors import short_errors
 
 require("lightning", "this callback needs", "lightning")
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.rank_zero import rank_zero_info
 
 
 @short_errors
@@ -35,6 +36,7 @@ class EdgescopeCallback(AttachedCallback, Callback):
         stop_on: stop training at the first event of this kind, such as "diverging" (:meth:`Monitor.on`).
         options: those of :class:`Monitor` and :class:`Objective`.
 
+    Where training ends, the verdict on the run is a line of Lightning's own output.
     ``callback.monitor`` is the monitor once training has started; its ``description`` says what is measured.
     Checkpoints of the trainer keep its state, so that ``fit(..., ckpt_path=)`` continues the record in
     ``out=`` where the checkpoint was made. What cannot be measured gives one warning, and training goes on.
@@ -71,6 +73,9 @@ class EdgescopeCallback(AttachedCallback, Callback):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self._attached.end()
+        verdict = self._attached.verdict()
+        if verdict is not None:
+            rank_zero_info(f"Edgescope: {verdict}")
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         self._attached.end(error=exception)

@@ -15,6 +15,7 @@ from edgescope.monitor.trainer_loss import count_of, loss_of_trainer, running_tr
 from edgescope.short_errors import short_errors
 
 require("transformers", "this callback needs", "transformers")
+from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 FILE: Final = "edgescope.pt"
@@ -39,6 +40,7 @@ class EdgescopeCallback(AttachedCallback, TrainerCallback):
         stop_on: stop training at the first event of this kind, such as "diverging" (:meth:`Monitor.on`).
         options: those of :class:`Monitor` and :class:`Objective`.
 
+    Where training ends, the verdict on the run is printed, and is an entry of ``trainer.state.log_history``.
     ``callback.monitor`` is the monitor once training has started; its ``description`` says what is measured.
     Checkpoints of the trainer keep its state, so that ``train(resume_from_checkpoint=)`` continues the record in
     ``out=`` where the checkpoint was made. What cannot be measured gives one warning, and training goes on.
@@ -75,6 +77,14 @@ class EdgescopeCallback(AttachedCallback, TrainerCallback):
 
     def on_train_end(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         self._attached.end()
+        verdict = self._attached.verdict()
+        if verdict is None or not state.is_world_process_zero:
+            return
+        # Not by Trainer.log, as what it reports to takes numbers alone; and the last entry stays the trainer's summary.
+        with self._attached.guarded("the verdict cannot be logged"):
+            entry = {"edgescope/verdict": verdict, "epoch": state.epoch, "step": state.global_step}
+            state.log_history.insert(max(0, len(state.log_history) - 1), entry)
+            tqdm.write(f"Edgescope: {verdict}")
 
     def on_save(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
