@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from said import Run
 
+from edgescope.cli.sweep_report import place_in_sweep
 from edgescope.store import Record
 
 OWN = """
@@ -99,6 +100,8 @@ def test_a_users_model_is_swept_and_resumed(run: Run, own: str, here: Path) -> N
     assert max(map(len, said.out.splitlines()[:8])) <= 80
     page = (here / "s/report.html").read_text()
     assert "The norm–sharpness trade-off across learning rates" in page
+    assert f"{own}:make_run, from one" in page, "a name keeps its letters"
+    assert "* 1 of 3 runs" not in page
     assert (here / "s/figures/tradeoff.png").stat().st_size > 0
 
     assert "s is not empty; try --resume" in run(*command).refusal()
@@ -134,6 +137,13 @@ def test_named_parts_around_the_critical_rate(run: Run, here: Path, monkeypatch:
 def test_a_function_that_makes_another_model_each_time_is_found_out(run: Run, own: str, here: Path) -> None:
     said = run("sweep", f"{own}:another_each_time", "--lr", "0.1,0.3", *QUICK, "--out", "s")
     assert "the runs did not start from the same parameters" in said.out
+
+
+def test_runs_stand_in_the_order_of_their_learning_rates() -> None:
+    function = {"function": "own_parts:make_run", "optimizer": "sgd"}
+    runs = [{"lr": lr, "seed": seed, **function} for lr in (1e-3, 0.5, 2.0, 14.9, 110.3) for seed in (0, 1, 10)]
+    runs.insert(0, {"lr": 200.0, "seed": 0, **function, "optimizer": "gradient-flow:max_step=10"})
+    assert sorted(runs[::-1], key=place_in_sweep) == runs
 
 
 def test_refusals(run: Run, own: str, here: Path) -> None:

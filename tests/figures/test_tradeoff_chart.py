@@ -120,3 +120,11 @@ def test_the_threshold_of_another_optimizer_or_none() -> None:
     assert words(None, None) == []
     with pytest.raises(InputError, match="critical_lr without a factor"):
         words(None, 0.15)
+
+
+def test_norms_over_several_decades_are_on_a_logarithmic_axis() -> None:
+    wide = table(*["flow-aligned"] * 5).with_columns(l2=pl.Series([5.0, 5.0, 50.0, 500.0, 5000.0]))
+    drawn = tradeoff_panels(wide, critical_lr=0.15).to_dict()["vconcat"]
+    points = [one["encoding"]["y"]["scale"] for panel in drawn for one in panel["layer"] if "shape" in one["encoding"]]
+    assert [scale.get("type") for scale in points] == ["log", None, "log"]  # sharpness, l1, l2
+    assert points[2]["domain"][0] < 5.0 / 1.2, "the marks at the ends are not cut off"

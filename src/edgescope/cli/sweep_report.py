@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from rich import box
@@ -55,7 +56,8 @@ def report_sweep(folder: Path, out: Path | None = None) -> Path:
     with ExitStack() as stack:
         paths = sorted(path.parent for path in (folder / "runs").glob("*/record.sqlite"))
         names = printable_names(path.name for path in paths)
-        records = {name: stack.enter_context(Record.open(path)) for name, path in zip(names, paths, strict=True)}
+        opened = {name: stack.enter_context(Record.open(path)) for name, path in zip(names, paths, strict=True)}
+        records = dict(sorted(opened.items(), key=lambda one: place_in_sweep(one[1].config)))
         ended = {name: r for name, r in records.items() if r.status in ("finished", "diverged")}
         descents = {name: record for name, record in ended.items() if not _is_flow(record)}
         if not descents:
@@ -69,7 +71,7 @@ def report_sweep(folder: Path, out: Path | None = None) -> Path:
         report = write_report(
             out or folder,
             title=found.title,
-            abstract=" ".join(line[:1].upper() + line[1:] for line in found.words),
+            abstract=" ".join(map(_in_prose, sorted(found.words, key=_is_note))),
             paper=found.paper,
             findings=None,
             figures=[*found.figures, *run_figures(drawn, followed(gathered.table), arrays=False)],
@@ -81,6 +83,24 @@ def report_sweep(folder: Path, out: Path | None = None) -> Path:
         )
     say(f"report: {report}")
     return report
+
+
+def place_in_sweep(config: Mapping[str, Any]) -> tuple[bool, float, float, float]:
+    """Where a run stands among those of a sweep: gradient flow first, then by width, learning rate and seed."""
+    flow = str(config.get("optimizer", "")).startswith("gradient-flow")
+    return not flow, width_of(config) or 0, float(config.get("lr") or 0), float(config.get("seed") or 0)
+
+
+def _is_note(line: str) -> bool:
+    """Whether a line explains the asterisks of the table."""
+    return line.startswith(CUT_OFF.strip())
+
+
+def _in_prose(line: str) -> str:
+    """A line for the terminal as a sentence of a paragraph, in which there is no table with asterisks."""
+    line = line.removeprefix(CUT_OFF.strip()).strip()
+    first = line.split(" ", 1)[0]
+    return line if ":" in first.rstrip(":") else line[:1].upper() + line[1:]  # module:function keeps its letters
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import altair as alt
 import polars as pl
@@ -45,6 +45,10 @@ NARROW = 0.13
 FLOW: dict[str, Any] = {"color": look.MUTED, "strokeDash": [2, 2], "strokeWidth": 1.2}
 
 STATES = {"threshold reached": "circle", "threshold not reached": "triangle-up", "diverged": CROSS}
+
+
+WIDE: Final = 10**1.5
+"""Largest over smallest value from which a panel is logarithmic, where all are positive."""
 
 
 @shown_as_picture
@@ -101,8 +105,11 @@ def _panel(
     x_axis = alt.Axis(values=ticks, labelExpr=PLAIN, title="learning rate η" if last else None, labels=last)
     x = alt.X("lr", type="quantitative", scale=x_scale, axis=x_axis)
     values = _values(rows, name) or [(factor or 2.0) / rate for rate in rates]
-    if name == "sharpness" and min(values) > 0:
-        y_scale, y_axis = log_axis(PANELS[name], [*values, *([factor / critical_lr] if critical_lr and factor else [])])
+    wide = min(values) > 0 and max(values) >= WIDE * min(values)
+    if wide or (name == "sharpness" and min(values) > 0):
+        of_flow = [factor / critical_lr] if name == "sharpness" and critical_lr and factor else []
+        air = (max(values) / min(values)) ** 0.06  # for the marks at both ends
+        y_scale, y_axis = log_axis(PANELS[name], [min(values) / air, max(values) * air, *of_flow])
     else:
         low, high = min(values), max(values)
         air = 0.08 * ((high - low) or abs(high) or 1.0)
@@ -167,7 +174,7 @@ def _expected(
     middle = min(high, max(low, factor / height)) if height else low
 
     lines: list[tuple[str, pl.DataFrame, tuple[float, float], dict[str, Any], dict[str, Any]]] = [
-        (f"{factor:.3g}/η", edge, (middle, factor / middle), {"dx": 10}, look.EXPECTED)
+        (f"{factor:.3g}/η", edge, (middle, factor / middle), {"align": "right", "dx": -8, "dy": 8}, look.EXPECTED)
     ]
     if critical_lr is not None:
         sharpness = factor / critical_lr
