@@ -222,3 +222,10 @@ def test_a_threshold_that_follows_the_schedule_is_not_put_down_to_clipping() -> 
     values = {"ratio": [1.0] * 6, "loss/train": FALLING, "threshold": [1.0, 1.0, 2.0, 3.0, 4.0, 5.0]}
     assert "with the learning rate" in str(run(values, note=f"{CLIPPED} to 1, {HIDDEN_FACTOR}"))
     assert "with clipping, the learning rate or" in str(run(values, note=f"{CLIPPED} to c = 1"))
+
+
+def test_the_sharpness_in_another_norm_tells_sharpening_where_no_other_was_measured() -> None:
+    rising = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    found = run({"ratio": [0.2] * 6, "loss/train": FALLING, "generalized_sharpness/lower": rising})
+    assert found.regime == "sharpening"
+    assert "The generalized sharpness rises by a factor of 16, to 32" in found.sentences, "of the last five readings"

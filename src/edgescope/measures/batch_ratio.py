@@ -10,18 +10,18 @@ import numpy as np
 
 from edgescope.cost import Cost, in_passes
 from edgescope.errors import NotKnownError
-from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.measures.base import Moment, Needs
+from edgescope.measures.on_mini_batches import OnMiniBatches
 from edgescope.measures.problem_size import ProblemSize
 from edgescope.measures.reading import Reading
 from edgescope.measures.step_taken import step_of_rule
 from edgescope.objective.minibatches import batches_of_size
-from edgescope.options import check_fields, integer, optional
 from edgescope.sharpness.batch_sharpness import ratio_of_means
 from edgescope.sharpness.smoothness import loss_rounding
 
 
 @dataclass
-class BatchRatio(Measure):
+class BatchRatio(OnMiniBatches):
     """1 + E[L_B(w + d_B) - L_B(w)] / E[-g_B·d_B] for the step d_B that the optimizer would take next on mini-batch B.
 
     On a quadratic that is E[d_B·H_B d_B] / 2E[-g_B·d_B], the share of its headroom that a step uses: 0 for infinitely
@@ -50,24 +50,13 @@ class BatchRatio(Measure):
     needs_step: ClassVar[bool] = True
     needs_rule: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        check_fields(self, f"measure '{self.name}'", batch=optional(integer(1)), count=integer(2))
-
-    def check_problem(self, size: ProblemSize) -> None:
-        size.fits_samples(f"measure '{self.name}'", "batch", self.batch)
-
     def expected_cost(self, size: ProblemSize) -> Cost:
-        share = 1.0 if self.batch is None or size.samples is None else self.batch / size.samples
-        passes = max(1, round(share * self.count))
+        passes = self.passes(size)
         return Cost(gradients=passes, losses=passes)
 
     def read(self, moment: Moment) -> Reading:
         objective, rule = moment.objective, moment.known_rule()
-        size = self.batch or moment.batch_samples()
-        if size is None:
-            raise NotKnownError(
-                "the size of mini-batches is not known", hint="batch_ratio:batch=32, or monitor.step(batch=batch)"
-            )
+        size = self.samples_of_batch(moment)
         if rule.gradients > 1:
             raise NotKnownError(
                 f"a step of {rule.name} needs gradients at several points",
@@ -77,7 +66,7 @@ class BatchRatio(Measure):
         seen = moment.taken or moment.seen
         clipped_to = None if seen is None else seen.clipped_to
         changes, descents, rounding, spent = [], [], 0.0, Cost()
-        for own in batches_of_size(objective, min(size, objective.samples), self.count, self.seed):
+        for own in batches_of_size(objective, size, self.count, self.seed):
             gradient, before = own.gradient(), float(own.loss())
             factor = 1.0
             if clipped_to is not None:
@@ -88,7 +77,7 @@ class BatchRatio(Measure):
             descents.append(-float(gradient.double() @ step))
             rounding += loss_rounding(w.dtype, before, after)
             spent += own.spent
-        objective.meter.add(in_passes(spent, min(size, objective.samples) / objective.samples))
+        objective.meter.add(in_passes(spent, size / objective.samples))
         return self._of(np.array(changes), np.array(descents), rounding / len(changes))
 
     def _of(self, changes: np.ndarray, descents: np.ndarray, rounding: float) -> Reading:

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from edgescope.cost import Cost
-from edgescope.errors import EdgescopeError, NotKnownError
-from edgescope.measures.base import Measure, Moment, Needs
+from edgescope.errors import EdgescopeError
+from edgescope.measures.base import Moment, Needs
+from edgescope.measures.on_mini_batches import OnMiniBatches
 from edgescope.measures.problem_size import ProblemSize
 from edgescope.measures.reading import Reading
 from edgescope.optim.rule import UpdateRule
 from edgescope.optim.sgd import SGDRule
-from edgescope.options import check_fields, integer, optional
 from edgescope.sharpness.batch_sharpness import batch_sharpness
 
 
 @dataclass
-class BatchSharpnessMeasure(Measure):
+class BatchSharpnessMeasure(OnMiniBatches):
     """The mean over mini-batches of g_B'H_B g_B / ||g_B||², and what it is over where SGD settles.
 
     Parts: "" is that mean, "weighted" the ratio of the means of g_B'H_B g_B and ||g_B||²; "ratio" is the weighted one
@@ -48,27 +48,15 @@ class BatchSharpnessMeasure(Measure):
     source: ClassVar[str] = "Andreyev and Beneventano 2024 (arXiv 2412.20553) and 2026 (arXiv 2604.14108)"
     needs: ClassVar[Needs] = "other points"
 
-    def __post_init__(self) -> None:
-        check_fields(self, f"measure '{self.name}'", batch=optional(integer(1)), count=integer(2))
-
-    def check_problem(self, size: ProblemSize) -> None:
-        size.fits_samples(f"measure '{self.name}'", "batch", self.batch)
-
     def expected_cost(self, size: ProblemSize) -> Cost:
-        share = 1.0 if self.batch is None or size.samples is None else self.batch / size.samples
-        passes = max(1, round(share * self.count))
+        passes = self.passes(size)
         return Cost(gradients=passes, products=passes + self.count * self.interaction)
 
     def read(self, moment: Moment) -> Reading:
-        size = self.batch or moment.batch_samples()
-        if size is None:
-            raise NotKnownError(
-                "the size of mini-batches is not known", hint="batch_sharpness:batch=32, or monitor.step(batch=batch)"
-            )
         decay, plateaus, note = _plateaus(moment.rule)
         found = batch_sharpness(
             moment.objective,
-            min(size, moment.objective.samples),
+            self.samples_of_batch(moment),
             self.count,
             seed=self.seed + moment.step if self.fresh else self.seed,
             interaction=self.interaction,

@@ -24,6 +24,7 @@ MEASURES: Final = (
     "loss",
     "sharpness",
     "effective_sharpness",
+    "generalized_sharpness",
     "threshold",
     "ratio",
     "headroom",

@@ -377,8 +377,11 @@ class _Judge:
 
     def _sharpness(self) -> Series:
         """The sharpness in the optimizer's own metric, which does not depend on the learning rate, or the plain one."""
-        found = self.run.series("effective_sharpness")
-        return found if len(found) >= LEAST else self.run.series("sharpness", "1")
+        for measure, part in (("effective_sharpness", ""), ("generalized_sharpness", "lower")):
+            found = self.run.series(measure, part)
+            if len(found) >= LEAST:
+                return found
+        return self.run.series("sharpness", "1")
 
     def _say_loss(self) -> None:
         trend = self.loss.trend()
