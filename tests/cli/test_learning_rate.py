@@ -121,6 +121,12 @@ def test_doctor_exits_with_3_where_nothing_can_be_measured(run: Run) -> None:
     assert [row["status"] for row in found["rows"] if row["area"] == "data"] == ["refused"]
 
 
+def test_a_pair_of_optimizers_is_refused_with_what_takes_it(run: Run) -> None:
+    for command in ("lr", "doctor"):
+        said = run(command, "rates_module:regression", "--optimizer", "muon+adamw").refusal()
+        assert "a pair of optimizers, 'muon+adamw'; expected one optimizer; try 'edgescope sweep'" in said
+
+
 def test_doctor_refuses_wrong_names(run: Run) -> None:
     assert "unknown measure 'sharpnes'" in run("doctor", "rates_module:regression", "--measures", "sharpnes").refusal()
     assert "unknown optimizer 'adm'" in run("doctor", "rates_module:regression", "--optimizer", "adm").refusal()

@@ -168,7 +168,7 @@ def test_what_cannot_be_swept_or_extended(run: Run, own: str, here: Path) -> Non
         ("--optimizer", "adam"): "a sweep of adam without learning rates; expected --lr",
         ("--optimizer", "gradient-flow", "--lr", "1"): "a sweep of gradient flow",
         ("--optimizer", "sdg", "--lr", "1"): "'sgd'",
-        ("--optimizer", "muon", "--lr", "1"): "Muon",
+        ("--optimizer", "muon", "--lr", "1"): "try the pair muon+adamw, which",
         ("--lr", "1", "--schedule", "cosin"): "'cosine'",
         ("--lr", "1", "--seeds", "0"): "seeds=0",
         ("--lr", "1", "--clip", "0"): "clip=0",

@@ -58,13 +58,13 @@ class Doctor(Command):
     def run(self) -> int:
         from edgescope.allocator import keep_freed_memory
         from edgescope.measures import MEASURES
-        from edgescope.optim import OPTIMIZERS
+        from edgescope.optim.pairs import one_optimizer
         from edgescope.training.own import made_by
         from edgescope.tuning.doctor import doctor
 
         check_float("doctor", "--lr", self.lr, above=0)
         check_seed("doctor", self.seed, "--seed")
-        named = None if self.optimizer is None else OPTIMIZERS.build(self.optimizer)
+        named = None if self.optimizer is None else one_optimizer(self.optimizer)
         measures = [MEASURES.build(name) for name in self.measures or MEASURES.names()]
         keep_freed_memory()
         made = made_by(self.function, self.seed)

@@ -74,7 +74,7 @@ class Inspect(Command):
         from edgescope.cli.user_objective import loaded_objective
         from edgescope.cli.weights import put_weights, read_weights
         from edgescope.objective.checks import check_device
-        from edgescope.optim import OPTIMIZERS
+        from edgescope.optim.pairs import one_optimizer
 
         check_int("inspect", "--k", self.k, least=1)
         check_seed("inspect", self.seed, "--seed")
@@ -86,7 +86,7 @@ class Inspect(Command):
                 hint="--compare A B" if number == 2 else None,
             )
         if self.optimizer is not None:
-            OPTIMIZERS.build(self.optimizer)
+            one_optimizer(self.optimizer)
         if self.lr is not None:
             check_float("inspect", "--lr", self.lr, above=0)
         check_device("inspect", self.device)

@@ -11,7 +11,8 @@ import torch
 from edgescope.errors import InputError, NotKnownError
 from edgescope.linalg import Eigenpairs, Metric, top_eigenpairs
 from edgescope.objective import Objective
-from edgescope.optim import OPTIMIZERS, Threshold, UpdateRule, rule_for
+from edgescope.optim import Threshold, UpdateRule, rule_for
+from edgescope.optim.pairs import one_optimizer
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def candidate(objective: Objective, spec: str, lr: float | None, saved: dict[str
     ``lr`` defaults to the saved learning rate. A preconditioner is only ever read from the saved state.
     Raises :class:`InputError` for names, learning rates and states that cannot be used.
     """
-    named = OPTIMIZERS.build(spec)
+    named = one_optimizer(spec)
     if lr is None and saved is not None:
         lr = next((group["lr"] for group in saved["param_groups"] if "lr" in group), None)
     if lr is None and not spec.startswith("gradient-flow"):

@@ -42,7 +42,10 @@ class NamedOptimizer:
         try:
             return self.kind(parameters, **more, **dataclasses.asdict(self))
         except ValueError as error:
-            raise InputError(f"{self.kind.__name__} cannot be made: {error}") from error
+            raise InputError(f"{self.kind.__name__} cannot be made: {error}", hint=self.instead) from error
+
+    instead: ClassVar[str | None] = None
+    """What to try where an optimizer does not take the parameters of a model."""
 
     @property
     def owner(self) -> str:
@@ -189,6 +192,7 @@ class Muon(NamedOptimizer):
     """Muon; matrices only, so the model may have no biases or other parameters that are not matrices."""
 
     kind: ClassVar[type[torch.optim.Optimizer]] = torch.optim.Muon
+    instead: ClassVar[str | None] = "the pair muon+adamw, which 'edgescope sweep' and 'edgescope train' take"
     momentum: float = 0.95
     nesterov: bool = True
     weight_decay: float = 0.1

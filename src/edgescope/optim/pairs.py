@@ -55,6 +55,17 @@ class OptimizerPlan:
         ]
 
 
+def one_optimizer(spec: str) -> NamedOptimizer:
+    """The optimizer that ``spec`` names, where two cannot be used; an :class:`InputError` says so of a pair."""
+    if isinstance(spec, str) and len(BETWEEN.split(spec)) > 1:
+        raise InputError(
+            f"a pair of optimizers, '{spec}'",
+            expected="one optimizer",
+            hint="'edgescope sweep' or 'edgescope train', which take pairs",
+        )
+    return OPTIMIZERS.build(spec)
+
+
 def plan_optimizers(spec: str) -> OptimizerPlan:
     """The optimizers that ``spec`` names: one, ``sgd:momentum=0.9``, or two joined by +, ``muon+adamw:lr=0.001``.
 

@@ -76,7 +76,7 @@ class Parts:
             raise InputError(
                 f"data of type {type(self.samples).__name__} for mini-batches, dropout or batch statistics",
                 expected="a pair of tensors (inputs, targets)",
-                hint="the full batch of a model without them",
+                hint="the tensors themselves, or the full batch of a model without dropout and batch statistics",
             )
 
     def _check_sizes(self) -> None:

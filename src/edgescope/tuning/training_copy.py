@@ -14,7 +14,8 @@ from edgescope.errors import InputError
 from edgescope.objective.batches import Batch
 from edgescope.objective.checks import evaluated
 from edgescope.objective.modules import unwrapped as plain_module
-from edgescope.optim.named import OPTIMIZERS, NamedGradientFlow
+from edgescope.optim.named import NamedGradientFlow
+from edgescope.optim.pairs import one_optimizer
 from edgescope.optim.sam import SAM
 from edgescope.optim.unwrap import OptimizerLike, unwrapped
 
@@ -68,7 +69,7 @@ class TrainingCopy:
 
     def _optimizer(self, source: Any, memo: dict[int, Any]) -> torch.optim.Optimizer:
         if isinstance(source, str):
-            named = OPTIMIZERS.build(source)
+            named = one_optimizer(source)
             if isinstance(named, NamedGradientFlow):
                 raise InputError("the learning rate of gradient-flow, which has none", expected="another optimizer")
             return named.build(self.parameters, lr=1e-3)
