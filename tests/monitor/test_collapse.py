@@ -229,3 +229,17 @@ def test_the_sharpness_in_another_norm_tells_sharpening_where_no_other_was_measu
     found = run({"ratio": [0.2] * 6, "loss/train": FALLING, "generalized_sharpness/lower": rising})
     assert found.regime == "sharpening"
     assert "The generalized sharpness rises by a factor of 16, to 32" in found.sentences, "of the last five readings"
+
+
+def test_fitted_data_are_no_fault() -> None:
+    fitted = {"ratio": [1.0, 0.8, 0.6, 0.4, 0.2, 0.1], "loss/train": [1.0, 0.3, 0.1, 0.03, 0.01, 0.003]}
+    found = run(fitted | {"effective_sharpness": [10.0, 8.0, 6.0, 4.0, 2.0, 1.0]})
+    assert found.regime == "saturated"
+    assert found.advice.startswith("nothing, as the data are fitted")
+    assert "float64" in run({"sharpness/1": [1.0, 0.0, 0.0], "loss/train": [1.0, 1e-9, 1e-9]}).advice
+
+
+def test_a_step_that_meets_no_positive_curvature_uses_no_negative_headroom() -> None:
+    found = run({"ratio": [0.1] * 6, "batch_ratio": [-0.01] * 6, "loss/train": FALLING}, note=MINI)
+    assert found.regime == "flow-aligned"
+    assert "steps meet no positive curvature (batch_ratio is -0.01" in found.sentences[0]

@@ -53,6 +53,8 @@ SGD = {"name": "SGD", "groups": [{"lr": 0.1, "momentum": 0.9, "nesterov": True, 
 def test_optimizers_in_words() -> None:
     assert optimizer_text([SGD]) == "SGD (momentum 0.9; nesterov)"
     assert rate_of([SGD]) == 0.1
+    warming = {"name": "SGD", "groups": [{"lr": 0.0, "initial_lr": 0.3}]}
+    assert rate_of([warming]) == 0.3, "a warm-up begins at 0"
     words = (
         "AdamW (lr 0.01 in group 0, 0.003 in group 1; betas 0.9 and 0.999; weight_decay 0.1 in group 0, 0 in group 1)"
     )

@@ -34,6 +34,9 @@ GROWTH: Final = 1.5
 ADDED_UP: Final = 0.2
 """The share of its headroom, on its own mini-batch, below which a step is stable also where momentum adds steps up."""
 
+FITTED_ADVICE: Final = "nothing, as the data are fitted; what the learning rate did shows in earlier readings"
+"""What to try where the curvature has gone with the loss."""
+
 FITTED: Final = 1e-2
 """The share of its first value to which the loss has fallen in a saturated run whose curvature falls with it."""
 
@@ -143,7 +146,7 @@ class _Judge:
                 loss,
                 last,
             )
-            return "saturated", ""
+            return "saturated", FITTED_ADVICE
         return None
 
     def _no_ratio(self) -> tuple[Regime, str] | None:
@@ -226,6 +229,8 @@ class _Judge:
             return None
         value, cited = series.median, self._cite(series, series.median)
         says = f"On its own mini-batch a step uses {cited} of its headroom (batch_ratio; 1 is the edge)"
+        if value <= 0:
+            says = f"On their own mini-batches steps meet no positive curvature (batch_ratio is {cited}; 1 is the edge)"
         if value > 1 + NEAR_IN_BATCHES:
             self._say(f"{says}: steps raise the loss that they are taken on", cited)
             return self._beyond()

@@ -25,7 +25,10 @@ def optimizer_text(described: Any) -> str | None:
 
 
 def rate_of(described: Any) -> float | None:
-    """The learning rate that all groups of all optimizers began with; None where they differ, or have none."""
+    """The learning rate of all groups of all optimizers; None where they differ, or have none.
+
+    It is the one that a schedule starts from or warms up to, where there is a schedule; else that of the first step.
+    """
     rates = _rates(_checked(described))
     return rates[0] if rates and len(set(rates)) == 1 and math.isfinite(rates[0]) else None
 
@@ -58,7 +61,7 @@ def _checked(described: Any) -> list[dict[str, Any]]:
 
 
 def _rates(known: list[dict[str, Any]]) -> list[float]:
-    found = [group.get("lr") for one in known for group in one["groups"]]
+    found = [group.get("initial_lr", group.get("lr")) for one in known for group in one["groups"]]
     return [float(rate) for rate in found if isinstance(rate, int | float)] if None not in found else []
 
 
