@@ -102,7 +102,7 @@ class _Judge:
             return advice
         reason, falls = found
         self.reasons.append(reason)
-        return advice if falls and not self.rate_is_zero else RESTART
+        return f"nothing while the loss falls; else {RESTART}" if falls and not self.rate_is_zero else RESTART
 
     def _diverged(self) -> tuple[Regime, str] | None:
         found = divergence_of(self.run, self.all_losses, self.all_ratios, self.ratio)
