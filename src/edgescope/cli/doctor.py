@@ -18,7 +18,7 @@ from edgescope.cli.terminal import Terminal
 from edgescope.options import check_float, check_seed
 
 if TYPE_CHECKING:
-    from edgescope.tuning.problem_report import ProblemReport
+    from edgescope.tuning.problem_report import CheckRow, ProblemReport
 
 UNUSABLE: Final = 3
 """Exit code where model, loss or data cannot be measured."""
@@ -80,7 +80,7 @@ class Doctor(Command):
 def _show(report: ProblemReport) -> None:
     console = Terminal()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("", "check", "result", "found", "try"):
+    for heading in ("", "check", "result", "found"):
         table.add_column(heading, overflow="fold")
     area = ""
     for row in sorted(report.rows, key=lambda row: ("model", "data", "loss", "optimizer").index(row.area)):
@@ -88,7 +88,7 @@ def _show(report: ProblemReport) -> None:
             table.add_section()
         shown = "" if row.area == area else row.area
         area = row.area
-        table.add_row(shown, row.check, row.status, row.finding, row.remedy, style=STYLES.get(row.status))
+        table.add_row(shown, row.check, row.status, _words(row), style=STYLES.get(row.status))
     console.print(table)
     if not report.measures:
         say("nothing can be measured before the refused checks are mended")
@@ -97,6 +97,13 @@ def _show(report: ProblemReport) -> None:
     console.print(_forecasts(report))
     for words, names in _conditions(report).items():
         console.print(Padding(Text(f"{', '.join(names)}: {words}"), (0, 0, 0, 1)))
+
+
+def _words(row: CheckRow) -> str:
+    """What was found, and what to try."""
+    if not row.remedy:
+        return row.finding
+    return f"{row.finding}; {'' if row.remedy.startswith('expected') else 'try '}{row.remedy}"
 
 
 def _forecast_line(report: ProblemReport) -> str:
