@@ -111,6 +111,9 @@ def test_marks_have_letters_until_they_would_run_into_each_other() -> None:
     few = marked(chart, [Mark("a", 1), Mark("b", 1), Mark("c", 2, alarm=True)])
     words = [row for rows in drawn(few, "text") for row in rows]
     assert [(row["letter"], row["step"]) for row in words] == [("a b", 1.0), ("c", 2.0)]
+    texts = [layer["mark"] for layer in few.to_dict()["layer"] if layer.get("mark", {}).get("type") == "text"]
+    assert texts
+    assert all(text["dy"] > 0 for text in texts), "below the upper edge, where a live chart clips its marks"
     many = marked(chart, [Mark("", step) for step in range(MOST_LETTERS + 1)])
     assert not drawn(many, "text")
     assert len(drawn(many, "rule")[0]) == MOST_LETTERS + 1

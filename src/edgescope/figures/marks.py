@@ -1,4 +1,4 @@
-"""Steps at which something happened, marked by letters above a chart over steps."""
+"""Steps at which something happened, marked by letters at the top of a chart over steps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Mark(NamedTuple):
 
 @shown_as_picture
 def marked(chart: Chart, marks: Collection[Mark], x: str = "step") -> Chart:
-    """The chart with a thin vertical line for each mark and its letter above; several at one step share one."""
+    """The chart with a thin vertical line for each mark, its letter beside its top; several at one step share one."""
     if not marks:
         return chart
     rows = pl.DataFrame(
@@ -42,6 +42,6 @@ def marked(chart: Chart, marks: Collection[Mark], x: str = "step") -> Chart:
         base = alt.Chart(inline(some)).encode(x=alt.X(x, type="quantitative"))
         layers.append(base.mark_rule(strokeWidth=1, opacity=0.6, strokeDash=[1, 2], clip=True, color=colour))
         if len(marks) <= MOST_LETTERS:
-            word = base.mark_text(dy=-7, color=colour, **look.NOTE)
+            word = base.mark_text(align="left", dx=3, dy=7, color=colour, **look.NOTE)  # inside: live charts clip
             layers.append(word.encode(y=alt.value(0), text=alt.Text("letter", type="nominal")))
     return alt.layer(*layers)
