@@ -86,6 +86,16 @@ def test_a_loss_that_is_not_finite_after_a_ratio_above_one_diverges() -> None:
     assert found.figures[0].value > 1
 
 
+@pytest.mark.parametrize(("steps", "regime"), [(13, "beyond it and oscillating"), (20, "beyond it and diverging")])
+def test_a_loss_that_grows_diverges_once_it_is_above_its_first_value(steps: int, regime: str) -> None:
+    def faster(_: Weights, optimizer: SGD, step: int) -> None:
+        if step == 7:
+            optimizer.param_groups[0]["lr"] = 1.2
+
+    found = descend(bowl, (1.0, 0.0), lr=0.9, steps=steps, after=faster)  # 0.8^16 of the loss, then 1.96 times a step
+    assert found.regime == regime
+
+
 def test_a_stable_oscillation_about_a_minimum_that_is_too_sharp_is_beyond_the_edge() -> None:
     # (w² - 1)²/4 has curvature 2 at its minimum: at a rate of 1.1 descent settles on an orbit of two points about it
     found = descend(lambda w: 0.25 * (w[0] ** 2 - 1) ** 2, (1.1,), lr=1.1, steps=200, every=2)

@@ -29,7 +29,7 @@ RECENT: Final = 5
 """Readings at the end of a run, at least, that a verdict is about; of a long run a quarter."""
 
 GROWTH: Final = 1.5
-"""By what factor the loss has grown, over the recent readings, where a run beyond the edge diverges."""
+"""By what factor the loss has grown where a run diverges, and to above its first value: below it is a mere spike."""
 
 ADDED_UP: Final = 0.2
 """The share of its headroom, on its own mini-batch, below which a step is stable also where momentum adds steps up."""
@@ -300,7 +300,8 @@ class _Judge:
         if trend is None:
             return "beyond it and oscillating", ""
         self._say_loss()
-        return ("beyond it and diverging" if trend.up and trend.factor >= GROWTH else "beyond it and oscillating"), ""
+        diverges = trend.up and trend.factor >= GROWTH and self.all_losses.last >= self.all_losses.values[0]
+        return ("beyond it and diverging" if diverges else "beyond it and oscillating"), ""
 
     def _below_the_edge(self) -> tuple[Regime, str]:
         loss, sharpness = self.loss.trend(), self.sharpness.trend()
