@@ -253,3 +253,14 @@ def test_a_run_of_one_step_and_one_of_many_measures(tmp_path: Path, count: int) 
     assert ("further" in figures) == (count > 20)
     shown = set().union(*(texts(figure) | {figure.title} for figure in figures.values()))
     assert {f"own {i}" for i in range(count)} <= shown
+
+
+def test_the_direction_of_an_adaptive_optimizer_is_drawn_by_layers_with_their_names(tmp_path: Path) -> None:
+    model = network()
+    trained(tmp_path / "run", [torch.optim.Adam(model.parameters())], model, ["sharpness", "effective_sharpness"])
+    figures = figures_of(tmp_path / "run")
+    layers = {name.rpartition(".")[0] for name, _ in model.named_parameters()}
+    for name, title in (("layers", "The sharpest direction, by layer"), ("effective-layers", "for the optimizer")):
+        assert title in figures[name].title
+        assert layers <= texts(figures[name])
+    assert not any("effective_sharpness: layers" in figure.title for figure in figures.values())

@@ -23,6 +23,16 @@ MOST_MOMENTS: Final = 24
 MOST_MAPS: Final = 6
 """Runs in one heat map."""
 
+LAYERED: Final = {
+    "sharpness": ("layers", "The sharpest direction, by layer", "the first eigenvector of the Hessian"),
+    "effective_sharpness": (
+        "effective-layers",
+        "The direction that is sharpest for the optimizer, by layer",
+        "the first eigenvector of the Hessian that the optimizer's preconditioner has scaled",
+    ),
+}
+"""Measures with an array of shares by layer; name, title and direction of their figure."""
+
 MOST_BYTES: Final = 1 << 20
 """Arrays of users' own measures that are larger are not drawn."""
 
@@ -61,8 +71,9 @@ def array_figures(records: Mapping[str, Record], thresholds: pl.DataFrame, taken
     if table.is_empty():
         return
     pairs = table.select("measure", "part").unique(maintain_order=True).sort("measure", "part").rows()
-    if ("sharpness", "layers") in pairs:
-        yield from _layers(records)
+    for measure in LAYERED:
+        if (measure, "layers") in pairs:
+            yield from _layers(measure, records)
     with_nodes = [m for m, part in pairs if part == "nodes" and (m, "weights") in pairs]
     drawn = 0
     for measure in with_nodes:
@@ -72,7 +83,8 @@ def array_figures(records: Mapping[str, Record], thresholds: pl.DataFrame, taken
                 drawn += 1
                 yield figure
     for measure, part in pairs:
-        shown = (measure, part) == ("sharpness", "layers") or (measure in with_nodes and part in ("nodes", "weights"))
+        by_layer = measure in LAYERED and part == "layers"
+        shown = by_layer or (measure in with_nodes and part in ("nodes", "weights"))
         of = table.filter(measure=measure, part=part)
         if not shown and int(of["bytes"].max()) <= MOST_BYTES:  # type: ignore[arg-type]
             yield from _own(measure, part, {name: records[name] for name in of["run"]}, taken)
@@ -95,13 +107,13 @@ def _ridge(measure: str, number: int, name: str, record: Record, thresholds: pl.
     )
 
 
-def _layers(records: Mapping[str, Record]) -> Iterator[Figure]:
-    """In which layers the oscillating direction lies."""
+def _layers(measure: str, records: Mapping[str, Record]) -> Iterator[Figure]:
+    """In which layers the oscillating direction lies, by one of the measures ``LAYERED``."""
     tables: list[pl.DataFrame] = []
     for name, record in records.items():
         if len(tables) == MOST_MAPS:
             break
-        rows = _shares(name, record)
+        rows = _shares(name, record, measure)
         if not rows.is_empty():
             tables.append(rows)
     if not tables:
@@ -110,22 +122,23 @@ def _layers(records: Mapping[str, Record]) -> Iterator[Figure]:
     if table["row"].n_unique() < 2 and len(tables) == 1:
         return
     fewer = f" The first {MOST_MAPS} runs are shown." if len(records) > MOST_MAPS == len(tables) else ""
+    name, title, direction = LAYERED[measure]
     yield Figure(
-        "layers",
-        "The sharpest direction, by layer",
-        "The share of each layer in the squared norm of the first eigenvector of the Hessian, the direction in which "
-        f"training oscillates at the edge of stability; the shares of a step sum to 1. Measure sharpness.{fewer}",
+        name,
+        title,
+        f"The share of each layer in the squared norm of {direction}, the direction in which training oscillates at "
+        f"the edge of stability; the shares of a step sum to 1. Measure {measure}.{fewer}",
         heat_map(table, title="share", rows_title="layer", limits=(0.0, max(0.5, float(table["value"].max())))),  # type: ignore[arg-type]
     )
 
 
-def _shares(name: str, record: Record) -> pl.DataFrame:
+def _shares(name: str, record: Record, measure: str) -> pl.DataFrame:
     """Run, row (a layer), step, value (its share)."""
-    steps = evenly(steps_with_array(record, "sharpness", "layers"), 4 * COLUMNS)
+    steps = evenly(steps_with_array(record, measure, "layers"), 4 * COLUMNS)
     noted: Any = record.info.get("tensors")
     names = [printable(str(each)) for each in noted] if isinstance(noted, list) else []
     tables = []
-    for step, shares in arrays_at(record, "sharpness", "layers", steps):
+    for step, shares in arrays_at(record, measure, "layers", steps):
         labels = names if len(names) == len(shares) else [f"tensor {place}" for place in range(len(shares))]
         tables.append(pl.DataFrame({"row": labels, "value": shares, "step": [step] * len(shares)}))
     if not tables:
