@@ -210,7 +210,8 @@ def test_events_are_marked_and_sessions_are_noted(tmp_path: Path) -> None:
     trained(tmp_path, [optimizer], model, [Own("own", read)])
     trained(tmp_path, [optimizer], model, [Own("own", read)], steps=4, resume=10)
     figure = figures_of(tmp_path)["own"]
-    assert "(a) measure at step 4; (b) not-finite at step 8; (c) resumed at step 10" in figure.caption
+    told = "(a) a failed measure at step 4; (b) a value that is not finite at step 8; (c) resumed at step 10"
+    assert told in figure.caption
     assert {"a", "b", "c", "circles on the axis: no finite value there"} <= texts(figure)
     page = report_runs(tmp_path).read_text()
     assert "continued from step 10" in page

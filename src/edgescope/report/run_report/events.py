@@ -11,6 +11,18 @@ from edgescope.store import Record
 
 ALARMS: Final = ("diverged", "failed", "not-finite")
 
+WORDS: Final = {
+    "mode": "another mode of the model",
+    "weights": "averaging of losses",
+    "optimizer": "the optimizer",
+    "model": "changed parameters",
+    "update": "steps other than the optimizer's",
+    "gradients": "other gradients",
+    "measure": "a failed measure",
+    "not-finite": "a value that is not finite",
+}
+"""What a caption calls an event whose kind does not say it."""
+
 
 def marks_of(record: Record) -> tuple[list[Mark], str]:
     """A mark for each step and kind of event after step 0, and a sentence that says what they are.
@@ -24,5 +36,6 @@ def marks_of(record: Record) -> tuple[list[Mark], str]:
     marks = [Mark(letters[i] if letters else "", step, kind in ALARMS) for i, (step, kind) in enumerate(found)]
     if not letters:
         return marks, f" Dotted lines: {len(found)} events, which are listed under Notes."
-    words = "; ".join(f"({mark.letter}) {kind} at step {step}" for mark, (step, kind) in zip(marks, found, strict=True))
-    return marks, f" Marked: {words} (see Notes)."
+    words = (WORDS.get(kind, kind.replace("-", " ")) for _, kind in found)
+    told = "; ".join(f"({mark.letter}) {text} at step {mark.step}" for mark, text in zip(marks, words, strict=True))
+    return marks, f" Marked: {told} (see Notes)."
