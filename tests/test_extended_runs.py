@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torch import nn
+from warm_process import WarmProcess
 
 from edgescope.cli import main
 from edgescope.errors import InputError, RecordError
@@ -32,38 +31,55 @@ class MovingStatistics(ModelConfig):
 
 MODELS.add("moving-statistics", MovingStatistics)
 
+SPECTRUM = "spectrum:probes=1,steps=8@end"
 SMALL = RunConfig(
     data="digits:train=40,test=20",
     model="mlp:widths=5",
     lr=0.1,
-    steps=30,
+    steps=26,
     every=4,
-    measures=("loss", "accuracy", "sharpness:k=2", "ratio", "directional_smoothness", "norms@end", "spectrum@end"),
+    measures=("loss", "accuracy", "sharpness:k=2", "ratio", "directional_smoothness", "norms@end", SPECTRUM),
     checkpoint_every=7,
     threads=1,
     path="kept",
 )
 
 
-def small(**changes: Any) -> RunConfig:
-    return dataclasses.replace(SMALL, **changes)
+Facts = tuple[str, str, int]
 
 
-def facts(folder: Path) -> tuple[str, str, int]:
+def facts(folder: Path) -> Facts:
     with Record.open(folder) as record:
         return record.fingerprint(), record.state, record.info["steps"]
 
 
-KINDS = {
+def small(**changes: Any) -> RunConfig:
+    return dataclasses.replace(SMALL, **changes)
+
+
+KINDS: dict[str, dict[str, Any]] = {
     "gradient descent": {},
     "momentum": {"optimizer": "sgd:momentum=0.9"},
     "adam": {"optimizer": "adam", "lr": 0.01},
     "mini-batches": {"batch": 16},
     "running statistics and dropout": {"model": "moving-statistics", "batch": 16},
     "sam": {"optimizer": "sam:rho=0.05", "batch": 16, "measures": ("loss", "sharpness:k=2", "norms@end")},
-    "gradient flow": {"optimizer": "gradient-flow", "measures": ("loss", "sharpness@3", "spectrum@end")},
+    "gradient flow": {"optimizer": "gradient-flow", "measures": ("loss", "sharpness@3", SPECTRUM)},
     "double precision": {"dtype": "float64", "measures": ("loss", "sharpness@end", "gradient_norm@3")},
 }
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Facts]:
+    """The facts of a run of a kind that is asked for all of its steps at once; each is trained once."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+
+    def of(kind: str) -> Facts:
+        if not (folder / kind).exists():
+            train(small(**KINDS[kind]), folder / kind)
+        return facts(folder / kind)
+
+    return of
 
 
 @pytest.mark.filterwarnings("ignore:dropout:edgescope.errors.EdgescopeWarning")
@@ -71,13 +87,14 @@ KINDS = {
     ("kind", "ended"),  # where nothing is measured otherwise, and where something is
     [(kind, 13) for kind in KINDS] + [(kind, 8) for kind in ("gradient descent", "mini-batches", "gradient flow")],
 )
-def test_more_steps_are_the_same_as_all_at_once(kind: str, ended: int, tmp_path: Path) -> None:
+def test_more_steps_are_the_same_as_all_at_once(
+    kind: str, ended: int, undisturbed: Callable[[str], Facts], tmp_path: Path
+) -> None:
     config = small(**KINDS[kind])
-    train(config, tmp_path / "whole")
     for steps in (ended, ended + 3, config.steps):
         last = train(dataclasses.replace(config, steps=steps), tmp_path / "run", resume=steps > ended)
         assert (last.status, last.steps) == ("finished", steps)
-    assert facts(tmp_path / "run") == facts(tmp_path / "whole")
+    assert facts(tmp_path / "run") == undisturbed(kind)
     with Record.open(tmp_path / "run") as record:
         assert record.events().filter(kind="resumed")["step"].to_list() == [ended, ended + 3]
         assert record.config == config.as_dict()
@@ -103,8 +120,7 @@ def test_a_run_that_stopped_or_diverged_stays_as_it_ended(ending: dict[str, Any]
         assert facts(folder) == facts(tmp_path / "whole")
 
 
-def test_an_interrupted_run_can_be_asked_for_more_too(tmp_path: Path) -> None:
-    train(SMALL, tmp_path / "whole")
+def test_an_interrupted_run_can_be_asked_for_more_too(undisturbed: Callable[[str], Facts], tmp_path: Path) -> None:
 
     def press(share: float, words: str) -> None:
         if words.startswith("step 5,"):
@@ -113,7 +129,7 @@ def test_an_interrupted_run_can_be_asked_for_more_too(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(small(steps=12), tmp_path / "run", progress=press)
     train(SMALL, tmp_path / "run", resume=True)
-    assert facts(tmp_path / "run") == facts(tmp_path / "whole")
+    assert facts(tmp_path / "run") == undisturbed("gradient descent")
 
 
 KILLED = """
@@ -124,25 +140,28 @@ train(SMALL, sys.argv[1], progress=lambda share, words: words.startswith("step 1
 """
 
 
-def test_an_extension_that_is_killed_goes_on(tmp_path: Path) -> None:
-    train(SMALL, tmp_path / "whole")
+def test_an_extension_that_is_killed_goes_on(
+    undisturbed: Callable[[str], Facts], tmp_path: Path, users_python: WarmProcess
+) -> None:
     train(small(steps=13), tmp_path / "run")
-    paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "run")], env=os.environ | {"PYTHONPATH": paths})
-    assert done.returncode == 9
+    program = tmp_path / "killed.py"
+    program.write_text(KILLED)
+    users_python.begin("file", str(tmp_path), str(program), str(tmp_path / "run"))
+    assert users_python.code() == 9
     train(SMALL, tmp_path / "run", resume=True)
-    assert facts(tmp_path / "run") == facts(tmp_path / "whole")
+    assert facts(tmp_path / "run") == undisturbed("gradient descent")
 
 
 @pytest.mark.parametrize("left", [0, 1])
-def test_without_its_last_checkpoint_it_goes_on_from_the_one_before(left: int, tmp_path: Path) -> None:
-    train(SMALL, tmp_path / "whole")
+def test_without_its_last_checkpoint_it_goes_on_from_the_one_before(
+    left: int, undisturbed: Callable[[str], Facts], tmp_path: Path
+) -> None:
     train(small(steps=13), tmp_path / "run")
     for path in checkpoint_files(tmp_path / "run")[: 1 if left else None]:
         path.unlink()
     assert len(checkpoint_files(tmp_path / "run")) == left
     train(SMALL, tmp_path / "run", resume=True)
-    assert facts(tmp_path / "run") == facts(tmp_path / "whole")
+    assert facts(tmp_path / "run") == undisturbed("gradient descent")
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
 import pytest
 import torch
 from other_process import holding_lock
+from warm_process import WarmProcess
 
 import edgescope as es
 from edgescope.errors import RecordError
@@ -87,13 +85,12 @@ train(SMALL, sys.argv[1], progress=lambda share, words: share < 0.6 or os.kill(o
 """
 
 
-def test_a_run_that_is_killed_is_not_running_for_ever(tmp_path: Path) -> None:
+def test_a_run_that_is_killed_is_not_running_for_ever(tmp_path: Path, users_python: WarmProcess) -> None:
     train(SMALL, tmp_path / "whole")
-    paths = [str(Path(__file__).parent), *sys.path]
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path / "run")], env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    )
-    assert done.returncode == -signal.SIGKILL
+    program = tmp_path / "killed.py"
+    program.write_text(KILLED)
+    users_python.begin("file", str(tmp_path), str(program), str(tmp_path / "run"))
+    assert users_python.code() == -signal.SIGKILL
     assert ending(tmp_path / "run")[0] == "abandoned"
     assert {one.verdict for one in verify(tmp_path / "run")} == {"whole"}
     train(SMALL, tmp_path / "run", resume=True)

@@ -58,6 +58,8 @@ SCHEDULED: dict[str, Any] = {
     "checkpoint_every": 7,
     "measures": ("loss", "learning_rate", "sharpness@5", "threshold", "ratio", "norms@end"),
 }
+SELDOM: dict[str, Any] = {"every": 3}
+"""Where every step has its effect on the weights that are measured later."""
 KINDS: dict[str, dict[str, Any]] = {
     "gradient descent": {},
     "mini-batches": {"batch": 16, "optimizer": "sgd:momentum=0.9"},
@@ -75,7 +77,7 @@ def facts(folder: Path) -> tuple[str, str, int]:
 @pytest.mark.filterwarnings("ignore::edgescope.errors.EdgescopeWarning")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_resumed_run_equals_an_undisturbed_one_bit_for_bit(kind: str, tmp_path: Path) -> None:
-    config = small(**SCHEDULED | KINDS[kind])
+    config = small(**SCHEDULED | SELDOM | KINDS[kind])
     train(config, tmp_path / "whole")
 
     def press(share: float, words: str) -> None:
@@ -118,12 +120,12 @@ def test_the_decay_of_every_step_is_that_of_its_schedule(tmp_path: Path) -> None
 
 
 def test_what_can_be_given_more_steps(tmp_path: Path) -> None:
-    rising = small(**SCHEDULED | {"schedule": "warmup:steps=6"})
+    rising = small(**SCHEDULED | SELDOM | {"schedule": "warmup:steps=6"})
     train(rising, tmp_path / "whole")
     train(dataclasses.replace(rising, steps=4), tmp_path / "run")
     train(rising, tmp_path / "run", resume=True)
     assert facts(tmp_path / "run") == facts(tmp_path / "whole")
-    falling = small(**SCHEDULED)
+    falling = small(**SCHEDULED | SELDOM)
     train(dataclasses.replace(falling, steps=4), tmp_path / "falling")
     with pytest.raises(InputError, match=r"schedule=warmup:steps=6,then=cosine cannot be given more steps"):
         train(falling, tmp_path / "falling", resume=True)

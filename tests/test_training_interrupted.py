@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from small_runs import SMALL, small
+from warm_process import WarmProcess
 
 from edgescope.data import DATA
 from edgescope.errors import EdgescopeWarning
@@ -33,13 +32,12 @@ RUNS: dict[str, dict[str, Any]] = {
     "flow": {"optimizer": "gradient-flow"},
     "batches": {"model": "all-that-moves", "optimizer": "adam", "lr": 0.01, "batch": 16},
 }
-RUNS = {name: changes | {"steps": 18, "every": 3, "checkpoint_every": 4} for name, changes in RUNS.items()}
+RUNS = {name: changes | {"steps": 12, "every": 3, "checkpoint_every": 4} for name, changes in RUNS.items()}
 
 # Each child kills itself at the call of some function, drawn from all calls of a whole run.
 KILLED = """
-import os, random, signal, sys
+import os, random, signal, sys, warnings
 from pathlib import Path
-sys.path.insert(0, sys.argv[1])
 from small_runs import small
 from test_training_interrupted import RUNS
 from edgescope.training import train
@@ -56,16 +54,17 @@ def train_counting(config, folder, fatal=None):
     sys.settrace(None)
     return calls
 
+warnings.simplefilter("ignore")
 chance = random.Random(7)
 for name, changes in RUNS.items():
     config, kills = small(**changes), 0
-    train(config, Path(sys.argv[2], "first", name))  # which loads what is loaded on first use
-    calls = train_counting(config, Path(sys.argv[2], "undisturbed", name))
+    train(config, Path(sys.argv[1], "first", name))  # which loads what is loaded on first use
+    calls = train_counting(config, Path(sys.argv[1], "undisturbed", name))
     while True:
         fatal = int(calls * chance.uniform(0.2, 0.8)) if kills < 2 else None
         child = os.fork()
         if child == 0:
-            train_counting(config, Path(sys.argv[2], "killed", name), fatal)
+            train_counting(config, Path(sys.argv[1], "killed", name), fatal)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if not os.WIFSIGNALED(status):
@@ -76,13 +75,13 @@ for name, changes in RUNS.items():
 
 
 @pytest.mark.slow
-def test_runs_killed_again_and_again_end_in_the_same_record(tmp_path: Path) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", KILLED, str(Path(__file__).parent), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    for name, line in zip(RUNS, done.stdout.splitlines(), strict=True):
+def test_runs_killed_again_and_again_end_in_the_same_record(tmp_path: Path, users_python: WarmProcess) -> None:
+    program = tmp_path / "killed.py"
+    program.write_text(KILLED)
+    said = users_python.run("file", str(tmp_path), str(program), str(tmp_path))
+    for name, line in zip(RUNS, said.splitlines(), strict=True):
         kills, code = map(int, line.split())
-        assert (kills > 0, code) == (True, 0), done.stderr
+        assert (kills > 0, code) == (True, 0), said
         killed, undisturbed = tmp_path / "killed" / name, tmp_path / "undisturbed" / name
         assert fingerprint(killed) == fingerprint(undisturbed)
         a, b = latest_checkpoint(killed), latest_checkpoint(undisturbed)
