@@ -59,6 +59,17 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """No test leaves torch with more threads: on a busy machine all later ones would take up to fifty times as long."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        number = torch.get_num_threads()
+        torch.set_num_threads(1)
+        pytest.fail(f"torch is left with {number} threads")
+
+
 COMMITS: dict[Path, str | None] = {}
 
 
