@@ -14,6 +14,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 from typing import Final
@@ -84,8 +85,9 @@ class WarmProcess:
 def programs(folder: Path) -> Iterator[WarmProcess]:
     """A process that runs Python as a user would, with every warning an error: no annotations are checked.
 
-    Its tasks are "file" with a folder and the path of a program, "module" with a folder, a module and arguments, and
-    "pair" as "file" in two processes at once, with the arguments RANK FOLDER and warnings as they are by default.
+    Its tasks are "file" with a folder and the path of a program, "module" with a folder, a module and arguments, "pair"
+    as "file" in two processes at once, with the arguments RANK FOLDER and warnings as they are by default, and "whole"
+    as "file" in a process that ends as Python does: errors reach the top, and what is registered for the end is called.
     """
     made = WarmProcess(Path(__file__), folder / "said.txt", "-W", "error")
     try:
@@ -120,18 +122,39 @@ def start(invoke: Invoke, kind: str, arguments: list[str], output: str = "") -> 
     if child:
         return child, lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     code = 1
+    if output:
+        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        for descriptor in (1, 2):
+            os.dup2(file, descriptor)
+        share_bundle(Path(output).with_name("bundle.js"))
+    os.setsid()
+    if kind == "whole":
+        sys.exit(invoke(kind, arguments))
     try:
-        if output:
-            file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            for descriptor in (1, 2):
-                os.dup2(file, descriptor)
-        os.setsid()
         code = invoke(kind, arguments)
     except BaseException:
         traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(code)
+
+
+def share_bundle(path: Path) -> None:
+    """Have the scripts of pages made by one task for all later ones: making them takes a second."""
+    vl_convert = sys.modules.get("vl_convert")
+    if vl_convert is None:
+        return
+    make = vl_convert.javascript_bundle
+
+    def bundle(snippet: str) -> str:
+        named = path.with_name(f"{sha256(snippet.encode()).hexdigest()}-{path.name}")
+        if not named.exists():
+            aside = named.with_suffix(f".{os.getpid()}")
+            aside.write_bytes(make(snippet).encode())
+            aside.replace(named)
+        return named.read_bytes().decode()
+
+    vl_convert.javascript_bundle = bundle
 
 
 def invoke(kind: str, arguments: list[str]) -> int:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import subprocess
-import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from monitor_loops import LOOPS
 from monitor_runs import LOSS, Run, backward, data, noticed, objective_of, small
 from test_bit_identical_loops import differences
 from torch.optim import SGD
+from warm_process import WarmProcess
 
 import edgescope as es
 from edgescope.errors import InputError
@@ -176,8 +175,13 @@ main(*sys.argv[1:])
         ("interrupted", "interrupted"),
     ],
 )
-def test_where_python_ends_the_last_step_is_read_and_the_record_closed(tmp_path: Path, end: str, status: str) -> None:
-    subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / "run"), end], capture_output=True, check=False)
+def test_where_python_ends_the_last_step_is_read_and_the_record_closed(
+    tmp_path: Path, end: str, status: str, users_python: WarmProcess
+) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(SCRIPT)
+    users_python.begin("whole", str(tmp_path), str(program), str(tmp_path / "run"), end)
+    assert (users_python.code() == 0) == (status == "finished")
     with es.Record.open(tmp_path / "run") as record:
         assert record.status == status
         assert record.series("loss", "train")[0].tolist() == [0, 2, 4]
