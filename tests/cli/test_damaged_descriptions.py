@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from said import Run
+from warm_process import WarmProcess
 
 SWEEP = (
     *("sweep", "--data", "digits:train=20,test=10", "--model", "mlp:widths=4", "--lr", "0.1,0.2", "--steps", 20),
@@ -47,11 +46,15 @@ def test_of_a_sweep(run: Run, here: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_killed_while_it_is_written(run: Run, here: Path, call: str) -> None:
+def test_killed_while_it_is_written(
+    run: Run, here: Path, call: str, users_python: WarmProcess, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     kill = f"import os\nos.{call} = lambda *arguments: os.kill(os.getpid(), 9)\nfrom edgescope.cli import main\n"
     command = [str(word) for word in SWEEP]
-    done = subprocess.run([sys.executable, "-c", f"{kill}main({command!r})"], stderr=subprocess.DEVNULL)
-    assert done.returncode == -signal.SIGKILL
+    program = tmp_path_factory.mktemp("program") / "killed.py"
+    program.write_text(f"{kill}main({command!r})\n")
+    users_python.begin("file", str(here), str(program))
+    assert users_python.code() == -signal.SIGKILL
     left, owner = sorted((here / "s").iterdir())
     assert left.name.endswith(".part")
     assert owner.name == "owner.lock"
