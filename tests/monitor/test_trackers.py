@@ -167,7 +167,7 @@ def test_mlflow_gets_a_local_run_or_the_active_one(
     own = SimpleNamespace(info=SimpleNamespace(run_id="mine")) if active else None
     fake(monkeypatch, "mlflow", MlflowClient=client_of, active_run=lambda: own)
     trained("mlflow", out=tmp_path / "run")
-    assert places == ([{}] if active else [{"tracking_uri": (tmp_path / "run" / "mlruns").as_uri()}])
+    assert places == ([{}] if active else [{"tracking_uri": f"sqlite:///{tmp_path.as_posix()}/run/mlflow.db"}])
     logged = client.named("log_metric")
     assert {args[0] for args, _ in logged} == {"mine" if active else "in id of edgescope"}
     assert {args[1] for args, _ in logged} == KEYS

@@ -13,9 +13,9 @@ from edgescope.extras import load, require
 class MLflowRun:
     """Logs to the run that is active, else to a new one of the experiment "edgescope".
 
-    That is kept where ``MLFLOW_TRACKING_URI`` says, or in ``mlruns/`` in the folder of the record (the working
-    directory without one). Characters that MLflow refuses in keys become underscores. MLflow's own settings are left as
-    they are.
+    That is kept where ``MLFLOW_TRACKING_URI`` says, or in ``mlflow.db`` in the folder of the record (the working
+    directory without one), a database of SQLite, since MLflow refuses new folders of files. Characters that MLflow
+    refuses in keys become underscores. MLflow's own settings are left as they are.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -39,9 +39,13 @@ class MLflowRun:
         if active is not None:
             self._id, self._client = active.info.run_id, mlflow.MlflowClient()
             return
-        known = os.environ.get("MLFLOW_TRACKING_URI")
-        client = mlflow.MlflowClient(tracking_uri=known or (self._folder / "mlruns").resolve().as_uri())
+        known, folder = os.environ.get("MLFLOW_TRACKING_URI"), self._folder.resolve()
+        client = mlflow.MlflowClient(tracking_uri=known or f"sqlite:///{(folder / 'mlflow.db').as_posix()}")
         experiment = client.get_experiment_by_name("edgescope")
-        place = client.create_experiment("edgescope") if experiment is None else experiment.experiment_id
+        if experiment is not None:
+            place = experiment.experiment_id
+        else:  # by default artifacts would go to the working directory
+            artifacts = None if known else (folder / "mlartifacts").as_uri()
+            place = client.create_experiment("edgescope", artifact_location=artifacts)
         self._id = client.create_run(place).info.run_id
         self._client, self._own = client, True
