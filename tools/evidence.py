@@ -22,7 +22,7 @@ from typing import Any
 from report_tables import with_tables
 from study_pages import draw, with_evidence
 
-from edgescope.claims import Claim, Finding, read_findings
+from edgescope.claims import Case, Claim, Finding, read_findings
 from edgescope.experiments.study_file import describe
 from edgescope.store import Record
 from edgescope.store.record import FILE
@@ -44,7 +44,7 @@ All claims of all studies, with what the most complete run of each found. The pa
 
 - *cases*: how many hold, fail and are open. A case is a run, network, seed or sample on which the claim was tested.
 - *measured*: of a single case its value and 95% confidence interval; of several the median of their values, and the
-  range in brackets that all their intervals together cover; of a claim about an average the mean over cases.
+  range in brackets that all their intervals and values together cover; of a claim about an average the mean over cases.
 - A preset `quick` takes minutes: it decides what can be decided in that time on small networks, and leaves the rest
   open. It is no replication of a paper. `full` has the settings for publication.
 - *not run*: not with the present claims. Pages of studies show pictures of the same runs, and also quote single runs of
@@ -59,8 +59,7 @@ def compact(finding: Finding) -> dict[str, Any]:
         value, low, high = finding.pooled
     else:
         value = median([case.value for case in known]) if known else math.nan
-        low = min((case.low for case in known if not math.isnan(case.low)), default=math.nan)
-        high = max((case.high for case in known if not math.isnan(case.high)), default=math.nan)
+        low, high = _range(known)
     count = finding.count
     return {
         "verdict": finding.verdict,
@@ -69,6 +68,16 @@ def compact(finding: Finding) -> dict[str, Any]:
         "cases": [count.holds, count.fails, count.open],
         "measured": [_short(number) for number in (value, low, high)],
     }
+
+
+def _range(cases: list[Case]) -> tuple[float, float]:
+    """What all intervals of the cases cover, with the values of those that have none; NaN where no case has one."""
+    if all(math.isnan(case.low) for case in cases):
+        return math.nan, math.nan
+    lows, highs = [case.low for case in cases], [case.high for case in cases]
+    values = [case.value for case in cases]
+    ends = [bound for bound in (*lows, *highs, *values) if not math.isnan(bound)]
+    return min(ends), max(ends)
 
 
 def result_of(folder: Path) -> Result:
