@@ -150,9 +150,7 @@ class Monitor:
         self._closed, self._owned = False, record is None
         self._last_facts: RunFacts | None = None  # of a closed record
         if record is None:
-            record = (
-                Record.in_memory(config) if folder is None else record_of_first(folder, config, resume, objective.group)
-            )
+            record = record_of_first(folder, config, resume, objective.group)
         self._record = checked_record(record)
         with closed_by_errors(record if self._owned else None):
             self._reader = Reader(

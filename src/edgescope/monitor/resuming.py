@@ -113,13 +113,14 @@ def checked_resume(resume: Any, has_place: bool) -> Resume:
 
 
 def record_of_first(
-    folder: str | os.PathLike[str], config: dict[str, Any] | None, resume: Resume, group: ProcessGroup | None
+    folder: str | os.PathLike[str] | None, config: dict[str, Any] | None, resume: Resume, group: ProcessGroup | None
 ) -> Record:
     """:func:`open_or_create` on the first of the processes that measure together, which writes; others get a new one.
 
-    Those are in memory. Without a ``group`` it is the first of all processes. What fails on the first fails on all.
+    Those are in memory, as is that of the first where it has no ``folder``: the processes need not give the same one.
+    Without a ``group`` it is the first of all processes. What fails on the first fails on all.
     """
-    if not is_first(group):
+    if folder is None or not is_first(group):
         if group is not None:
             as_the_first(lambda: None, group)
         return Record.in_memory(config)
