@@ -64,14 +64,14 @@ def report_sweep(folder: Path, out: Path | None = None) -> Path:
             raise RecordError(f"no run of the sweep in {folder} has ended", hint="--resume to continue it")
         found = _found_at_widths(descents, ended) if several_widths(descents) else _found(descents, ended)
         Terminal().print(found.shown)
-        for line in found.words:
+        for line in [*([f"{CUT_OFF.strip()} {found.note}"] if found.note else []), *found.words]:
             say(line)
         gathered = gather({name: record.folder for name, record in records.items()})
         drawn = {name: records[name] for name in gathered.drawn}
         report = write_report(
             out or folder,
             title=found.title,
-            abstract=" ".join(map(_in_prose, sorted(found.words, key=_is_note))),
+            abstract=" ".join(_in_prose(line) for line in [*found.words, found.note] if line),
             paper=found.paper,
             findings=None,
             figures=[*found.figures, *run_figures(drawn, followed(gathered.table), arrays=False)],
@@ -91,27 +91,25 @@ def place_in_sweep(config: Mapping[str, Any]) -> tuple[bool, float, float, float
     return not flow, width_of(config) or 0, float(config.get("lr") or 0), float(config.get("seed") or 0)
 
 
-def _is_note(line: str) -> bool:
-    """Whether a line explains the asterisks of the table."""
-    return line.startswith(CUT_OFF.strip())
-
-
 def _in_prose(line: str) -> str:
-    """A line for the terminal as a sentence of a paragraph, in which there is no table with asterisks."""
-    line = line.removeprefix(CUT_OFF.strip()).strip()
+    """A line for the terminal as a sentence of a paragraph."""
     first = line.split(" ", 1)[0]
     return line if ":" in first.rstrip(":") else line[:1].upper() + line[1:]  # module:function keeps its letters
 
 
 @dataclass(frozen=True)
 class SweepFindings:
-    """What a sweep found: its title and source, a table for the terminal, sentences, and figures."""
+    """What a sweep found: its title and source, a table for the terminal, sentences, and figures.
+
+    ``note`` explains the asterisks of the table, where it has any.
+    """
 
     title: str
     paper: str
     shown: Table
     words: list[str]
     figures: list[Figure]
+    note: str = ""
 
 
 def _found(descents: Mapping[str, Record], ended: Mapping[str, Record]) -> SweepFindings:
@@ -127,9 +125,7 @@ def _found(descents: Mapping[str, Record], ended: Mapping[str, Record]) -> Sweep
     if factor is not None and flows:
         critical = statistics.median(flow.critical_for(factor) for flow in flows.values())
     missed = table.filter(~pl.col("reached") & ~pl.col("diverged")).height
-    cut_off = [f"* {missed} of {table.height} runs did not reach the stop loss within their number of steps."]
     words = [
-        *(cut_off if missed else []),
         task_words(descents),
         *critical_words(flows, why, config, factor, by_flow is not None),
         best_words(table, equal_steps, critical),
@@ -142,6 +138,7 @@ def _found(descents: Mapping[str, Record], ended: Mapping[str, Record]) -> Sweep
         rate_table(table, critical),
         words,
         _pictures(table, critical if by_flow else None, by_flow, equal_steps),
+        f"{missed} of {table.height} runs did not reach the stop loss within their number of steps." if missed else "",
     )
 
 

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 RESTART: Final = "a start with a smaller learning rate, a warm-up or another initialization"
 """What to try where a network does not learn."""
 
-ADDS_UP: Final = "nothing while the loss falls; where it has stalled, a smaller learning rate or its decay"
-"""What to try where momentum adds up steps of which none overshoots."""
-
 LEAST: Final = 3
 """Readings of the ratio below which a run has no verdict, unless it diverged or is saturated."""
 
@@ -57,6 +54,7 @@ class _Judge:
 
     run: RunFacts
     reasons: list[Reason] = field(default_factory=list)
+    adds_up: bool = False
 
     def __post_init__(self) -> None:
         run = self.run
@@ -93,9 +91,9 @@ class _Judge:
 
     def _no_better_than_the_start(self, regime: Regime, advice: str) -> str:
         """The advice where training hovers above its first loss, at whatever regime it has come to."""
-        if regime in ("trapped", "saturated", "beyond it and diverging") or (
-            regime == "not known" and advice != ADDS_UP
-        ):
+        if regime in ("trapped", "saturated", "beyond it and diverging"):
+            return advice
+        if regime == "not known" and not self.adds_up:
             return advice
         found = above_start(self.run, self.since)
         if found is None:
@@ -250,7 +248,8 @@ class _Judge:
             cited,
         )
         self._say_loss()
-        return "not known", ADDS_UP
+        self.adds_up = True
+        return "not known", "nothing while the loss falls; where it has stalled, a smaller learning rate or its decay"
 
     def _by_ratio(self) -> tuple[Regime, str]:
         cited = self._ratio_now()

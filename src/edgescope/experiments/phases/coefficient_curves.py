@@ -29,6 +29,11 @@ class LostMode:
     after: Piece
 
     @property
+    def ranks(self) -> str:
+        """The rank with the mode, and the one after it is lost."""
+        return f"rank {self.with_it[-1]['rank']:g} to {self.after['rank']:g}"
+
+    @property
     def largest_change(self) -> Estimate | Open:
         """The largest change between neighbouring decays with the mode; open where one of them is not known."""
         changes = [change(a, b) for a, b in pairwise(self.with_it)]
@@ -69,15 +74,14 @@ def _lost(run: StudyRun) -> list[Item[LostMode]]:
         points = _points(run, loss, down=False)
         for last, after in pairwise(points):
             if after["rank"] < last["rank"]:
-                with_it = [p for p in points if p["rank"] == last["rank"]]
-                name = f"{run.tags['network']}, {loss}, rank {last['rank']:g} to {after['rank']:g}"
-                found.append(Item(name, LostMode(with_it, after), {"loss": loss}))
+                mode = LostMode([p for p in points if p["rank"] == last["rank"]], after)
+                found.append(Item(f"{run.tags['network']}, {loss}, {mode.ranks}", mode, {"loss": loss}))
     return found
 
 
 def _beside(run: StudyRun, loss: str) -> list[Item[Piece]]:
     return [
-        Item(f"{item.name.replace(f', {loss}', '')}, {place}", p)
+        Item(f"{run.tags['network']}, {item.value.ranks}, {place}", p)
         for item in _lost(run)
         if item.factors["loss"] == loss
         for place, p in (("before", item.value.with_it[-1]), ("after", item.value.after))

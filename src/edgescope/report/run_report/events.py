@@ -13,8 +13,8 @@ ALARMS: Final = ("diverged", "failed", "not-finite")
 
 WORDS: Final = {
     "mode": "another mode of the model",
-    "weights": "averaging of losses",
-    "optimizer": "the optimizer",
+    "weights": "a notice about the weights of batches",
+    "optimizer": "a notice about the optimizer",
     "model": "changed parameters",
     "update": "steps other than the optimizer's",
     "gradients": "other gradients",
