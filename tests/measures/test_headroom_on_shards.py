@@ -8,24 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from two_workers import run_two_workers
+from two_workers import TOGETHER, run_two_workers
 from warm_process import WarmProcess
 
 import edgescope as es
 
 # Rank 0 gives two samples of each batch, rank 1 the others; in step 2 rank 1 gives none, in step 3 what is no batch.
 WORKER = """
-import sys, datetime, json, warnings
-import torch, torch.distributed as distributed
-from torch import nn
-import edgescope as es
-
-rank, folder = int(sys.argv[1]), sys.argv[2]
-torch.set_num_threads(1)
-warnings.simplefilter("ignore")
-distributed.init_process_group(
-    "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=60)
-)
 x, y, batches = torch.load(f"{folder}/data.pt")
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
@@ -59,7 +48,7 @@ def test_processes_that_share_a_batch_find_its_headroom_or_say_together_why_not(
     x, y = torch.randn(12, 4).double(), torch.randint(3, (12,))
     batches = [torch.tensor(one) for one in ([0, 4, 8, 11], [3, 6, 9], [1, 2, 7, 10], [0, 5, 8, 9])]
     torch.save((x, y, batches), tmp_path / "data.pt")
-    run_two_workers(users_python, WORKER, tmp_path)
+    run_two_workers(users_python, TOGETHER + WORKER, tmp_path)
     found = [json.loads((tmp_path / f"found{rank}.json").read_text()) for rank in (0, 1)]
 
     torch.manual_seed(0)

@@ -7,23 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from two_workers import run_two_workers
+from two_workers import TOGETHER, run_two_workers
 from warm_process import WarmProcess
 
 from edgescope.store import Record
 
 WORKER = """
-import sys, datetime, json, warnings
-import torch, torch.distributed as distributed
-from torch import nn
-import edgescope as es
-
-rank, folder = int(sys.argv[1]), sys.argv[2]
-torch.set_num_threads(1)
-warnings.simplefilter("ignore")
-distributed.init_process_group(
-    "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=30)
-)
 x = torch.load(f"{folder}/data.pt")[rank::2]
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1)).double()
@@ -51,7 +40,7 @@ def test_one_of_two_processes_gives_the_folder(users_python: WarmProcess, tmp_pa
     x = torch.linspace(-2, 2, 24, dtype=torch.float64)[:, None]
     torch.save(x, tmp_path / "data.pt")
     (tmp_path / "giver").write_text(str(giver))
-    run_two_workers(users_python, WORKER, tmp_path)
+    run_two_workers(users_python, TOGETHER + WORKER, tmp_path)
     found = [json.loads((tmp_path / f"found{rank}.json").read_text()) for rank in (0, 1)]
     assert found[0][1] == found[1][1] > 0
     folders = [str(tmp_path / "run"), ":memory:"] if giver == 0 else [":memory:", ":memory:"]

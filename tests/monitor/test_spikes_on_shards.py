@@ -6,23 +6,12 @@ import json
 from pathlib import Path
 
 import torch
-from two_workers import run_two_workers
+from two_workers import TOGETHER, run_two_workers
 from warm_process import WarmProcess
 
 # Steps on sin x with a rate that is raised once, so that a long step is looked at; rank 0 alone gives the loss.
 WORKER = """
-import sys, datetime, json, warnings
-import torch, torch.distributed as distributed
-from torch import nn
-import edgescope as es
 from edgescope.monitor import SpikeOptions
-
-rank, folder = int(sys.argv[1]), sys.argv[2]
-torch.set_num_threads(1)
-warnings.simplefilter("ignore")
-distributed.init_process_group(
-    "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2, timeout=datetime.timedelta(seconds=30)
-)
 x = torch.load(f"{folder}/data.pt")[rank::2]
 torch.manual_seed(0)
 model = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1)).double()
@@ -50,7 +39,7 @@ distributed.destroy_process_group()
 
 def test_a_loss_that_one_of_two_processes_gives_is_refused_on_both(users_python: WarmProcess, tmp_path: Path) -> None:
     torch.save(torch.linspace(-2, 2, 24, dtype=torch.float64)[:, None], tmp_path / "data.pt")
-    run_two_workers(users_python, WORKER, tmp_path)
+    run_two_workers(users_python, TOGETHER + WORKER, tmp_path)
     found = [json.loads((tmp_path / f"found{rank}.json").read_text()) for rank in (0, 1)]
     assert found[0][0] == found[1][0]
     for _, texts in found:
